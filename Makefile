@@ -1,0 +1,81 @@
+# Everything needs only make and Python 3.11 or newer; `make` alone lists the targets.
+PYTHON ?= python3
+ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make requirements"
+WHEEL_CHECK := build/wheel-check
+# What tests may read beside the packages themselves.
+TEST_FILES = $(wildcard tests docs bench requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
+
+.DEFAULT_GOAL := help
+.PHONY: help run check test test-container wheel test-wheel fmt requirements clean python-is-new-enough
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/run.stamp ## start everything in one go: embedded server, worker, API (ARGS="--port 8123")
+	@exec $(BIN)/login-relay serve $(ARGS)
+
+check: $(VENV)/dev.stamp ## format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/dev.stamp ## every test that needs no container engine
+	$(BIN)/pytest -m "not container and not chaos" $(PYTEST_ARGS)
+
+test-container: $(VENV)/dev.stamp ## integration tests on a real Redis, and the compose file, in containers
+	$(BIN)/pytest -m "not container and not chaos" --redis container tests/integration $(PYTEST_ARGS)
+	$(BIN)/pytest -m container $(PYTEST_ARGS)
+
+wheel: $(VENV)/run.stamp ## build dist/login_relay-*.whl
+	@rm -f dist/login_relay-*.whl
+	$(BIN)/hatchling build -t wheel
+
+# The copy of the tests lies where no source folder can be imported: what runs is the installed wheel.
+test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
+	@rm -rf $(WHEEL_CHECK)
+	@mkdir -p $(WHEEL_CHECK)/files
+	@cp -R $(TEST_FILES) $(WHEEL_CHECK)/files
+	$(PYTHON) -m venv $(WHEEL_CHECK)/venv
+	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --no-deps --no-index dist/login_relay-*.whl
+	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "not container and not chaos" $(PYTEST_ARGS)
+
+fmt: $(VENV)/dev.stamp ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# In this order: each file is held to the versions of the one before, so that all install side by side.
+requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) $(UPGRADE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) $(UPGRADE) --group build -c requirements/run.txt -o requirements/build.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt \
+		-o requirements/dev.txt
+
+clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find api worker statemachine login_relay tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python-is-new-enough:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "login-relay needs Python 3.11 or newer; PYTHON=$(PYTHON) is" \
+			"$$($(PYTHON) --version 2>&1). Try: make PYTHON=/path/to/python3.12 …" >&2; exit 2; }
+
+$(VENV)/run.stamp: pyproject.toml requirements/run.txt requirements/build.txt | python-is-new-enough
+	@echo "preparing $(VENV) (once; under a minute)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+	@echo "adding the development tools to $(VENV)" >&2
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
