@@ -25,7 +25,7 @@ check: $(VENV)/dev.stamp ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 test: $(VENV)/dev.stamp ## every test that needs no container engine
 	$(BIN)/pytest -m "not container and not chaos" $(PYTEST_ARGS)
