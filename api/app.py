@@ -1,0 +1,114 @@
+"""The API's composition root: settings in, a Litestar application out."""
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator
+
+from litestar import Litestar, Router
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.status_codes import HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.types import Message, Scope
+
+from api.access import Access
+from api.admin_tokens import AdminTokens
+from api.complete import Completer, complete_endpoint
+from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES
+from api.health import health_endpoints
+from api.initiate import initiate_endpoint
+from api.outcomes import Outcomes
+from api.poll import Poller, poll_endpoint
+from api.waiting import Waiting
+from statemachine.connections import command_client, subscriber_client
+from statemachine.keys import Keys
+from statemachine.logs import configure_logging
+from statemachine.projects import Projects
+from statemachine.settings import Settings, load_settings
+from statemachine.store import SessionStore
+from statemachine.stream import CommandStream
+
+MAX_BODY_BYTES = 65_536
+
+_OVERRIDE = tuple(f"{prefix}override-error-status".encode() for prefix in HEADER_PREFIXES)
+_ACTUAL_STATUS = tuple(f"{prefix}actual-status".encode() for prefix in HEADER_PREFIXES)
+_REQUEST_ID = tuple(f"{prefix}request-id".encode() for prefix in HEADER_PREFIXES)
+
+
+async def _finish(message: Message, scope: Scope) -> None:
+    """Give every response, errors of Litestar's own included, the headers that clients expect.
+
+    The JavaScript client asks for 4xx answers as 200, with the real status in a header (`override-error-status`).
+    """
+    if message["type"] != "http.response.start":
+        return
+    status = message["status"]
+    request_id = uuid.uuid4().hex.encode()
+    actual = str(status).encode()
+    message["headers"] = [
+        *message["headers"],
+        (b"cache-control", b"no-store, max-age=0"),
+        *((name, request_id) for name in _REQUEST_ID),
+        *((name, actual) for name in _ACTUAL_STATUS),
+    ]
+    if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR and any(
+        name in _OVERRIDE and value == b"true" for name, value in scope["headers"]
+    ):
+        message["status"] = 200
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """Build the application; `settings` default to the environment's.
+
+    Raises:
+        SettingError: a setting is missing or wrong.
+
+    """
+    settings = settings or load_settings(os.environ)
+    configure_logging(settings)
+    keys = Keys(settings.prefix, settings.partitions)
+    redis = command_client(settings, "login-relay:api")
+    subscriber = subscriber_client(settings, "login-relay:api-subscriber")
+    store = SessionStore(redis, keys, settings)
+    stream = CommandStream(redis, keys)
+    waiting = Waiting(subscriber, store, keys, uuid.uuid4().hex)
+    outcomes = Outcomes(
+        stream, store, waiting, keys, backlog_limit=settings.backlog_limit, wait_ms=settings.outcome_wait_ms
+    )
+    access = Access(Projects(redis, keys), AdminTokens.from_settings(settings), settings.project_cache_ms)
+    poller = Poller(store, outcomes, keys, settings)
+    completer = Completer(store, outcomes, keys, settings)
+
+    def endpoints() -> list[HTTPRouteHandler]:
+        return [
+            initiate_endpoint(access, store, settings),
+            poll_endpoint(access, poller),
+            complete_endpoint(access, completer),
+        ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        listening = asyncio.create_task(waiting.run())
+        try:
+            yield
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+            await subscriber.aclose()
+            await redis.aclose()
+
+    return Litestar(
+        route_handlers=[
+            Router("/api/v1", route_handlers=endpoints()),
+            Router("/api/latest", route_handlers=endpoints(), include_in_schema=False),
+            *health_endpoints(store),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        before_send=[_finish],
+        lifespan=[lifespan],
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=OpenAPIConfig(title="login-relay", version="0.1.0"),
+        logging_config=None,
+        debug=False,
+    )

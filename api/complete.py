@@ -1,0 +1,167 @@
+"""`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+from litestar import Request, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+
+from api.access import Access, AccessType, Caller
+from api.body import idempotency_key, parse_body, schema_error
+from api.errors import INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, KnownError, PlainError
+from api.outcomes import Outcomes, command_id
+from api.waiting import Answer
+from statemachine.commands import CompleteSession
+from statemachine.keys import Keys
+from statemachine.machine import Outcome, Trigger, decide
+from statemachine.sealing import seal
+from statemachine.session import State, login_code_digest, mint_refresh_token, normalise_login_code
+from statemachine.settings import Settings
+from statemachine.store import LoginCodeHolder, SessionStore
+from statemachine.stream import Busy, Moved
+
+MAX_REFRESH_TOKEN_BYTES = 8_192
+
+RECORDED = (
+    "The request is recorded but not done yet: no worker answered in time. "
+    "Send it again with the same Idempotency-Key to learn its outcome."
+)
+BUSY = "The relay is busy. Nothing was recorded; try again."
+
+
+class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body."""
+
+    login_code: str
+    """The code that the person brought; case, dashes and spaces do not matter."""
+    mode: Literal["complete", "check", "claim-anon-session"] = "complete"
+    """`check` only looks; `claim-anon-session` is reserved."""
+    refresh_token: str | msgspec.UnsetType = msgspec.UNSET
+    """The token to hand to the tool; absent: the relay mints one."""
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """The body of the answer to a request that brought the token."""
+
+    success: bool
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """The body of the answer to `mode: check`."""
+
+    cli_session_state: Literal["none"]
+
+
+_decoder = msgspec.json.Decoder(CompleteRequest)
+_MINTED = b"{}"
+_COMPLETED = msgspec.json.encode(Completed(success=True))
+_CHECKED = msgspec.json.encode(Checked("none"))
+
+
+class Completer:
+    """Completes sessions."""
+
+    def __init__(self, store: SessionStore, outcomes: Outcomes, keys: Keys, settings: Settings) -> None:
+        self._store = store
+        self._outcomes = outcomes
+        self._keys = keys
+        self._idempotency_ms = settings.idempotency_ms
+        self._keep_ms = settings.replay_window_ms
+
+    async def check(self, project_id: str, login_code: str) -> None:
+        """Look whether a normalised login code names a pending session.
+
+        Raises:
+            PlainError: it does not.
+
+        """
+        holder, _ = await self._store.find_by_login_code(project_id, login_code)
+        read = await self._store.read(holder.session_id) if holder else None
+        if read is None or decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
+            raise PlainError(400, INVALID_LOGIN_CODE)
+
+    async def complete(self, project_id: str, login_code: str, refresh_token: str | None, key: str | None) -> None:
+        """Complete the session of a normalised login code; returns when it *is* completed.
+
+        Raises:
+            PlainError: the code names no pending session, the backlog is full, or no worker answered in time.
+
+        """
+        digest = login_code_digest(project_id, login_code)
+        id_ = command_id("complete", digest, key)
+        holder, outcome = await self._store.find_by_login_code(project_id, login_code, id_ if key else None)
+        answer: Answer | Moved | Busy | None
+        if outcome is not None:
+            answer = await self._outcomes.of_recorded(self._keys.partition_of_login(digest), id_)
+        elif holder is None:
+            raise PlainError(400, INVALID_LOGIN_CODE)
+        else:
+            command = self._command(id_, project_id, holder, refresh_token)
+            keep_ms = self._idempotency_ms if key else self._keep_ms
+            answer = await self._outcomes.of(command, State.PENDING, keep_ms=keep_ms)
+        match answer:
+            case Answer(Outcome.COMPLETED):
+                return
+            case None:
+                raise PlainError(503, RECORDED, retry_after=1)
+            case Busy():
+                raise PlainError(503, BUSY, retry_after=1)
+            case _:
+                raise PlainError(400, INVALID_LOGIN_CODE)
+
+    def _command(
+        self, id_: str, project_id: str, holder: LoginCodeHolder, refresh_token: str | None
+    ) -> CompleteSession:
+        token = refresh_token or mint_refresh_token()
+        return CompleteSession(
+            id_,
+            holder.session_id,
+            self._outcomes.reply_to,
+            seal(token, holder.sealing_key, project_id, holder.session_id),
+            # Not of a token that was brought: one that is easily guessed could be found from its digest.
+            None if refresh_token else hashlib.sha256(token.encode()).hexdigest(),
+        )
+
+
+def _require_server_access(caller: Caller) -> None:
+    if caller.access_type < AccessType.SERVER and not caller.project.allow_client_complete:
+        raise KnownError(
+            "INSUFFICIENT_ACCESS_TYPE",
+            actual_access_type=caller.access_type.name.lower(),
+            allowed_access_types=["server", "admin"],
+        )
+
+
+def _check_refresh_token(token: str) -> None:
+    if not 1 <= len(token.encode()) <= MAX_REFRESH_TOKEN_BYTES:
+        reason = f"Expected 1 to {MAX_REFRESH_TOKEN_BYTES} bytes - at `$.refresh_token`"
+        raise schema_error(reason)
+
+
+def complete_endpoint(access: Access, completer: Completer) -> HTTPRouteHandler:
+    """Return the endpoint."""
+
+    @post("/auth/cli/complete", status_code=200, operation_id="complete")
+    async def complete(request: Request[Any, Any, Any]) -> ASGIResponse:
+        headers = dict(request.scope["headers"])
+        caller = await access.check(headers)
+        _require_server_access(caller)
+        body = parse_body(await request.body(), headers, _decoder)
+        key = idempotency_key(headers)
+        refresh_token = None if body.refresh_token is msgspec.UNSET else body.refresh_token
+        if refresh_token is not None:
+            _check_refresh_token(refresh_token)
+        login_code = normalise_login_code(body.login_code)
+        if login_code is None:
+            raise PlainError(400, INVALID_LOGIN_CODE)
+        if body.mode == "complete":
+            await completer.complete(caller.project.id, login_code, refresh_token, key)
+            return ASGIResponse(body=_MINTED if refresh_token is None else _COMPLETED)
+        await completer.check(caller.project.id, login_code)
+        if body.mode == "claim-anon-session":
+            raise PlainError(400, NO_ANONYMOUS_SESSION)
+        return ASGIResponse(body=_CHECKED)
+
+    return complete

@@ -1,0 +1,138 @@
+"""What clients are told when something is wrong: one table, and the handlers that render it.
+
+Known errors are JSON and carry their code in a header too; other errors are plain text, because the clients of this
+interface print the body to people. What goes to the log is a second text, never the request's content.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.enums import MediaType
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+from redis.exceptions import RedisError
+
+HEADER_PREFIXES = ("x-stack-", "x-hexclave-")
+"""Both spellings of every header; where a request has both, the first wins."""
+
+ErrorRequest = Request[Any, Any, Any]
+Details = Mapping[str, str | int | list[str]]
+
+_log = structlog.get_logger("api")
+
+
+class Known(NamedTuple):
+    """A row of the table of known errors."""
+
+    status: int
+    message: str
+
+
+KNOWN_ERRORS = {
+    "ACCESS_TYPE_REQUIRED": Known(
+        400,
+        "Say who is asking: send x-stack-access-type (client, server or admin) with its key, or a key alone.",
+    ),
+    "INVALID_ACCESS_TYPE": Known(400, "x-stack-access-type must be client, server or admin."),
+    "ACCESS_TYPE_WITHOUT_PROJECT_ID": Known(
+        400, "Send the project's id in x-stack-project-id along with the access type."
+    ),
+    "CURRENT_PROJECT_NOT_FOUND": Known(400, "There is no project with the id in x-stack-project-id."),
+    "INVALID_PUBLISHABLE_CLIENT_KEY": Known(401, "The publishable client key is not valid for this project."),
+    "INVALID_SECRET_SERVER_KEY": Known(401, "The secret server key is not valid for this project."),
+    "INVALID_SUPER_SECRET_ADMIN_KEY": Known(401, "The super secret admin key is not valid for this project."),
+    "PUBLISHABLE_CLIENT_KEY_REQUIRED_FOR_PROJECT": Known(
+        401, "Send the project's publishable client key in x-stack-publishable-client-key."
+    ),
+    "SERVER_AUTHENTICATION_REQUIRED": Known(401, "Send the project's secret server key in x-stack-secret-server-key."),
+    "ADMIN_AUTHENTICATION_REQUIRED": Known(
+        401,
+        "Send the project's super secret admin key in x-stack-super-secret-admin-key, or an admin access token.",
+    ),
+    "UNPARSABLE_ADMIN_ACCESS_TOKEN": Known(401, "The admin access token is not a token that this relay can verify."),
+    "ADMIN_ACCESS_TOKEN_EXPIRED": Known(401, "The admin access token has expired."),
+    "ADMIN_ACCESS_TOKEN_IS_NOT_ADMIN": Known(401, "The admin access token is not for this project."),
+    "INSUFFICIENT_ACCESS_TYPE": Known(401, "This access type may not do this."),
+    "BODY_PARSING_ERROR": Known(400, "The request body cannot be read."),
+    "SCHEMA_ERROR": Known(400, "The request body does not fit."),
+    "INVALID_POLLING_CODE": Known(400, "The polling code is invalid or does not exist."),
+}
+
+INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
+NO_ANONYMOUS_SESSION = "No anonymous session associated with this code"
+
+
+class KnownError(Exception):
+    """An answer from the table of known errors."""
+
+    def __init__(self, code: str, message: str | None = None, /, **details: str | int | list[str]) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status, default = KNOWN_ERRORS[code]
+        self.message = message or default
+        self.details = details
+
+
+class PlainError(Exception):
+    """An answer in plain text, for people."""
+
+    def __init__(self, status: int, text: str, *, retry_after: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.retry_after = retry_after
+
+
+class KnownErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of a known error."""
+
+    code: str
+    error: str
+    details: dict[str, str | int | list[str]] | None = None
+
+
+def _known(_: ErrorRequest, error: KnownError) -> Response[bytes]:
+    body = msgspec.json.encode(KnownErrorBody(error.code, error.message, dict(error.details) or None))
+    headers = {f"{prefix}known-error": error.code for prefix in HEADER_PREFIXES}
+    return Response(body, status_code=error.status, headers=headers, media_type=MediaType.JSON)
+
+
+def _plain(_: ErrorRequest, error: PlainError) -> Response[bytes]:
+    headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
+    return Response(error.text.encode(), status_code=error.status, headers=headers, media_type=MediaType.TEXT)
+
+
+def _litestar(_: ErrorRequest, error: HTTPException) -> Response[bytes]:
+    """Answer for what Litestar refuses before an endpoint runs: unknown path, wrong method, too large a body."""
+    texts = {
+        404: "There is nothing at this address.",
+        405: "This address does not take this method.",
+        413: "The request body is larger than 64 KiB.",
+    }
+    text = texts.get(error.status_code, "The request cannot be served.")
+    headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    return Response(text.encode(), status_code=error.status_code, headers=headers, media_type=MediaType.TEXT)
+
+
+def _redis(request: ErrorRequest, error: Exception) -> Response[bytes]:
+    _log.warning("redis unavailable", path=request.scope["path"], error=type(error).__name__)
+    text = "The relay cannot reach its store just now. Nothing is lost; try again."
+    return _plain(request, PlainError(503, text, retry_after=1))
+
+
+def _unexpected(request: ErrorRequest, error: Exception) -> Response[bytes]:
+    _log.error("request failed", path=request.scope["path"], exc_info=error)
+    return _plain(request, PlainError(500, "The relay failed to answer. This is a defect of the relay."))
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    KnownError: _known,
+    PlainError: _plain,
+    HTTPException: _litestar,
+    RedisError: _redis,
+    OSError: _redis,
+    Exception: _unexpected,
+}

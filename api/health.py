@@ -1,0 +1,29 @@
+"""`/health/live` and `/health/ready`: whether the process runs, and whether it could serve a request now."""
+
+import msgspec
+from litestar import get
+from litestar.enums import MediaType
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+
+from statemachine.session import new_session_id
+from statemachine.store import SessionStore
+
+LIVE = msgspec.json.encode({"status": "live"})
+READY = msgspec.json.encode({"status": "ready"})
+
+
+def health_endpoints(store: SessionStore) -> list[HTTPRouteHandler]:
+    """Return both endpoints."""
+
+    @get("/health/live", operation_id="live", media_type=MediaType.JSON)
+    async def live() -> ASGIResponse:
+        return ASGIResponse(body=LIVE)
+
+    @get("/health/ready", operation_id="ready", media_type=MediaType.JSON)
+    async def ready() -> ASGIResponse:
+        # A script, not PING: it is what requests need. Without Redis it raises, and the answer is 503.
+        await store.read(new_session_id(0))
+        return ASGIResponse(body=READY)
+
+    return [live, ready]

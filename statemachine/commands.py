@@ -1,0 +1,53 @@
+"""The commands on the inbound stream: imperative, one entry each, JSON. Fields are only ever added.
+
+A worker of an older version ignores fields it does not know; a command type it does not know stays pending for a
+worker that does.
+"""
+
+import msgspec
+
+
+class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
+    """Give a pending session its refresh token."""
+
+    id: str
+    """Names its outcome; follows from the Idempotency-Key where there is one."""
+    session_id: str
+    reply_to: str
+    """The API process that waits, as in `Keys.replies`."""
+    sealed_token: bytes
+    """The refresh token, sealed to the session's poller (see `statemachine.sealing`)."""
+    minted_token_digest: str | None = None
+    """SHA-256, hexadecimal, of a token that the relay minted, so that the backend can recognise it later."""
+
+
+class ConsumeSession(msgspec.Struct, frozen=True, tag="ConsumeSession"):
+    """Hand a completed session's token to the poller that asks."""
+
+    id: str
+    session_id: str
+    reply_to: str
+    patience: int
+    """Milliseconds after its recording in which the command may be committed. Later nobody waits for the token any
+    more, so the session stays completed for the next poll."""
+
+
+Command = CompleteSession | ConsumeSession
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+
+
+def encode_command(command: Command) -> bytes:
+    """Return the command as it stands in its stream entry."""
+    return _encoder.encode(command)
+
+
+def decode_command(data: bytes) -> Command:
+    """Read a command from its stream entry.
+
+    Raises:
+        msgspec.MsgspecError: these bytes are no command that this version knows.
+
+    """
+    return _decoder.decode(data)

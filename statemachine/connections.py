@@ -1,0 +1,99 @@
+"""The kinds of Redis connections a process needs, each with the time-outs that its use demands. Nothing else opens one.
+
+redis-py's defaults do not fit: it re-sends a timed-out command ten times, a blocking read among them.
+"""
+
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from statemachine.errors import SettingError
+from statemachine.settings import Settings, variable
+
+COMMAND_TIMEOUT = 2.0  # seconds; every script takes microseconds, so silence means trouble
+CONNECT_TIMEOUT = 1.0  # seconds
+MAX_COMMAND_CONNECTIONS = 64  # per process; more only queue inside Redis
+POOL_WAIT = 2.0  # seconds; a request that finds no free connection for this long is refused
+
+CONNECTION_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What redis-py raises for a lost peer; its TimeoutError is not a ConnectionError."""
+
+
+def command_client(settings: Settings, name: str) -> Redis:
+    """Return the client for scripts and reads. It may re-send: every script is idempotent.
+
+    Raises:
+        SettingError: the Redis URL is missing or malformed.
+
+    """
+    pool = BlockingConnectionPool(
+        **_connection(settings, name),
+        socket_timeout=COMMAND_TIMEOUT,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 3),
+        max_connections=MAX_COMMAND_CONNECTIONS,
+        timeout=POOL_WAIT,
+    )
+    return Redis.from_pool(pool)
+
+
+def reader_client(settings: Settings, name: str) -> Redis:
+    """Return the client for one loop's blocking reads: one connection, never re-sent."""
+    return Redis(
+        **_connection(settings, name),
+        socket_timeout=settings.socket_timeout_ms / 1000,
+        retry=Retry(NoBackoff(), 0),
+        single_connection_client=True,
+    )
+
+
+def subscriber_client(settings: Settings, name: str) -> Redis:
+    """Return the client for pub/sub; a silent connection is probed with PING."""
+    return Redis(
+        **_connection(settings, name),
+        socket_timeout=settings.socket_timeout_ms / 1000,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=1,
+    )
+
+
+def needs_repair(error: ResponseError) -> bool:
+    """Whether Redis refused a stream read for a reason that passes or that recreating the group mends."""
+    return str(error).startswith(
+        (
+            "NOGROUP",
+            "UNBLOCKED",
+            "READONLY",
+            "LOADING",
+            "MOVED",
+            "CLUSTERDOWN",
+            "TRYAGAIN",
+            "MASTERDOWN",
+            "OOM",
+        )
+    )
+
+
+def _connection(settings: Settings, name: str) -> dict[str, Any]:
+    if settings.redis_url is None:
+        message = f"{variable('redis_url')} is not set: name a Redis, or use `login-relay serve`, which brings its own"
+        raise SettingError(message)
+    try:
+        from_url = parse_url(settings.redis_url)
+    except ValueError:  # its text repeats the URL, which may hold a password
+        message = f"{variable('redis_url')} is not a redis://, rediss:// or unix:// URL"
+        raise SettingError(message) from None
+    # `protocol` and `legacy_responses` pin one shape of reply for every version of the server.
+    return {
+        **from_url,
+        "client_name": name,
+        "protocol": 3,
+        "legacy_responses": False,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "decode_responses": False,
+    }

@@ -1,0 +1,25 @@
+"""What can go wrong below HTTP. No message here ever holds a code, a token or a key."""
+
+
+class LoginRelayError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class SettingError(LoginRelayError):
+    """A setting is missing or wrong; the message is one line that names the variable."""
+
+
+class RelayUnavailableError(LoginRelayError):
+    """Redis cannot be reached or refused to work just now; the caller may try again."""
+
+
+class ProjectNameTakenError(LoginRelayError):
+    """Another project has this name; names are unique."""
+
+
+class UnknownProjectError(LoginRelayError):
+    """No project has this id or name."""
+
+
+class SealingError(LoginRelayError):
+    """A sealed token does not open with this polling code: the code is another session's, or the bytes were changed."""

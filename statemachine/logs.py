@@ -1,0 +1,33 @@
+"""Logging: structlog to standard error, for people on a terminal and as JSON for machines.
+
+Log what happened to a session by its id. Codes, tokens and keys never go into a log call.
+"""
+
+import logging
+import sys
+
+import structlog
+
+from statemachine.settings import Settings
+
+
+def configure_logging(settings: Settings) -> None:
+    """Set up structlog for this process, and the standard library's logging for the libraries we use."""
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        level=max(level, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )

@@ -1,0 +1,38 @@
+#!lua
+-- Writes a new session, its login code, its deadline and its first event. Redis time decides when it ends.
+--
+-- KEYS  1 session  2 login  3 deadlines  4 events
+-- ARGV  1 session id  2 project id  3 polling digest  4 sealing key  5 client facts (JSON)  6 lifetime ms
+--       7 retention ms  8 event source  9 event data (JSON)
+-- Returns expires_at in ms since the epoch; 0 when the login code belongs to another session (draw again).
+local held = redis.call('GET', KEYS[2])
+if held then
+  -- The same call again, re-sent after a lost reply, finds its own work done.
+  if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+  return tonumber(redis.call('HGET', KEYS[1], 'expires_at'))
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local expires_at = now + tonumber(ARGV[6])
+
+-- RFC 3339, from days since the epoch (the civil calendar has a 400-year cycle of 146 097 days).
+local days = math.floor(now / 86400000) + 719468
+local era = math.floor(days / 146097)
+local doe = days - era * 146097
+local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+local mp = math.floor((5 * doy + 2) / 153)
+local month = mp < 10 and mp + 3 or mp - 9
+local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+local ms = now % 86400000
+local stamp = string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
+  math.floor(ms / 3600000), math.floor(ms / 60000) % 60, math.floor(ms / 1000) % 60, ms % 1000)
+
+redis.call('HSET', KEYS[1], 'state', 'pending', 'version', 1, 'deadline', expires_at, 'project_id', ARGV[2],
+  'polling_digest', ARGV[3], 'client', ARGV[5], 'created_at', now, 'expires_at', expires_at)
+redis.call('PEXPIREAT', KEYS[1], expires_at + tonumber(ARGV[7]))
+redis.call('SET', KEYS[2], ARGV[1] .. ARGV[4], 'PXAT', expires_at)
+redis.call('ZADD', KEYS[3], expires_at, ARGV[1])
+redis.call('XADD', KEYS[4], 'MINID', '~', string.format('%d', now - tonumber(ARGV[7])), '*', 'id', ARGV[1] .. '.1', 'source', ARGV[8],
+  'type', 'session.initiated', 'subject', ARGV[1], 'time', stamp, 'version', 1, 'data', ARGV[9])
+return expires_at

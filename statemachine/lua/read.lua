@@ -1,0 +1,10 @@
+#!lua flags=no-writes
+-- Reads a session and the time. One round trip, nothing written: all that a pending poll costs.
+--
+-- KEYS  1 session
+-- Returns {now in ms, state, version, deadline, expires_at, project id, polling digest}; nil from the second on when
+--         there is no such session.
+local found = redis.call('HMGET', KEYS[1], 'state', 'version', 'deadline', 'expires_at', 'project_id', 'polling_digest')
+local time = redis.call('TIME')
+table.insert(found, 1, time[1] * 1000 + math.floor(time[2] / 1000))
+return found

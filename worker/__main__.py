@@ -1,0 +1,147 @@
+"""The worker process: opens its connections, runs its loops in one task group, and stops cleanly on SIGTERM."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Awaitable
+
+import structlog
+import uvloop
+from redis.exceptions import RedisError
+
+from statemachine.connections import CONNECTION_LOST, command_client, reader_client
+from statemachine.errors import SettingError
+from statemachine.keys import Keys
+from statemachine.logs import configure_logging
+from statemachine.settings import Settings, load_settings
+from statemachine.store import SessionStore
+from statemachine.stream import CommandStream
+from worker.consumer import Consumer
+from worker.handlers import Handlers
+from worker.heartbeat import Heartbeat
+from worker.loop import repeat
+from worker.reclaimer import Reclaimer
+from worker.sweeper import Sweeper
+
+_log = structlog.get_logger("worker")
+
+
+async def work(settings: Settings, stopping: asyncio.Event) -> None:
+    """Run a worker until `stopping` is set, then finish what is in hand."""
+    # Never reused: a name that came back would inherit the pending entries of the process that had it.
+    name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+    keys = Keys(settings.prefix, settings.partitions)
+    redis = command_client(settings, "login-relay:worker")
+    reader = reader_client(settings, "login-relay:worker-reader")
+    stream = CommandStream(redis, keys)
+    store = SessionStore(redis, keys, settings)
+    handlers = Handlers(store, settings.pickup_window_ms)
+    consumer = Consumer(stream, handlers, reader, name, settings.block_ms)
+    reclaimer = Reclaimer(
+        stream,
+        handlers,
+        name,
+        keys.partitions,
+        min_idle_ms=settings.min_idle_ms,
+        max_deliveries=settings.max_deliveries,
+    )
+    sweeper = Sweeper(store, keys.partitions, settings.pickup_window_ms)
+    stale_after = 3 * max(settings.block_ms, settings.reclaim_period_ms, settings.sweep_period_ms) / 1000
+    heartbeat = Heartbeat(redis, keys, name, ("consumer", "reclaimer", "sweeper"), stale_after)
+    try:
+        await _ensure_groups(stream, stopping)
+        _log.info("worker started", consumer=name, partitions=len(keys.partitions))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                repeat(
+                    "consumer",
+                    consumer.step,
+                    period=0,
+                    stopping=stopping,
+                    heartbeat=heartbeat,
+                    repair=consumer.repair,
+                )
+            )
+            group.create_task(
+                repeat(
+                    "reclaimer",
+                    reclaimer.step,
+                    period=settings.reclaim_period_ms / 1000,
+                    stopping=stopping,
+                    heartbeat=heartbeat,
+                    repair=reclaimer.repair,
+                )
+            )
+            group.create_task(
+                repeat(
+                    "sweeper",
+                    sweeper.step,
+                    period=settings.sweep_period_ms / 1000,
+                    stopping=stopping,
+                    heartbeat=heartbeat,
+                )
+            )
+            group.create_task(heartbeat.run(stopping))
+            await stopping.wait()
+            await _orderly(consumer.unblock(redis))
+        await consumer.hand_back()
+        await _orderly(heartbeat.resign())
+        for partition in keys.partitions:
+            await _orderly(stream.remove_consumer(partition, name))
+        _log.info("worker stopped", consumer=name)
+    finally:
+        await reader.aclose()
+        await redis.aclose()
+
+
+async def _ensure_groups(stream: CommandStream, stopping: asyncio.Event) -> None:
+    """Wait for a Redis that is still starting."""
+    while not stopping.is_set():
+        try:
+            await stream.ensure_groups()
+        except (*CONNECTION_LOST, RedisError) as error:
+            _log.warning("waiting for redis", error=type(error).__name__)
+            await asyncio.sleep(1.0)
+        else:
+            return
+
+
+async def _orderly(last_word: Awaitable[object]) -> None:
+    """Await a courtesy to the other workers; without Redis it is left out, and they find out by themselves."""
+    try:
+        await last_word
+    except (*CONNECTION_LOST, RedisError) as error:
+        _log.warning("stopped without redis", error=type(error).__name__)
+
+
+async def _main(settings: Settings) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    working = asyncio.create_task(work(settings, stopping))
+    await asyncio.wait({working, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait({working}, timeout=settings.shutdown_grace_ms / 1000)
+    if not done:
+        _log.error("grace is over; entries in hand are left to the other workers")
+        return 1
+    await working
+    return 0
+
+
+def main() -> int:
+    """Run one worker; returns its exit code: 0 stopped cleanly, 1 the grace was too short, 2 a setting is wrong."""
+    try:
+        settings = load_settings(os.environ)
+        configure_logging(settings)
+        return uvloop.run(_main(settings))
+    except SettingError as error:
+        print(f"login-relay worker: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The loop that reads new entries and has them decided."""
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from statemachine.connections import CONNECTION_LOST
+from statemachine.stream import CommandStream, Entry
+from worker.handlers import Handlers
+
+COUNT = 64  # entries a read; one pipeline of their scripts then holds Redis for about a millisecond
+
+_log = structlog.get_logger("worker")
+
+
+class Consumer:
+    """Reads entries nobody has read (XREADGROUP `>`) on a connection of its own."""
+
+    def __init__(self, stream: CommandStream, handlers: Handlers, reader: Redis, name: str, block_ms: int) -> None:
+        self._stream = stream
+        self._handlers = handlers
+        self._reader = reader
+        self._name = name
+        self._block_ms = block_ms
+        self._client_id: int | None = None
+        self._unfinished: list[Entry] = []
+
+    async def step(self) -> None:
+        """Read one batch, waiting for it if need be, and decide it."""
+        if self._client_id is None:
+            self._client_id = int(await self._reader.client_id())
+        try:
+            entries = await self._stream.read(self._reader, self._name, COUNT, self._block_ms)
+        except BaseException:
+            self._client_id = None  # the connection may be a new one after this
+            raise
+        if not entries:
+            return
+        self._unfinished = entries
+        failures = await self._handlers.handle(entries)
+        self._unfinished = [failure.entry for failure in failures]
+        for failure in failures:
+            _log.warning("entry left pending", entry=failure.entry.id, reason=failure.reason)
+
+    async def repair(self) -> None:
+        """Make the streams and groups again, after a Redis that lost them."""
+        await self._stream.ensure_groups()
+
+    async def unblock(self, redis: Redis) -> None:
+        """End a blocking read now (CLIENT UNBLOCK): cancelling it could lose entries that are on their way."""
+        if self._client_id is not None:
+            await redis.client_unblock(self._client_id)
+
+    async def hand_back(self) -> None:
+        """Let other workers have at once what this one did not finish."""
+        if self._unfinished:
+            try:
+                await self._stream.hand_back(self._name, self._unfinished)
+            except (*CONNECTION_LOST, RedisError):
+                _log.warning("entries not handed back", count=len(self._unfinished))

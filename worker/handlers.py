@@ -1,0 +1,97 @@
+"""What each command means for its session: one batch of entries in, decisions committed, the failed entries out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from statemachine.commands import Command, CompleteSession, ConsumeSession, decode_command
+from statemachine.machine import Decision, Outcome, Trigger, decide, session_after
+from statemachine.session import Session, State
+from statemachine.store import Commit, SessionStore, Transition
+from statemachine.stream import Entry
+
+MAX_ATTEMPTS = 3  # decisions per entry on conflict; then it stays pending for the reclaimer
+
+TRIGGERS: dict[type[Command], Trigger] = {
+    CompleteSession: Trigger.COMPLETE,
+    ConsumeSession: Trigger.CONSUME,
+}
+
+_log = structlog.get_logger("worker")
+
+
+class Failure(NamedTuple):
+    """An entry that stays pending."""
+
+    entry: Entry
+    reason: str
+    is_poison: bool
+    """Whether the entry itself is at fault; if not, Redis is, or another worker was faster three times."""
+
+
+class _Decoded(NamedTuple):
+    entry: Entry
+    command: Command
+
+
+class Handlers:
+    """Decides entries in batches: one round trip to read all their sessions, one to commit all decisions."""
+
+    def __init__(self, store: SessionStore, pickup_window_ms: int) -> None:
+        self._store = store
+        self._pickup_window_ms = pickup_window_ms
+
+    async def handle(self, entries: Sequence[Entry]) -> list[Failure]:
+        """Decide and commit entries in their order. Whoever is not in the returned list is done with."""
+        failures: list[Failure] = []
+        decoded: list[_Decoded] = []
+        for entry in entries:
+            try:
+                decoded.append(_Decoded(entry, decode_command(entry.command)))
+            except msgspec.MsgspecError as error:
+                # The text tells the place and the expected type; values it never repeats, but for the unknown type's.
+                failures.append(Failure(entry, f"undecodable: {error}", is_poison=True))
+        for _ in range(MAX_ATTEMPTS):
+            if not decoded:
+                return failures
+            decoded = await self._attempt(decoded, failures)
+        failures.extend(Failure(item.entry, "conflict", is_poison=False) for item in decoded)
+        return failures
+
+    async def _attempt(self, decoded: Sequence[_Decoded], failures: list[Failure]) -> list[_Decoded]:
+        """Decide and commit once; returns the decoded whose session changed meanwhile."""
+        sessions = await self._store.load(list({item.command.session_id for item in decoded}))
+        planned: list[_Decoded] = []
+        transitions: list[Transition] = []
+        for item in decoded:
+            try:
+                transition = self._plan(item, sessions)
+            except Exception as error:  # noqa: BLE001 - one entry's defect must not stop the others of its batch
+                _log.exception("handler failed", entry=item.entry.id, session=item.command.session_id)
+                failures.append(Failure(item.entry, f"handler failed: {type(error).__name__}", is_poison=True))
+                continue
+            planned.append(item)
+            transitions.append(transition)
+            # The next command of the same session is decided on what this one will have made of it.
+            sessions[item.command.session_id] = transition.after
+        conflicts: list[_Decoded] = []
+        for item, commit in zip(planned, await self._store.commit(transitions), strict=True):
+            if commit is Commit.CONFLICT:
+                conflicts.append(item)
+            elif commit is Commit.FAILED:
+                failures.append(Failure(item.entry, "redis refused the commit", is_poison=False))
+        return conflicts
+
+    def _plan(self, item: _Decoded, sessions: dict[str, Session]) -> Transition:
+        entry, command = item
+        now = entry.recorded_at
+        session = sessions.get(command.session_id)
+        if session is None or not session.version:
+            # Version 0 is a session that does not exist: the script checks that it still does not.
+            absent = Session(command.session_id, "", State.EXPIRED, 0, 0, 0)
+            return Transition(absent, absent, Decision(None, Outcome.UNKNOWN), now, command, entry.id)
+        decision = decide(session, TRIGGERS[type(command)], now)
+        after = session_after(session, decision, now, self._pickup_window_ms)
+        return Transition(session, after, decision, now, command, entry.id)

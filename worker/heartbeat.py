@@ -1,0 +1,62 @@
+"""Signs of life: a worker is alive when each of its loops made progress lately, not when its process answers."""
+
+import asyncio
+import os
+import socket
+import time
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from statemachine.connections import CONNECTION_LOST
+from statemachine.keys import Keys
+
+PERIOD = 1.0  # seconds between two signs
+LIFE_MS = 5_000  # a sign is good for this long: five periods
+
+
+class SignOfLife(msgspec.Struct, frozen=True):
+    """What a worker tells of itself."""
+
+    host: str
+    pid: int
+    started_at: float
+    """Seconds since the epoch, by the worker's own clock."""
+
+
+class Heartbeat:
+    """The progress of one worker's loops."""
+
+    def __init__(self, redis: Redis, keys: Keys, consumer: str, loops: tuple[str, ...], stale_after: float) -> None:
+        self._redis = redis
+        self._key = keys.worker(consumer)
+        self._stale_after = stale_after
+        self._progress = dict.fromkeys(loops, time.monotonic())
+        self._sign = msgspec.json.encode(SignOfLife(socket.gethostname(), os.getpid(), time.time()))
+
+    def beat(self, loop: str) -> None:
+        """Note that a loop made progress."""
+        self._progress[loop] = time.monotonic()
+
+    def stuck(self) -> list[str]:
+        """Return the loops that made no progress within the bound."""
+        oldest = time.monotonic() - self._stale_after
+        return [loop for loop, progress in self._progress.items() if progress < oldest]
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Sign every second, as long as no loop is stuck."""
+        while not stopping.is_set():
+            if not self.stuck():
+                try:
+                    await self._redis.set(self._key, self._sign, px=LIFE_MS)
+                except (*CONNECTION_LOST, RedisError):
+                    pass  # the loops themselves report and outlive this
+            try:
+                await asyncio.wait_for(stopping.wait(), PERIOD)
+            except TimeoutError:
+                continue
+
+    async def resign(self) -> None:
+        """Take the sign of life back at the end of an orderly stop."""
+        await self._redis.delete(self._key)

@@ -1,0 +1,67 @@
+"""The shape that all loops of a worker share: do a step, wait, and outlive Redis being away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+from statemachine.connections import CONNECTION_LOST
+from worker.heartbeat import Heartbeat
+
+_log = structlog.get_logger("worker")
+
+_BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
+# Jittered, because NOGROUP and a refused connection return at once and would otherwise make a hot loop.
+
+
+async def repeat(
+    name: str,
+    step: Callable[[], Awaitable[None]],
+    *,
+    period: float,
+    stopping: asyncio.Event,
+    heartbeat: Heartbeat,
+    repair: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Run `step` every `period` seconds (0: again at once) until `stopping` is set.
+
+    A step that fails is logged once per series of failures, followed by `repair` (which may fail too) and a back-off.
+    Only a step that returned counts as progress.
+    """
+    failures = 0
+    while not stopping.is_set():
+        try:
+            if failures and repair is not None:
+                await repair()
+            await step()
+        except (*CONNECTION_LOST, RedisError) as error:
+            failures += 1
+            if failures == 1:
+                _log.warning("loop interrupted", loop=name, error=type(error).__name__, reason=_reason(error))
+            await _sleep(_BACKOFF.compute(failures), stopping)
+            continue
+        except Exception:  # noqa: BLE001 - a defect is logged and shows as a stuck loop; the other loops go on
+            failures += 1
+            _log.exception("loop failed", loop=name)
+            await _sleep(_BACKOFF.compute(failures), stopping)
+            continue
+        if failures:
+            _log.info("loop resumed", loop=name, failures=failures)
+            failures = 0
+        heartbeat.beat(name)
+        if period:
+            await _sleep(period, stopping)
+
+
+def _reason(error: Exception) -> str:
+    """Return the error code that Redis gave (`NOGROUP`, …); never more of its text, which may quote arguments."""
+    return str(error).split(" ", 1)[0] if isinstance(error, RedisError) else ""
+
+
+async def _sleep(seconds: float, stopping: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(stopping.wait(), seconds)
+    except TimeoutError:
+        return

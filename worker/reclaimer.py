@@ -1,0 +1,71 @@
+"""The loop that takes over entries whose worker died, and moves those that nobody can decide to the dead letters."""
+
+import time
+
+import structlog
+
+from statemachine.stream import CommandStream, Entry
+from worker.handlers import Handlers
+
+COUNT = 100  # entries a claim; XAUTOCLAIM scans ten times as many pending ones at most
+FORGET_AFTER_MS = 600_000  # a consumer inactive for ten minutes with nothing pending is of a process that is gone
+FORGET_PERIOD = 60.0  # seconds between two looks for such consumers
+
+_log = structlog.get_logger("worker")
+
+
+class Reclaimer:
+    """Claims idle entries (XAUTOCLAIM) and has them decided like new ones."""
+
+    def __init__(
+        self,
+        stream: CommandStream,
+        handlers: Handlers,
+        name: str,
+        partitions: range,
+        *,
+        min_idle_ms: int,
+        max_deliveries: int,
+    ) -> None:
+        self._stream = stream
+        self._handlers = handlers
+        self._name = name
+        self._partitions = partitions
+        self._min_idle_ms = min_idle_ms
+        self._max_deliveries = max_deliveries
+        # The cursor is kept from step to step: from the start each time, entries behind many fresh ones would starve.
+        self._cursors = dict.fromkeys(partitions, "0-0")
+        self._forgot_at = time.monotonic()
+
+    async def step(self) -> None:
+        """Look once through what is pending in each partition."""
+        for partition in self._partitions:
+            cursor, entries, lost = await self._stream.claim(
+                partition, self._name, self._min_idle_ms, self._cursors[partition], COUNT
+            )
+            self._cursors[partition] = cursor
+            if lost:
+                _log.error("pending entries vanished from the stream", partition=partition, entries=lost)
+            if entries:
+                await self._decide(entries)
+        if time.monotonic() - self._forgot_at > FORGET_PERIOD:
+            self._forgot_at = time.monotonic()
+            await self._forget_consumers()
+
+    async def repair(self) -> None:
+        """Make the streams and groups again, after a Redis that lost them."""
+        await self._stream.ensure_groups()
+
+    async def _decide(self, entries: list[Entry]) -> None:
+        _log.info("entries taken over", count=len(entries), first=entries[0].id)
+        for failure in await self._handlers.handle(entries):
+            # Redis being unwell is no fault of the entry's: however often it was delivered, it is tried again.
+            if failure.is_poison and failure.entry.deliveries >= self._max_deliveries:
+                await self._stream.move_to_dead_letters(failure.entry, failure.reason)
+                _log.error("entry moved to the dead letters", entry=failure.entry.id, reason=failure.reason)
+
+    async def _forget_consumers(self) -> None:
+        for partition in self._partitions:
+            for name, pending, idle_ms in await self._stream.consumers(partition):
+                if not pending and idle_ms > FORGET_AFTER_MS and name != self._name:
+                    await self._stream.remove_consumer(partition, name, FORGET_AFTER_MS)

@@ -1,0 +1,36 @@
+"""The loop that expires sessions whose time is over. Every worker runs it; no leader is needed."""
+
+from statemachine.machine import Trigger, decide, session_after
+from statemachine.store import SessionStore, Transition
+
+COUNT = 100  # sessions a round
+
+
+class Sweeper:
+    """Expires what is due by Redis time. Two sweepers at once are harmless: the second finds the state changed."""
+
+    def __init__(self, store: SessionStore, partitions: range, pickup_window_ms: int) -> None:
+        self._store = store
+        self._partitions = partitions
+        self._pickup_window_ms = pickup_window_ms
+
+    async def step(self) -> None:
+        """Expire everything that is due now."""
+        for partition in self._partitions:
+            while await self._sweep(partition) == COUNT:
+                pass
+
+    async def _sweep(self, partition: int) -> int:
+        now, due = await self._store.due(partition, COUNT)
+        if not due:
+            return 0
+        sessions = await self._store.load(due)
+        if gone := [session_id for session_id in due if session_id not in sessions]:
+            await self._store.forget_deadlines(partition, gone)
+        transitions = []
+        for session in sessions.values():
+            decision = decide(session, Trigger.DEADLINE, now)
+            after = session_after(session, decision, now, self._pickup_window_ms)
+            transitions.append(Transition(session, after, decision, now))
+        await self._store.commit(transitions)
+        return len(due)
