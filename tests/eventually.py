@@ -1,0 +1,30 @@
+"""Waiting in tests: for a condition, never for a time."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+STEP = 0.01  # seconds between two looks
+
+
+async def wait_until(predicate: Callable[[], T | Awaitable[T]], within: float = 5.0) -> T:
+    """Return what `predicate` gives as soon as it is truthy; look at least once.
+
+    Raises:
+        AssertionError: it was not within `within` seconds; the message shows what it gave last.
+
+    """
+    until = time.monotonic() + within
+    while True:
+        given = predicate()
+        value: T = await given if inspect.isawaitable(given) else given
+        if value:
+            return value
+        if time.monotonic() > until:
+            message = f"{getattr(predicate, '__qualname__', predicate)} gave {value!r} for {within} s"
+            raise AssertionError(message)
+        await asyncio.sleep(STEP)
