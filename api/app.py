@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator
 
@@ -30,6 +31,8 @@ from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
 
 MAX_BODY_BYTES = 65_536
+DRAIN_SIGNAL = signal.SIGUSR1
+"""Makes a process answer the polls it holds; `login-relay api` sends it ahead of SIGTERM."""
 
 _OVERRIDE = tuple(f"{prefix}override-error-status".encode() for prefix in HEADER_PREFIXES)
 _ACTUAL_STATUS = tuple(f"{prefix}actual-status".encode() for prefix in HEADER_PREFIXES)
@@ -77,19 +80,21 @@ def create_app(settings: Settings | None = None) -> Litestar:
         stream, store, waiting, keys, backlog_limit=settings.backlog_limit, wait_ms=settings.outcome_wait_ms
     )
     access = Access(Projects(redis, keys), AdminTokens.from_settings(settings), settings.project_cache_ms)
-    poller = Poller(store, outcomes, keys, settings)
+    poller = Poller(store, outcomes, waiting, keys, settings)
     completer = Completer(store, outcomes, keys, settings)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
             initiate_endpoint(access, store, settings),
-            poll_endpoint(access, poller),
+            poll_endpoint(access, poller, settings),
             complete_endpoint(access, completer),
         ]
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         listening = asyncio.create_task(waiting.run())
+        # SIGTERM itself is the server's, which finishes what is under way first: held polls would keep it from ending.
+        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, waiting.drain)
         try:
             yield
         finally:

@@ -1,7 +1,7 @@
 """Reading request bodies: JSON into frozen Structs, and an error that says which field is wrong and why."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -10,6 +10,8 @@ from api.errors import KnownError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+# RFC 7240 §2: preferences are separated by commas, their parameters by semicolons; the value may be quoted.
+_WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
@@ -44,6 +46,14 @@ def _media_type_problem(content_type: bytes) -> str | None:
         return "Send the request body as Content-Type: application/json."
     charsets = {parameter.partition("=")[2].strip('"') for parameter in parameters if parameter.startswith("charset=")}
     return None if charsets <= {"utf-8", "utf8"} else "Send the request body in UTF-8."
+
+
+def wait_preference(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Return the seconds of `Prefer: wait=N` (RFC 7240 §4.3); None without one that makes sense (§2: ignore it)."""
+    for name, value in headers:
+        if name == b"prefer" and (found := _WAIT.search(value)):
+            return int(found[1])
+    return None
 
 
 def idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:

@@ -1,6 +1,8 @@
 """`POST /auth/cli/poll`: a tool asks whether its session is completed, and gets its refresh token, once."""
 
+import asyncio
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
@@ -9,10 +11,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
 from api.access import Access
-from api.body import idempotency_key, parse_body
+from api.body import idempotency_key, parse_body, wait_preference
 from api.errors import KnownError
 from api.outcomes import Outcomes, command_id
-from api.waiting import Answer
+from api.waiting import Answer, Waiting
 from statemachine.commands import ConsumeSession
 from statemachine.keys import Keys
 from statemachine.machine import Outcome, Trigger, decide
@@ -62,30 +64,67 @@ _BODIES = {
 class Poller:
     """Answers polls. The table of `statemachine.machine` says what each state means to one."""
 
-    def __init__(self, store: SessionStore, outcomes: Outcomes, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, store: SessionStore, outcomes: Outcomes, waiting: Waiting, keys: Keys, settings: Settings
+    ) -> None:
         self._store = store
         self._outcomes = outcomes
+        self._waiting = waiting
         self._keys = keys
         self._patience_ms = max(settings.outcome_wait_ms - PATIENCE_MARGIN_MS, settings.outcome_wait_ms // 2)
         self._replay_window_ms = settings.replay_window_ms
 
-    async def answer(self, project_id: str, polling_code: str, key: str | None) -> ASGIResponse:
-        """Answer one poll of the holder of `polling_code`; `key` is its Idempotency-Key."""
+    async def answer(
+        self, project_id: str, polling_code: str, key: str | None, hold: float, gone: Callable[[], Awaitable[None]]
+    ) -> ASGIResponse:
+        """Answer one poll of the holder of `polling_code`; `key` is its Idempotency-Key.
+
+        A pending poll is held for up to `hold` seconds; `gone` returns when its client has gone away.
+        """
         code = parse_polling_code(polling_code, len(self._keys.partitions))
-        read = await self._store.read(code.session_id) if code else None
+        if code is None:
+            raise KnownError("INVALID_POLLING_CODE")
+        if not hold:
+            session, outcome = await self._look(code, project_id)
+        else:
+            session, outcome = await self._hold(code, project_id, hold, gone)
+        if outcome is Outcome.CONSUMED:
+            return await self._consume(session, code, key)
+        if outcome is Outcome.USED and key is not None:
+            return await self._replay(session, code, key)
+        return ASGIResponse(body=_BODIES[outcome])
+
+    async def _look(self, code: PollingCode, project_id: str) -> tuple[Session, Outcome]:
+        """Read the session and tell what a poll of it would come to now."""
+        read = await self._store.read(code.session_id)
         if (
-            code is None
-            or read is None
+            read is None
             or read.session.project_id != project_id
             or not hmac.compare_digest(read.polling_digest, code.digest)
         ):
             raise KnownError("INVALID_POLLING_CODE")
-        outcome = decide(read.session, Trigger.CONSUME, read.now).outcome
-        if outcome is Outcome.CONSUMED:
-            return await self._consume(read.session, code, key)
-        if outcome is Outcome.USED and key is not None:
-            return await self._replay(read.session, code, key)
-        return ASGIResponse(body=_BODIES[outcome])
+        return read.session, decide(read.session, Trigger.CONSUME, read.now).outcome
+
+    async def _hold(
+        self, code: PollingCode, project_id: str, hold: float, gone: Callable[[], Awaitable[None]]
+    ) -> tuple[Session, Outcome]:
+        """Look; while the session is pending, wait for a hint, for the time to be over or for the client to go."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + hold
+        leaving: asyncio.Future[None] = asyncio.ensure_future(gone())
+        try:
+            while True:
+                # Registered first, looked at second: a change in between is not missed.
+                with self._waiting.for_change(code.session_id) as change:
+                    session, outcome = await self._look(code, project_id)
+                    if leaving.done():
+                        return session, Outcome.WAITING  # nobody would receive the token
+                    remaining = until - loop.time()
+                    if outcome is not Outcome.WAITING or remaining <= 0 or self._waiting.draining:
+                        return session, outcome
+                    await asyncio.wait({change, leaving}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
 
     async def _consume(self, session: Session, code: PollingCode, key: str | None) -> ASGIResponse:
         id_ = command_id("consume", code.digest, key)
@@ -119,7 +158,7 @@ class Poller:
         return ASGIResponse(body=_encoder.encode(PollSuccess("success", token)), status_code=201)
 
 
-def poll_endpoint(access: Access, poller: Poller) -> HTTPRouteHandler:
+def poll_endpoint(access: Access, poller: Poller, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
 
     @post("/auth/cli/poll", status_code=200, operation_id="poll")
@@ -127,6 +166,17 @@ def poll_endpoint(access: Access, poller: Poller) -> HTTPRouteHandler:
         headers = dict(request.scope["headers"])
         caller = await access.check(headers)
         body = parse_body(await request.body(), headers, _decoder)
-        return await poller.answer(caller.project.id, body.polling_code, idempotency_key(headers))
+        key = idempotency_key(headers)
+        wait = wait_preference(request.scope["headers"]) if b"prefer" in headers else None
+        hold = settings.hold_polls_s if wait is None else min(wait, settings.long_poll_max_s)
+
+        async def gone() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+
+        response = await poller.answer(caller.project.id, body.polling_code, key, hold, gone)
+        if wait is not None:
+            response.headers.add("preference-applied", f"wait={hold}")
+        return response
 
     return poll

@@ -1,13 +1,14 @@
 """Waiting for what workers publish: one pub/sub connection per process serves all its waiters.
 
-What is published only says that there is something to know; it may be lost. So whoever waits registers first and looks
-second, everyone looks again after a reconnect, and once a second all that still wait are looked up in one batch.
+What is published only says that there is something to know, and it may be lost. So whoever waits registers first and
+looks second, and all that still wait are looked up in batches: at once after a reconnect, and once a second.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterator, MutableMapping
+from typing import NamedTuple, TypeVar
 
 import structlog
 from redis.asyncio import Redis
@@ -19,11 +20,14 @@ from statemachine.keys import Keys
 from statemachine.machine import Outcome
 from statemachine.store import SessionStore
 
-FALLBACK_PERIOD = 1.0  # seconds; what a lost hint costs at most
+FALLBACK_PERIOD = 1.0  # seconds; what a lost message costs at most
 FALLBACK_BATCH = 500  # look-ups a round trip
 
 _log = structlog.get_logger("api")
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Answer(NamedTuple):
@@ -36,32 +40,45 @@ class Answer(NamedTuple):
 
 class _Waiters(NamedTuple):
     partition: int
-    futures: list[asyncio.Future[Answer]]
+    futures: "list[asyncio.Future[Answer]]"
 
 
 class Waiting:
-    """The waiters of one process."""
+    """The waiters of one process: requests for a command's outcome, and polls held until a session changes."""
 
     def __init__(self, subscriber: Redis, store: SessionStore, keys: Keys, api_id: str) -> None:
         self.api_id = api_id
         self._subscriber = subscriber
         self._store = store
+        self._keys = keys
+        self._hints = {keys.hints(partition).encode() for partition in keys.partitions}
         self._replies = {keys.replies(partition, api_id).encode() for partition in keys.partitions}
-        self._waiters: dict[str, _Waiters] = {}
+        self._commands: dict[str, _Waiters] = {}
         """By command id."""
+        self._sessions: dict[str, list[asyncio.Future[None]]] = {}
+        """By session id."""
+        self._look_now = asyncio.Event()
+        self.draining = False
+        """Whether the process is about to stop: no poll is held any more."""
 
     @contextlib.contextmanager
     def for_outcome(self, partition: int, command_id: str) -> Iterator[asyncio.Future[Answer]]:
         """Register for a command's outcome, as long as the context lasts."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        waiters = self._waiters.setdefault(command_id, _Waiters(partition, []))
-        waiters.futures.append(future)
-        try:
+        waiters = self._commands.setdefault(command_id, _Waiters(partition, []))
+        with _registered(self._commands, command_id, waiters.futures) as future:
             yield future
-        finally:
-            waiters.futures.remove(future)
-            if not waiters.futures:
-                del self._waiters[command_id]
+
+    @contextlib.contextmanager
+    def for_change(self, session_id: str) -> Iterator[asyncio.Future[None]]:
+        """Register for a pending session's next change, as long as the context lasts."""
+        with _registered(self._sessions, session_id, self._sessions.setdefault(session_id, [])) as future:
+            yield future
+
+    def drain(self) -> None:
+        """Let all held polls answer now."""
+        self.draining = True
+        for session_id in self._sessions:
+            self._wake(session_id)
 
     async def run(self) -> None:
         """Listen and look up until cancelled."""
@@ -74,39 +91,76 @@ class Waiting:
         while True:
             try:
                 async with self._subscriber.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(*self._replies)
+                    await pubsub.subscribe(*self._hints, *self._replies)
+                    self._look_now.set()
                     if failures:
                         _log.info("listening again", failures=failures)
                         failures = 0
                     while True:
                         message = await pubsub.get_message(timeout=FALLBACK_PERIOD)
-                        if message is not None:
-                            self._deliver(message["data"])
+                        if message is None:
+                            continue
+                        if message["channel"] in self._hints:
+                            self._wake(message["data"].decode())
+                        else:
+                            command_id, outcome, sealed_token = message["data"].split(b" ", 2)
+                            self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
             except (*CONNECTION_LOST, RedisError) as error:
                 failures += 1
                 if failures == 1:
                     _log.warning("stopped listening", error=type(error).__name__)
                 await asyncio.sleep(_BACKOFF.compute(failures))
 
-    def _deliver(self, data: bytes) -> None:
-        command_id, outcome, sealed_token = data.split(b" ", 2)
-        self._wake(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
+    async def _look_up(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), FALLBACK_PERIOD)
+            self._look_now.clear()
+            try:
+                await self._look_up_commands()
+                await self._look_up_sessions()
+            except (*CONNECTION_LOST, RedisError):
+                continue  # whoever waits is bounded by a time of their own
 
-    def _wake(self, command_id: str, answer: Answer) -> None:
-        if (waiters := self._waiters.get(command_id)) is not None:
+    async def _look_up_commands(self) -> None:
+        waiting = [(waiters.partition, command_id) for command_id, waiters in self._commands.items()]
+        for start in range(0, len(waiting), FALLBACK_BATCH):
+            batch = waiting[start : start + FALLBACK_BATCH]
+            for (_, command_id), outcome in zip(batch, await self._store.read_outcomes(batch), strict=True):
+                if outcome is not None and outcome is not Outcome.PENDING:
+                    self._reply(command_id, Answer(outcome))
+
+    async def _look_up_sessions(self) -> None:
+        by_partition: dict[int, list[str]] = defaultdict(list)
+        for session_id in self._sessions:
+            by_partition[self._keys.partition_of(session_id)].append(session_id)
+        for waiting in by_partition.values():
+            for start in range(0, len(waiting), FALLBACK_BATCH):
+                for session_id in await self._store.changed(waiting[start : start + FALLBACK_BATCH]):
+                    self._wake(session_id)
+
+    def _reply(self, command_id: str, answer: Answer) -> None:
+        if (waiters := self._commands.get(command_id)) is not None:
             for future in waiters.futures:
                 if not future.done():
                     future.set_result(answer)
 
-    async def _look_up(self) -> None:
-        while True:
-            await asyncio.sleep(FALLBACK_PERIOD)
-            waiting = [(waiters.partition, command_id) for command_id, waiters in self._waiters.items()]
-            try:
-                for start in range(0, len(waiting), FALLBACK_BATCH):
-                    batch = waiting[start : start + FALLBACK_BATCH]
-                    for (_, command_id), outcome in zip(batch, await self._store.read_outcomes(batch), strict=True):
-                        if outcome is not None and outcome is not Outcome.PENDING:
-                            self._wake(command_id, Answer(outcome))
-            except (*CONNECTION_LOST, RedisError):
-                continue  # whoever waits is bounded by a time of their own
+    def _wake(self, session_id: str) -> None:
+        for future in self._sessions.get(session_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+
+@contextlib.contextmanager
+def _registered(
+    registry: MutableMapping[str, V], name: str, futures: "list[asyncio.Future[T]]"
+) -> "Iterator[asyncio.Future[T]]":
+    """Put a new future among `futures`; the last to leave takes the entry out of the registry."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    futures.append(future)
+    try:
+        yield future
+    finally:
+        futures.remove(future)
+        if not futures:
+            del registry[name]

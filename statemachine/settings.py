@@ -71,6 +71,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Seconds that a poller should leave between polls (`interval` at initiate).",
         ),
     ] = 2
+    long_poll_max_s: Annotated[
+        int, Meta(ge=0, le=300, description="Longest time in seconds for which `Prefer: wait=N` holds a pending poll.")
+    ] = 30
+    hold_polls_s: Annotated[
+        int,
+        Meta(ge=0, le=60, description="Hold every pending poll this many seconds, whether or not it asks (0: never)."),
+    ] = 0
     outcome_wait_ms: Annotated[
         Milliseconds, Meta(description="How long a request waits for a worker before it answers 503.")
     ] = 5_000

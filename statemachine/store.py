@@ -32,6 +32,7 @@ _INITIATE = Script.named("initiate")
 _READ = Script.named("read")
 _TRANSITION = Script.named("transition")
 _DUE = Script.named("due")
+_CHANGED = Script.named("changed")
 
 _DECIDED_ON = ("state", "version", "deadline", "expires_at", "project_id")
 _json = msgspec.json.Encoder()
@@ -194,6 +195,15 @@ class SessionStore:
             for session_id, values in zip(session_ids, found, strict=True)
             if values[0] is not None
         }
+
+    async def changed(self, session_ids: Sequence[str]) -> list[str]:
+        """Return those sessions of one partition that are not pending, or not there, any more. One round trip."""
+        call = Call(tuple(self._keys.session(session_id) for session_id in session_ids), ())
+        match await run_script(self._redis, _CHANGED, call):
+            case [*positions]:
+                return [session_ids[position - 1] for position in positions if isinstance(position, int)]
+            case _:
+                return []
 
     async def due(self, partition: int, limit: int) -> tuple[int, list[str]]:
         """Return the Redis time in milliseconds and up to `limit` ids of sessions past their deadline."""
