@@ -7,10 +7,12 @@ To add a state, add its member and its rows here, a handler in `worker.handlers`
 from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import msgspec
 from transitions import EventData, Machine
+from transitions.extensions import GraphMachine
 
 from statemachine.session import Session, State
 
@@ -175,3 +177,24 @@ def session_after(session: Session, decision: Decision, now: int, pickup_window_
     if decision.target is State.COMPLETED:
         deadline = max(session.expires_at, now + pickup_window_ms)
     return msgspec.structs.replace(session, state=decision.target, version=session.version + 1, deadline=deadline)
+
+
+def mermaid() -> str:
+    """Return the changes of state in `RULES` as a Mermaid state diagram, drawn by `transitions`."""
+    drawn = SimpleNamespace()
+    GraphMachine(
+        model=drawn,
+        states=[state.value for state in State],
+        initial=State.PENDING.value,
+        transitions=[
+            {"trigger": rule.trigger.value, "source": rule.source.value, "dest": rule.target.value}
+            for rule in RULES
+            if rule.target
+        ],
+        auto_transitions=False,
+        graph_engine="mermaid",
+    )
+    text: str = drawn.get_graph().draw(None)
+    lines = text.splitlines()
+    # Without its styles, which colour the initial state as the current one.
+    return "\n".join(line for line in lines[lines.index("stateDiagram-v2") :] if "lass" not in line and line.strip())

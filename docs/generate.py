@@ -1,0 +1,90 @@
+"""Write the generated parts of the documentation, or with --check tell which of them are not current.
+
+A generated part stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
+"""
+
+import re
+import sys
+import typing
+from collections import defaultdict
+from pathlib import Path
+
+import msgspec
+
+from statemachine.machine import RULES, Rule, Trigger, mermaid
+from statemachine.session import State
+from statemachine.settings import Settings, variable
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def state_diagram() -> str:
+    """Return the diagram of the lifecycle."""
+    return f"```mermaid\n{mermaid()}\n```"
+
+
+def state_table() -> str:
+    """Return the lifecycle as a table: the next state in bold, the command's outcome in plain."""
+    rows = [
+        "| from \\ trigger | " + " | ".join(trigger.value for trigger in Trigger) + " |",
+        "| --- |" + " --- |" * len(Trigger),
+    ]
+    cells: dict[tuple[State, Trigger], list[Rule]] = defaultdict(list)
+    for rule in RULES:
+        cells[rule.source, rule.trigger].append(rule)
+    for state in State:
+        row = [_cell(cells[state, trigger]) for trigger in Trigger]
+        rows.append(f"| {state.value} | " + " | ".join(row) + " |")
+    return "\n".join(rows)
+
+
+def _cell(rules: list[Rule]) -> str:
+    texts = [f"**{rule.target.value}**" if rule.target else rule.outcome.value for rule in rules]
+    in_time, overdue = texts
+    return in_time if in_time == overdue else f"{in_time}; after the deadline: {overdue}"
+
+
+def settings_table() -> str:
+    """Return the table of all settings."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for field in msgspec.structs.fields(Settings):
+        meta = typing.get_args(field.type)[1]
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `{variable(field.name)}` | {default} | {meta.description} |")
+    return "\n".join(rows)
+
+
+PARTS = {
+    "README.md": {"settings": settings_table},
+    "docs/state-machine.md": {"state diagram": state_diagram, "state table": state_table},
+}
+
+
+def current(text: str, part: str, content: str) -> str:
+    """Return `text` with the content of a generated part in its place."""
+    pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end of {part} -->)", re.DOTALL)
+    if not pattern.search(text):
+        message = f"there is no place for the part {part!r}"
+        raise LookupError(message)
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with --check compare; returns 1 if a part was not current."""
+    stale = []
+    for name, parts in PARTS.items():
+        path = ROOT / name
+        text = before = path.read_text()
+        for part, content in parts.items():
+            text = current(text, part, content())
+        if text != before:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(text)
+    for name in stale:
+        print(f"{name}: {'not current; run `make docs`' if '--check' in arguments else 'written'}")  # noqa: T201 - its output
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
