@@ -5,7 +5,7 @@ The table in the README is generated from this file.
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefix: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9_.:-]{1,64}$",
+            pattern=r"^[A-Za-z0-9_.:-]{1,64}$(?!\n)",  # in Python `$` also matches before a last line feed
             description="Start of every Redis key; lets deployments share a Redis.",
         ),
     ] = "lr"
@@ -153,8 +153,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         name: value for name, value in environ.items() if name.startswith(PREFIX) and value and name not in NOT_SETTINGS
     }
     for name in sorted(given.keys() - known.keys()):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), Settings.__struct_fields__, n=1)
+        hint = f"; did you mean {variable(near[0])}?" if near else ""
         message = f"{name} is not a setting{hint}"
         raise SettingError(message)
     fields = {known[name]: value for name, value in given.items()}
@@ -168,8 +168,12 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 def _name_the_variable(message: str) -> str:
     """Turn msgspec's `… - at `$.port`` into `LOGIN_RELAY_PORT: …`."""
-    reason, _, path = message.partition(" - at ")
-    return f"{variable(path.strip('`').removeprefix('$.'))}: {reason}"
+    reason, _, path = message.rpartition(" - at ")
+    field = path.strip("`").removeprefix("$.")
+    if reason.startswith("Invalid enum value"):  # the one message of msgspec that repeats the value
+        choices = get_args(get_args(Settings.__annotations__[field])[0])
+        reason = f"Expected one of {', '.join(choices)}"
+    return f"{variable(field)}: {reason}"
 
 
 def _check_order(settings: Settings) -> None:
