@@ -1,0 +1,73 @@
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statemachine.events import (
+    EVENT_TYPES,
+    Event,
+    SessionCompleted,
+    SessionConsumed,
+    SessionExpired,
+    SessionInitiated,
+    encode_event,
+    rfc3339,
+)
+from statemachine.session import ClientFacts, State
+
+GOLDEN: list[tuple[Event, str, bytes]] = [
+    (
+        SessionInitiated("p", 1, ClientFacts("tool", "1.2", "laptop")),
+        "session.initiated",
+        b'{"project_id":"p","expires_in_millis":1,"client":{"client_name":"tool","client_version":"1.2","hostname":"laptop"}}',
+    ),
+    (
+        SessionInitiated("p", 1_000, ClientFacts()),
+        "session.initiated",
+        b'{"project_id":"p","expires_in_millis":1000,"client":{}}',
+    ),
+    (
+        SessionCompleted("p", "ab12"),
+        "session.completed",
+        b'{"project_id":"p","minted_token_sha256":"ab12"}',
+    ),
+    (SessionCompleted("p"), "session.completed", b'{"project_id":"p","minted_token_sha256":null}'),
+    (SessionConsumed("p"), "session.consumed", b'{"project_id":"p"}'),
+    (SessionExpired("p", State.PENDING), "session.expired", b'{"project_id":"p","state":"pending"}'),
+]
+
+
+@pytest.mark.parametrize(("event", "name", "data"), GOLDEN)
+def test_event_is_these_bytes(event: Event, name: str, data: bytes) -> None:
+    """Others read these events: their types and bytes may gain fields and never change."""
+    assert EVENT_TYPES[type(event)] == name
+    assert encode_event(event) == data
+
+
+def test_every_event_has_a_type_and_golden_bytes() -> None:
+    """No event is missing above or in the table of types."""
+    assert set(get_args(Event)) == set(EVENT_TYPES) == {type(event) for event, _, _ in GOLDEN}
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_767_226_500_000, "2026-01-01T00:15:00.000Z"),
+        (1_767_225_599_999, "2025-12-31T23:59:59.999Z"),
+        (1_709_164_800_001, "2024-02-29T00:00:00.001Z"),
+        (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+    ],
+)
+def test_time_is_written_in_rfc3339(milliseconds: int, text: str) -> None:
+    """UTC, milliseconds, `Z` (WIRE 3)."""
+    assert rfc3339(milliseconds) == text
+
+
+@given(st.integers(0, 10**13))
+def test_time_loses_no_millisecond(milliseconds: int) -> None:
+    """Reading a written time gives the same millisecond back."""
+    moment = datetime.fromisoformat(rfc3339(milliseconds))
+    assert moment - datetime(1970, 1, 1, tzinfo=UTC) == timedelta(milliseconds=milliseconds)

@@ -1,0 +1,80 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from statemachine.keys import MAX_PARTITIONS, TAGS, Keys
+from statemachine.session import login_code_digest, new_session_id
+
+SLOTS = 16_384
+
+
+def keys_of_session(keys: Keys, digest: bytes, session_id: str) -> list[str]:
+    """Return every key and channel that a script of one session may touch."""
+    partition = keys.partition_of(session_id)
+    return [
+        keys.session(session_id),
+        keys.sealed_token(session_id),
+        keys.login(digest),
+        keys.outcome(partition, "command"),
+        keys.commands(partition),
+        keys.deadlines(partition),
+        keys.events(partition),
+        keys.dead_letters(partition),
+        keys.hints(partition),
+        keys.replies(partition, "api"),
+    ]
+
+
+@given(st.sampled_from([1, 3, MAX_PARTITIONS]), st.text())
+def test_all_keys_of_a_session_are_on_one_slot(partitions: int, login_code: str) -> None:
+    """From the login code alone follows the partition, and with it every key that its session has."""
+    keys = Keys("lr", partitions)
+    digest = login_code_digest("project", login_code)
+    names = keys_of_session(keys, digest, new_session_id(keys.partition_of_login(digest)))
+    assert len({key_slot(name.encode()) for name in names}) == 1
+    assert len({re.search(r"\{(.+?)\}", name)[1] for name in names}) == 1  # type: ignore[index] # each has a tag
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("partitions", [2**k for k in range(MAX_PARTITIONS.bit_length())])
+def test_tags_spread_evenly_over_the_slots(partitions: int) -> None:
+    """The first 2^k partitions fall one each into 2^k equal ranges of slots, so equal nodes get equal shares."""
+    slots = [key_slot(Keys("any:prefix", partitions).session(new_session_id(p)).encode()) for p in range(partitions)]
+    assert sorted(slot * partitions // SLOTS for slot in slots) == list(range(partitions))
+
+
+def test_tags_are_distinct() -> None:
+    """No two partitions share a tag."""
+    assert len(set(TAGS)) == MAX_PARTITIONS == 64
+
+
+def test_login_codes_spread_over_the_partitions() -> None:
+    """Each of four partitions gets about a quarter of 4 000 sessions."""
+    keys = Keys("lr", 4)
+    shares = [0] * 4
+    for number in range(4_000):
+        shares[keys.partition_of_login(login_code_digest("project", str(number)))] += 1
+    assert all(880 < share < 1_120 for share in shares)
+
+
+def test_every_key_starts_with_the_prefix() -> None:
+    """Two deployments with different prefixes share a Redis and no key."""
+    keys = Keys("mine", 2)
+    digest = login_code_digest("project", "code")
+    names = [
+        *keys_of_session(keys, digest, new_session_id(1)),
+        *keys.permanent(),
+        keys.worker("host:1:a"),
+        keys.project("id"),
+    ]
+    assert all(name.startswith("mine:") for name in names)
+
+
+def test_only_the_listed_keys_are_permanent() -> None:
+    """What lives without a TTL: three streams and an index per partition, and the names of projects."""
+    keys = Keys("lr", 2)
+    streams = {key(p) for key in (keys.commands, keys.events, keys.dead_letters, keys.deadlines) for p in (0, 1)}
+    assert keys.permanent() == streams | {keys.project_names()}

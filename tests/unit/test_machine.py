@@ -1,0 +1,159 @@
+import gc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statemachine.events import EVENT_TYPES, event_for
+from statemachine.machine import IN_TIME, OVERDUE, RULES, Decision, Outcome, Trigger, decide, session_after
+from statemachine.session import Session, State
+
+DEADLINE = 1_000
+PICKUP_WINDOW = 120
+
+PENDING, COMPLETED, CONSUMED, EXPIRED = State
+COMPLETE, CONSUME, DEADLINE_PASSED = Trigger
+
+ROWS = [
+    (PENDING, COMPLETE, IN_TIME, COMPLETED, Outcome.COMPLETED),
+    (PENDING, COMPLETE, OVERDUE, None, Outcome.REFUSED),
+    (PENDING, CONSUME, IN_TIME, None, Outcome.WAITING),
+    (PENDING, CONSUME, OVERDUE, None, Outcome.EXPIRED),
+    (PENDING, DEADLINE_PASSED, IN_TIME, None, Outcome.UNCHANGED),
+    (PENDING, DEADLINE_PASSED, OVERDUE, EXPIRED, Outcome.EXPIRED),
+    (COMPLETED, COMPLETE, IN_TIME, None, Outcome.REFUSED),
+    (COMPLETED, COMPLETE, OVERDUE, None, Outcome.REFUSED),
+    (COMPLETED, CONSUME, IN_TIME, CONSUMED, Outcome.CONSUMED),
+    (COMPLETED, CONSUME, OVERDUE, None, Outcome.EXPIRED),
+    (COMPLETED, DEADLINE_PASSED, IN_TIME, None, Outcome.UNCHANGED),
+    (COMPLETED, DEADLINE_PASSED, OVERDUE, EXPIRED, Outcome.EXPIRED),
+    (CONSUMED, COMPLETE, IN_TIME, None, Outcome.REFUSED),
+    (CONSUMED, COMPLETE, OVERDUE, None, Outcome.REFUSED),
+    (CONSUMED, CONSUME, IN_TIME, None, Outcome.USED),
+    (CONSUMED, CONSUME, OVERDUE, None, Outcome.USED),
+    (CONSUMED, DEADLINE_PASSED, IN_TIME, None, Outcome.UNCHANGED),
+    (CONSUMED, DEADLINE_PASSED, OVERDUE, None, Outcome.UNCHANGED),
+    (EXPIRED, COMPLETE, IN_TIME, None, Outcome.REFUSED),
+    (EXPIRED, COMPLETE, OVERDUE, None, Outcome.REFUSED),
+    (EXPIRED, CONSUME, IN_TIME, None, Outcome.EXPIRED),
+    (EXPIRED, CONSUME, OVERDUE, None, Outcome.EXPIRED),
+    (EXPIRED, DEADLINE_PASSED, IN_TIME, None, Outcome.UNCHANGED),
+    (EXPIRED, DEADLINE_PASSED, OVERDUE, None, Outcome.UNCHANGED),
+]
+
+
+def a_session(state: State = PENDING, version: int = 1, deadline: int = DEADLINE) -> Session:
+    """Return a session."""
+    return Session("00" * 13, "project", state, version, deadline, deadline)
+
+
+def name_of(value: object) -> str:
+    """Return how a row's value reads in a test's name."""
+    return {IN_TIME: "in_time", OVERDUE: "overdue"}[value] if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize(("state", "trigger", "overdue", "target", "outcome"), ROWS, ids=name_of)
+def test_decision_is_the_tables(
+    *, state: State, trigger: Trigger, overdue: bool, target: State | None, outcome: Outcome
+) -> None:
+    """Each state answers each trigger as DESIGN section 4 says, up to the deadline and after it."""
+    now = DEADLINE + 1 if overdue else DEADLINE
+    assert decide(a_session(state), trigger, now) == Decision(target, outcome)
+
+
+def test_every_pair_has_one_rule_and_one_row_here() -> None:
+    """No (state, trigger) is undefined, in time or overdue, and none is untested."""
+    every = [(state, trigger, overdue) for state in State for trigger in Trigger for overdue in (IN_TIME, OVERDUE)]
+    assert [rule[:3] for rule in RULES] == every
+    assert [row[:3] for row in ROWS] == every
+
+
+class PlainReading:
+    """DESIGN section 4, read once more and written down without a table."""
+
+    def __init__(self, lifetime: int, pickup_window: int) -> None:
+        self.state, self.version = "pending", 1
+        self.expires_at = self.deadline = lifetime
+        self.pickup_window = pickup_window
+
+    def become(self, state: str) -> None:
+        """Go on to a state."""
+        self.state, self.version = state, self.version + 1
+
+    def complete(self, now: int) -> str:
+        """Only a pending session, in time."""
+        if self.state != "pending" or now > self.deadline:
+            return "refused"
+        self.become("completed")
+        self.deadline = max(self.expires_at, now + self.pickup_window)
+        return "completed"
+
+    def consume(self, now: int) -> str:
+        """Once; afterwards it is used, and too late it is expired."""
+        if self.state == "consumed":
+            return "used"
+        if self.state == "expired" or now > self.deadline:
+            return "expired"
+        if self.state == "pending":
+            return "waiting"
+        self.become("consumed")
+        return "consumed"
+
+    def sweep(self, now: int) -> str:
+        """Whatever has not ended ends when its time is over."""
+        if self.state in {"pending", "completed"} and now > self.deadline:
+            self.become("expired")
+            return "expired"
+        return "unchanged"
+
+
+# Small numbers, so that many steps fall on a deadline or one millisecond beside it.
+@given(
+    lifetime=st.integers(1, 12),
+    pickup_window=st.integers(1, 12),
+    steps=st.lists(st.tuples(st.sampled_from(Trigger), st.integers(0, 6)), max_size=12),
+)
+def test_any_history_agrees_with_a_plain_reading_of_the_design(
+    lifetime: int, pickup_window: int, steps: list[tuple[Trigger, int]]
+) -> None:
+    """Whatever comes when, state, version, deadline and outcome are those of an independent model."""
+    session, model, now = a_session(deadline=lifetime), PlainReading(lifetime, pickup_window), 0
+    for trigger, elapsed in steps:
+        now += elapsed
+        expected = {COMPLETE: model.complete, CONSUME: model.consume, DEADLINE_PASSED: model.sweep}[trigger](now)
+        decision = decide(session, trigger, now)
+        after = session_after(session, decision, now, pickup_window)
+        assert decision.outcome == expected
+        assert (after.state, after.version, after.deadline) == (model.state, model.version, model.deadline)
+        # A fact is made public exactly when the version grows, and it is the new state's.
+        event = event_for(session, decision)
+        assert (event is not None) == (after.version == session.version + 1)
+        if event is not None:
+            assert EVENT_TYPES[type(event)] == f"session.{after.state}"
+        session = after
+
+
+@given(st.sampled_from([CONSUMED, EXPIRED]), st.sampled_from(Trigger), st.integers(0, 2 * DEADLINE))
+def test_ended_session_stays_as_it_is(state: State, trigger: Trigger, now: int) -> None:
+    """Nothing that comes after the end changes a session."""
+    session = a_session(state, version=3)
+    assert session_after(session, decide(session, trigger, now), now, PICKUP_WINDOW) is session
+
+
+@pytest.mark.parametrize(
+    ("completed_at", "deadline"),
+    [(0, DEADLINE), (DEADLINE - PICKUP_WINDOW, DEADLINE), (DEADLINE, DEADLINE + PICKUP_WINDOW)],
+)
+def test_pickup_window_only_ever_lengthens_a_session(completed_at: int, deadline: int) -> None:
+    """A session completed early keeps its deadline; one completed late can still be consumed for the whole window."""
+    session = a_session()
+    decision = decide(session, COMPLETE, completed_at)
+    assert session_after(session, decision, completed_at, PICKUP_WINDOW).deadline == deadline
+
+
+def test_decisions_leave_nothing_behind() -> None:
+    """The one machine of the process holds none of the models it moved (`Machine.models` would hold them for ever)."""
+    for _ in range(100):
+        decide(a_session(), COMPLETE, 0)
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "_Case"]

@@ -1,0 +1,125 @@
+import msgspec
+import pytest
+
+from statemachine.errors import SettingError
+from statemachine.settings import NOT_SETTINGS, Settings, load_settings, variable
+
+VALUES: dict[str, tuple[str, object]] = {
+    "redis_url": ("rediss://:pass@redis.internal:6380/2", "rediss://:pass@redis.internal:6380/2"),
+    "state_dir": ("/var/lib/login-relay", "/var/lib/login-relay"),
+    "host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - a value that is read, not bound
+    "port": ("8123", 8_123),
+    "prefix": ("blue-1.x:y_z", "blue-1.x:y_z"),
+    "partitions": ("64", 64),
+    "session_lifetime_ms": ("600000", 600_000),
+    "pickup_window_ms": ("60000", 60_000),
+    "poll_interval_s": ("5", 5),
+    "long_poll_max_s": ("20", 20),
+    "hold_polls_s": ("10", 10),
+    "outcome_wait_ms": ("4000", 4_000),
+    "backlog_limit": ("7", 7),
+    "replay_window_ms": ("30000", 30_000),
+    "idempotency_ms": ("1000", 1_000),
+    "retention_ms": ("1", 1),
+    "project_cache_ms": ("0", 0),
+    "block_ms": ("1000", 1_000),
+    "socket_timeout_ms": ("9000", 9_000),
+    "min_idle_ms": ("1500", 1_500),
+    "reclaim_period_ms": ("250", 250),
+    "sweep_period_ms": ("100", 100),
+    "max_deliveries": ("3", 3),
+    "shutdown_grace_ms": ("2000", 2_000),
+    "admin_jwks_file": ("keys.json", "keys.json"),
+    "admin_projects_claim": ("projects", "projects"),
+    "log_level": ("debug", "debug"),
+    "log_format": ("console", "console"),
+}
+
+
+def test_every_setting_has_a_value_here() -> None:
+    """No setting is missing in the table above."""
+    assert set(VALUES) >= set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize("field", Settings.__struct_fields__)
+def test_setting_is_read_from_its_variable(field: str) -> None:
+    """`LOGIN_RELAY_` and the name in capitals sets one setting and leaves the others at their defaults."""
+    text, value = VALUES[field]
+    assert value != getattr(Settings(), field)
+    assert load_settings({variable(field): text}) == msgspec.structs.replace(Settings(), **{field: value})
+    assert variable(field) == f"LOGIN_RELAY_{field.upper()}"
+
+
+def test_empty_and_foreign_variables_are_no_settings() -> None:
+    """An empty variable counts as unset; variables of others, and of our own client, are left alone."""
+    environment = {"LOGIN_RELAY_PORT": "", "PORT": "x", "login_relay_port": "x", **dict.fromkeys(NOT_SETTINGS, "x")}
+    assert load_settings(environment) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("port", "hunter2"),
+        ("port", "70000"),
+        ("port", "8000.5"),
+        ("prefix", "hunter 2"),
+        ("prefix", "hunter{2}"),
+        ("prefix", "hunter2\n"),
+        ("partitions", "65"),
+        ("session_lifetime_ms", "999"),
+        ("project_cache_ms", "5001"),
+        ("poll_interval_s", "-17"),
+        ("max_deliveries", "hunter2"),
+        ("log_level", "hunter2"),
+        ("log_format", "hunter2\nhunter3"),
+    ],
+)
+def test_error_names_the_variable_and_never_the_value(field: str, value: str) -> None:
+    """A bad value is one line that says which variable it is; the value may be a secret in the wrong place."""
+    with pytest.raises(SettingError) as refused:
+        load_settings({variable(field): value})
+    message = str(refused.value)
+    assert message.startswith(f"{variable(field)}: ")
+    assert value.strip() not in message
+    assert "\n" not in message
+    assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("field", ["log_level", "log_format"])
+def test_error_of_a_choice_lists_the_choices(field: str) -> None:
+    """Whoever mistypes a level is told the levels."""
+    with pytest.raises(SettingError, match=VALUES[field][0]):
+        load_settings({variable(field): "verbose"})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("LOGIN_RELAY_PROT", "; did you mean LOGIN_RELAY_PORT?"),
+        ("LOGIN_RELAY_REDIS_URI", "; did you mean LOGIN_RELAY_REDIS_URL?"),
+        ("LOGIN_RELAY_ZZ", ""),
+    ],
+)
+def test_unknown_variable_is_refused_with_a_suggestion(name: str, hint: str) -> None:
+    """A mistyped variable stops the start instead of being ignored."""
+    with pytest.raises(SettingError) as refused:
+        load_settings({name: "hunter2"})
+    assert str(refused.value) == f"{name} is not a setting{hint}"
+
+
+@pytest.mark.parametrize(
+    ("field", "broken", "fine", "named"),
+    [
+        ("block_ms", 4_500, 4_499, {"socket_timeout_ms"}),
+        ("min_idle_ms", 4_500, 4_499, {"reclaim_period_ms", "outcome_wait_ms"}),
+        ("reclaim_period_ms", 3_000, 2_999, {"min_idle_ms", "outcome_wait_ms"}),
+        ("session_lifetime_ms", 5_000, 5_001, {"outcome_wait_ms"}),
+        ("replay_window_ms", 5_000, 5_001, {"outcome_wait_ms"}),
+    ],
+)
+def test_broken_order_of_times_is_refused(field: str, broken: int, fine: int, named: set[str]) -> None:
+    """Times that would break a promise stop the start, and the message names them all."""
+    assert getattr(load_settings({variable(field): str(fine)}), field) == fine
+    with pytest.raises(SettingError) as refused:
+        load_settings({variable(field): str(broken)})
+    assert all(variable(name) in str(refused.value) for name in {field, *named})
