@@ -13,7 +13,7 @@ WHEEL_CHECK := build/wheel-check
 TEST_FILES = $(wildcard tests docs bench requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-container wheel test-wheel fmt requirements clean python-is-new-enough
+.PHONY: help run check test test-container wheel test-wheel fmt docs requirements clean python-is-new-enough
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,9 @@ test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
 fmt: $(VENV)/dev.stamp ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/dev.stamp ## write the generated parts of README.md and docs/ again
+	$(BIN)/python docs/generate.py
 
 # In this order: each file is held to the versions of the one before, so that all install side by side.
 requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade for newer versions)
