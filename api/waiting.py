@@ -105,7 +105,7 @@ class Waiting:
                         else:
                             command_id, outcome, sealed_token = message["data"].split(b" ", 2)
                             self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
-            except (*CONNECTION_LOST, RedisError) as error:
+            except (*CONNECTION_LOST, RedisError, ValueError) as error:  # ValueError: a message that is not ours
                 failures += 1
                 if failures == 1:
                     _log.warning("stopped listening", error=type(error).__name__)
