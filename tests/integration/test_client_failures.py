@@ -1,0 +1,254 @@
+import asyncio
+import ipaddress
+import logging
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from login_relay import client_protocol
+from login_relay.client import (
+    Login,
+    LoginError,
+    LoginRefused,
+    LoginRequest,
+    Prompt,
+    ServerUnreachable,
+    login,
+    login_async,
+)
+from tests.integration.scripted_relay import (
+    KEY,
+    LOGIN_CODE,
+    POLLING_CODE,
+    PROJECT,
+    SUCCESS,
+    TOKEN,
+    WAITING,
+    Behaviour,
+    ScriptedRelay,
+    answer,
+    babble,
+    break_off,
+    drop,
+    hang,
+    initiated,
+    scripted_relay,
+)
+
+LogIn = Callable[[LoginRequest, Callable[[Prompt], None]], Login]
+
+
+def ignore(_: Prompt) -> None:
+    """Show nothing."""
+
+
+def login_in_a_loop(request: LoginRequest, on_prompt: Callable[[Prompt], None]) -> Login:
+    """Run `login_async` from synchronous code."""
+    return asyncio.run(login_async(request, on_prompt))
+
+
+@pytest.fixture(params=[login, login_in_a_loop], ids=["sync", "async"])
+def log_in(request: pytest.FixtureRequest) -> LogIn:
+    """Return each of the two clients in turn."""
+    client: LogIn = request.param
+    return client
+
+
+@pytest.fixture
+def relay() -> Iterator[ScriptedRelay]:
+    """Return a server that answers as the test scripts it."""
+    with scripted_relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a client give up after tenths of a second where it would take tens of seconds."""
+    monkeypatch.setattr(client_protocol, "REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(client_protocol, "LONG_POLL", 0)
+    monkeypatch.setattr(client_protocol, "INITIATE_PATIENCE", 0.5)
+    monkeypatch.setattr(client_protocol, "GRACE", 0.0)
+
+
+def request_to(relay: ScriptedRelay) -> LoginRequest:
+    """Return a login at this server."""
+    return LoginRequest(server=relay.url, project_id=PROJECT, publishable_client_key=KEY)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [drop, break_off, babble, answer(503, "Busy", retry_after="0"), answer(500, "")],
+    ids=["dropped", "broken off", "not HTTP", "busy", "failed"],
+)
+def test_trouble_on_the_way_loses_no_login(relay: ScriptedRelay, log_in: LogIn, trouble: Behaviour) -> None:
+    """Every request may fail on the wire, after it was read: the next one is answered and the login succeeds."""
+    relay.script += [trouble, initiated(), trouble, WAITING, trouble, SUCCESS]
+
+    assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+    assert relay.script == []
+    assert {poll.body["polling_code"] for poll in relay.polls} == {POLLING_CODE}
+
+
+def test_a_lost_token_is_asked_for_with_the_same_key(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """The relay repeats a token whose answer was lost to the poll that carries the key of the first."""
+    relay.script += [initiated(), WAITING, break_off, SUCCESS]
+    log_in(request_to(relay), ignore)
+
+    keys = [poll.headers["idempotency-key"] for poll in relay.polls]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_hangs_is_asked_again(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """A request without an answer ends by its time-out."""
+    relay.script += [initiated(), hang, SUCCESS]
+
+    assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+
+
+def test_retry_after_is_honoured(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """After 429 with a Retry-After of one second there is no poll for a second, at an interval of a tenth."""
+    relay.script += [initiated(), answer(429, "Too many", retry_after="1"), SUCCESS]
+    log_in(request_to(relay), ignore)
+
+    first, second = (poll.at for poll in relay.polls)
+    assert 1.0 <= second - first < 3.0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_not_there_is_unreachable(log_in: LogIn) -> None:
+    """Nothing listens: the client gives up and says why."""
+    with scripted_relay() as relay:
+        request = request_to(relay)
+
+    with pytest.raises(ServerUnreachable, match="cannot be reached"):
+        log_in(request, ignore)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a certificate for 127.0.0.1 that nobody signed but its own key; PEM, with the key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(host, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+    )
+    return pem
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_must_prove_who_it_is(log_in: LogIn, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown certificate gets no request; with SSL_CERT_FILE it is known, and the login succeeds."""
+    with scripted_relay(certificate) as relay:
+        relay.script += [initiated(), SUCCESS]
+        with pytest.raises(ServerUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+            log_in(request_to(relay), ignore)
+        assert relay.received == []
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+
+
+def test_a_redirect_is_not_followed(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """The polling code goes to the server it came from and to no other."""
+    with scripted_relay() as elsewhere:
+        elsewhere.script += [SUCCESS]
+        moved = answer(307, "Moved", location=f"{elsewhere.url}/api/v1/auth/cli/poll")
+        relay.script += [initiated(), moved]
+        with pytest.raises(LoginRefused, match="Moved"):
+            log_in(request_to(relay), ignore)
+        assert elsewhere.received == []
+
+
+def test_no_proxy_reads_what_goes_to_this_machine(
+    relay: ScriptedRelay, log_in: LogIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy named in the environment is for the world outside."""
+    with scripted_relay() as proxy:
+        for variable in ("http_proxy", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.url)
+        relay.script += [initiated(), SUCCESS]
+        assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+        assert proxy.received == []
+
+
+def test_a_relay_may_be_mounted_below_a_path(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """The server's path comes before the API's."""
+    relay.script += [initiated(), SUCCESS]
+    log_in(replace(request_to(relay), server=f"{relay.url}/login/"), ignore)
+
+    assert [request.path for request in relay.received] == [
+        "/login/api/v1/auth/cli",
+        "/login/api/v1/auth/cli/poll",
+    ]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("last", [answer(400, {"code": "INVALID_POLLING_CODE", "error": "No."}), None])
+def test_no_secret_reaches_a_log_or_a_traceback(
+    relay: ScriptedRelay, log_in: LogIn, last: Behaviour | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even at debug level, and an error drags no exception along that holds the request."""
+    caplog.set_level(logging.DEBUG)
+    relay.script += [initiated(), WAITING, drop, last] if last else [initiated(), WAITING, *[drop] * 50]
+    request = replace(request_to(relay), expires_in=timedelta(seconds=1))
+    with pytest.raises(LoginError) as caught:
+        log_in(request, ignore)
+
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    shown = caplog.text + "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert "auth/cli/poll" in shown
+    for secret in (TOKEN, POLLING_CODE, LOGIN_CODE):
+        assert secret not in shown
+
+
+def test_ctrl_c_ends_a_login_at_once(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """KeyboardInterrupt comes out as it is, and the connection is closed."""
+
+    def interrupt(_: Prompt) -> None:
+        raise KeyboardInterrupt
+
+    relay.script += [initiated()]
+    with pytest.raises(KeyboardInterrupt):
+        log_in(request_to(relay), interrupt)
+    assert relay.hung_up.wait(5)
+    assert relay.polls == []
+
+
+async def test_a_cancelled_task_ends_a_login_at_once(relay: ScriptedRelay) -> None:
+    """Cancelling while the server holds a poll comes out as CancelledError, and the connection is closed."""
+    held = threading.Event()
+
+    def hold(handler: BaseHTTPRequestHandler) -> None:
+        held.set()
+        hang(handler)
+
+    relay.script += [initiated(), hold]
+    task = asyncio.create_task(login_async(request_to(relay), ignore))
+    await asyncio.to_thread(held.wait, 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(relay.hung_up.wait, 5)
