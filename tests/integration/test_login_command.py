@@ -1,0 +1,272 @@
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from login_relay import client_protocol
+from login_relay.login_command import login
+from tests.integration.scripted_relay import (
+    EXPIRED,
+    KEY,
+    LOGIN_CODE,
+    PROJECT,
+    SUCCESS,
+    TOKEN,
+    USED,
+    Behaviour,
+    ScriptedRelay,
+    answer,
+    drop,
+    hang,
+    initiated,
+    scripted_relay,
+)
+
+
+@pytest.fixture
+def relay() -> Iterator[ScriptedRelay]:
+    """Return a server that answers as the test scripts it."""
+    with scripted_relay() as relay:
+        yield relay
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a home folder of the test's own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    return tmp_path
+
+
+def arguments(relay: ScriptedRelay) -> list[str]:
+    """Return what every login needs."""
+    return ["--server", relay.url, "--project", PROJECT, "--key", KEY]
+
+
+def run(relay: ScriptedRelay, *options: str) -> Result:
+    """Run `login-relay login` in this process."""
+    return CliRunner().invoke(login, [*arguments(relay), *options])
+
+
+def mode(path: Path) -> int:
+    """Return the permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_token_goes_to_a_private_file_and_nowhere_else(relay: ScriptedRelay, home: Path) -> None:
+    """By default the file is in the user's configuration folder; the output says where and shows no token."""
+    relay.script += [initiated(), SUCCESS]
+    result = run(relay)
+
+    (path,) = home.rglob(f"{PROJECT}.token")
+    assert result.exit_code == 0
+    assert path.read_text() == TOKEN
+    assert mode(path) == 0o600
+    assert mode(path.parent) == 0o700
+    assert str(path) in result.stderr
+    assert result.stdout == ""
+    assert TOKEN not in result.output
+
+
+def test_the_code_and_the_link_are_shown_on_standard_error(relay: ScriptedRelay) -> None:
+    """Standard output is for programs."""
+    relay.script += [initiated(), SUCCESS]
+    result = run(relay, "--print-token", "--link", "https://app.example/?c={login_code}", "--no-open")
+
+    assert f"https://app.example/?c={LOGIN_CODE}\n" in result.stderr
+    assert f"code  {LOGIN_CODE}\n" in result.stderr
+    assert result.stdout == f"{TOKEN}\n"
+
+
+def test_a_printed_token_is_not_also_written(relay: ScriptedRelay, home: Path) -> None:
+    """--print-token alone leaves no file behind."""
+    relay.script += [initiated(), SUCCESS]
+    run(relay, "--print-token")
+
+    assert list(home.rglob("*")) == []
+
+
+def test_an_old_token_file_is_replaced_by_a_private_one(relay: ScriptedRelay, home: Path) -> None:
+    """Looser permissions do not stay, and whoever has the old file open does not see the new token."""
+    path = home / "here" / "token"
+    path.parent.mkdir()
+    path.write_text("old")
+    path.chmod(0o666)
+    relay.script += [initiated(), SUCCESS]
+    with path.open() as opened_before:
+        result = run(relay, "--token-file", str(path))
+        assert opened_before.read() == "old"
+
+    assert result.exit_code == 0
+    assert path.read_text() == TOKEN
+    assert mode(path) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+FAILURES: dict[str, tuple[list[Behaviour], int]] = {
+    "expired": ([initiated(), EXPIRED], 3),
+    "used": ([initiated(), USED], 4),
+    "refused": ([answer(401, {"code": "INVALID_PUBLISHABLE_CLIENT_KEY", "error": "Wrong key."})], 5),
+    "unreachable": ([drop, drop, drop], 6),
+}
+
+
+@pytest.mark.parametrize("status", FAILURES)
+def test_every_failure_has_its_exit_code(
+    relay: ScriptedRelay, home: Path, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old token file stays as it was, and --json names the failure."""
+    monkeypatch.setattr(client_protocol, "INITIATE_PATIENCE", 0.5)
+    path = home / "token"
+    path.write_text("old")
+    script, exit_code = FAILURES[status]
+    relay.script += script
+    result = run(relay, "--json", "--token-file", str(path))
+
+    report = json.loads(result.stdout)
+    assert result.exit_code == exit_code
+    assert report["status"] == status
+    assert report["message"] in result.stderr
+    assert report.get("session_id") == ("s1" if relay.polls else None)
+    assert path.read_text() == "old"
+    assert list(home.iterdir()) == [path]
+
+
+def test_the_help_lists_every_exit_code() -> None:
+    """Scripts can rely on them."""
+    text = CliRunner().invoke(login, ["--help"], terminal_width=200).output
+
+    for code in ("0 logged in", "2 wrong usage", "3 expired", "4 used", "5 refused", "6 server", "130 interrupted"):
+        assert code in text
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ([], {"status", "message", "session_id", "token_file"}),
+        (["--print-token"], {"status", "message", "session_id", "refresh_token"}),
+    ],
+    ids=["file", "print"],
+)
+def test_json_is_one_object(relay: ScriptedRelay, options: list[str], fields: set[str]) -> None:
+    """It holds the token only where --print-token asks for it."""
+    relay.script += [initiated(), SUCCESS]
+    report = json.loads(run(relay, "--json", *options).stdout)
+
+    assert report.keys() == fields
+    assert report["status"] == "success"
+    assert report["session_id"] == "s1"
+    assert report.get("refresh_token", TOKEN) == TOKEN
+
+
+def test_a_token_file_that_cannot_be_written_costs_no_login(relay: ScriptedRelay, home: Path) -> None:
+    """It is found out before anybody is asked to approve."""
+    (home / "file").touch()
+    result = run(relay, "--token-file", str(home / "file" / "token"))
+
+    assert result.exit_code == 1
+    assert str(home / "file" / "token") in result.stderr
+    assert relay.received == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--server", "http://relay.example"],
+        ["--server", "relay.example"],
+        ["--project", "no-uuid"],
+        ["--link", "https://app.example"],
+        ["--timeout", "0"],
+        ["--timeout", "86401"],
+        ["--token-file", "/"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_told_before_anything_is_sent(relay: ScriptedRelay, options: list[str]) -> None:
+    """Exit code 2 and one line that says what is wrong."""
+    result = run(relay, *options)
+
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+    assert relay.received == []
+
+
+def test_the_key_may_come_from_the_environment_and_the_timeout_reaches_the_server(
+    relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is told how long the login can be approved, so that the link ends with the command."""
+    monkeypatch.setenv("LOGIN_RELAY_PUBLISHABLE_KEY", "pck_environment")
+    relay.script += [initiated(), SUCCESS]
+    result = CliRunner().invoke(login, ["--server", relay.url, "--project", PROJECT, "--timeout", "90.5"])
+
+    assert result.exit_code == 0
+    initiate = relay.received[0]
+    assert initiate.headers["x-stack-publishable-client-key"] == "pck_environment"
+    assert initiate.body["expires_in_millis"] == 90_500
+    assert initiate.body["client_name"] == "login-relay"
+    assert "up to 90 seconds" in result.stderr
+
+
+def start(relay: ScriptedRelay, *options: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `login-relay login` in a process of its own."""
+    code = "from login_relay.login_command import login; login()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments(relay), *options],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_ends_the_command_with_130(relay: ScriptedRelay, home: Path) -> None:
+    """No traceback, no half-written file."""
+    relay.script += [initiated(), hang]
+    with start(relay, "--json") as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("Waiting"):
+                break
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=10)
+
+    assert process.returncode == 130
+    assert json.loads(stdout)["status"] == "interrupted"
+    assert "Traceback" not in stderr
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_a_browser_opens_the_link_and_its_chatter_stays_out(relay: ScriptedRelay, home: Path) -> None:
+    """--open starts the browser of the environment; what it prints does not mix with the token."""
+    browser = home / "browser"
+    browser.write_text('#!/bin/sh\necho chatter\necho chatter >&2\necho "$1" > "$HOME/opened"\n')
+    browser.chmod(0o700)
+    os.mkfifo(home / "opened")
+    link = ["--link", "https://app.example/{login_code}"]
+    relay.script += [initiated(), SUCCESS]
+    with start(relay, "--print-token", "--open", *link, BROWSER=str(browser)) as process:
+        opened = (home / "opened").read_text()
+        stdout, stderr = process.communicate(timeout=10)
+
+    assert opened == f"https://app.example/{LOGIN_CODE}\n"
+    assert stdout == f"{TOKEN}\n"
+    assert "chatter" not in stderr
+    assert process.returncode == 0
+
+
+def test_a_login_needs_no_browser(relay: ScriptedRelay) -> None:
+    """Where none starts, the link on the terminal is enough."""
+    relay.script += [initiated(), SUCCESS]
+    link = ["--link", "https://app.example/{login_code}"]
+    with start(relay, "--print-token", "--open", *link, BROWSER="/nowhere", PATH="/nowhere") as process:
+        stdout, stderr = process.communicate(timeout=10)
+
+    assert (process.returncode, stdout) == (0, f"{TOKEN}\n")
+    assert "Traceback" not in stderr
