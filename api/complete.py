@@ -1,16 +1,17 @@
 """`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
+from msgspec import Meta
 
 from api.access import Access, AccessType, Caller
 from api.body import idempotency_key, parse_body, schema_error
-from api.errors import INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, KnownError, PlainError
+from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, KnownError, PlainError
 from api.outcomes import Outcomes, command_id
 from api.waiting import Answer
 from statemachine.commands import CompleteSession
@@ -24,38 +25,52 @@ from statemachine.stream import Busy, Moved
 
 MAX_REFRESH_TOKEN_BYTES = 8_192
 
-RECORDED = (
-    "The request is recorded but not done yet: no worker answered in time. "
-    "Send it again with the same Idempotency-Key to learn its outcome."
-)
-BUSY = "The relay is busy. Nothing was recorded; try again."
-
 
 class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body."""
+    """Which login is completed, and with what."""
 
-    login_code: str
-    """The code that the person brought; case, dashes and spaces do not matter."""
-    mode: Literal["complete", "check", "claim-anon-session"] = "complete"
-    """`check` only looks; `claim-anon-session` is reserved."""
-    refresh_token: str | msgspec.UnsetType = msgspec.UNSET
-    """The token to hand to the tool; absent: the relay mints one."""
+    login_code: Annotated[
+        str,
+        Meta(
+            description="The code that the person brought; case, dashes and spaces do not matter.",
+            extra_json_schema={"pattern": r"^[ -]*([BCDFGHJKLMNPQRSTVWXZbcdfghjklmnpqrstvwxz][ -]*){12}$"},
+        ),
+    ]
+    mode: Annotated[
+        Literal["complete", "check", "claim-anon-session"],
+        Meta(description="`check` only looks; `claim-anon-session` is refused until anonymous sessions exist."),
+    ] = "complete"
+    refresh_token: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_REFRESH_TOKEN_BYTES,
+                description="Handed to the tool; at most 8192 bytes in UTF-8. Absent: the relay mints one.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
+class Minted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Completed with a refresh token that the relay minted."""
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """The body of the answer to a request that brought the token."""
+    """Completed with the refresh token of the request."""
 
-    success: bool
+    success: Annotated[bool, Meta(extra_json_schema={"const": True})]
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """The body of the answer to `mode: check`."""
+    """The answer to `mode: check`: the code is good, and its session is not anonymous."""
 
     cli_session_state: Literal["none"]
 
 
 _decoder = msgspec.json.Decoder(CompleteRequest)
-_MINTED = b"{}"
+_MINTED = msgspec.json.encode(Minted())
 _COMPLETED = msgspec.json.encode(Completed(success=True))
 _CHECKED = msgspec.json.encode(Checked("none"))
 
@@ -135,9 +150,8 @@ def _require_server_access(caller: Caller) -> None:
 
 
 def _check_refresh_token(token: str) -> None:
-    if not 1 <= len(token.encode()) <= MAX_REFRESH_TOKEN_BYTES:
-        reason = f"Expected 1 to {MAX_REFRESH_TOKEN_BYTES} bytes - at `$.refresh_token`"
-        raise schema_error(reason)
+    if len(token.encode()) > MAX_REFRESH_TOKEN_BYTES:  # the Struct counts characters
+        raise schema_error(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8 - at `$.refresh_token`")
 
 
 def complete_endpoint(access: Access, completer: Completer) -> HTTPRouteHandler:

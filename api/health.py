@@ -1,5 +1,7 @@
 """`/health/live` and `/health/ready`: whether the process runs, and whether it could serve a request now."""
 
+from typing import Literal
+
 import msgspec
 from litestar import get
 from litestar.enums import MediaType
@@ -9,8 +11,15 @@ from litestar.response.base import ASGIResponse
 from statemachine.session import new_session_id
 from statemachine.store import SessionStore
 
-LIVE = msgspec.json.encode({"status": "live"})
-READY = msgspec.json.encode({"status": "ready"})
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer of a process that is well."""
+
+    status: Literal["live", "ready"]
+
+
+LIVE = msgspec.json.encode(Health("live"))
+READY = msgspec.json.encode(Health("ready"))
 
 
 def health_endpoints(store: SessionStore) -> list[HTTPRouteHandler]:

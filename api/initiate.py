@@ -10,46 +10,67 @@ from msgspec import Meta
 
 from api.access import Access
 from api.body import parse_body
-from api.errors import PlainError
+from api.errors import ANONYMOUS_SESSIONS, PlainError
 from statemachine.events import rfc3339
 from statemachine.session import ClientFacts, display_login_code
 from statemachine.settings import Settings
 from statemachine.store import SessionStore
 
-Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
-"""Shown to people: printable."""
-
-ANONYMOUS_SESSIONS = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
+# Shown to people, so neither control characters nor what hides or reverses text (Unicode's bidirectional and invisible
+# formatting). `$` alone would let a final newline pass.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$(?!\n)"
+Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=_PRINTABLE)]
 
 
 class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body; every field is optional, and so is the body."""
+    """What a tool asks for and says of itself. Every field is optional."""
 
-    expires_in_millis: Annotated[int, Meta(ge=1_000, le=86_400_000)] | msgspec.UnsetType = msgspec.UNSET
-    """Life of the session in milliseconds; the relay's setting if absent."""
-    anon_refresh_token: str | msgspec.UnsetType = msgspec.UNSET
-    """Reserved."""
-    client_name: Fact | None = None
-    """Name of the tool."""
-    client_version: Fact | None = None
-    """Version of the tool."""
-    hostname: Fact | None = None
-    """Machine that the tool runs on."""
+    expires_in_millis: (
+        Annotated[
+            int,
+            Meta(
+                ge=1_000, le=86_400_000, description="Life of the session in milliseconds; absent: the relay's setting."
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    anon_refresh_token: (
+        Annotated[
+            str,
+            Meta(
+                description="Reserved for anonymous sessions. Refused until they exist, never silently dropped.",
+                extra_json_schema={"not": {}},
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    client_name: Annotated[Fact | None, Meta(description="Name of the tool, shown to whoever approves.")] = None
+    client_version: Annotated[Fact | None, Meta(description="Version of the tool, shown likewise.")] = None
+    hostname: Annotated[Fact | None, Meta(description="Machine that the tool runs on, shown likewise.")] = None
 
 
 class InitiateResponse(msgspec.Struct, frozen=True):
-    """The body of the answer."""
+    """A new session."""
 
-    polling_code: str
-    """The tool's secret."""
-    login_code: str
-    """The code to show to the person."""
-    expires_at: str
-    """RFC 3339, UTC, milliseconds."""
-    interval: int
-    """Seconds that a poller should leave between polls."""
-    session_id: str
-    """Names the session in events and logs; no secret."""
+    polling_code: Annotated[
+        str, Meta(pattern=r"^lrp_[0-9a-f]{26}[A-Za-z0-9_-]{32}$", description="The tool's secret, for its polls.")
+    ]
+    login_code: Annotated[
+        str,
+        Meta(pattern=r"^([BCDFGHJKLMNPQRSTVWXZ]{4}-){2}[BCDFGHJKLMNPQRSTVWXZ]{4}$", description="For the person."),
+    ]
+    expires_at: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+            description="When the session ends unless it is completed: RFC 3339, UTC, milliseconds.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+    interval: Annotated[int, Meta(ge=1, le=60, description="Seconds that a poller should leave between polls.")]
+    session_id: Annotated[
+        str, Meta(pattern=r"^[0-9a-f]{26}$", description="Names the session in events and logs. No secret.")
+    ]
 
 
 _decoder = msgspec.json.Decoder(InitiateRequest)

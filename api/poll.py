@@ -3,12 +3,13 @@
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
+from msgspec import Meta
 
 from api.access import Access
 from api.body import idempotency_key, parse_body, wait_preference
@@ -30,23 +31,28 @@ PATIENCE_MARGIN_MS = 1_000
 
 
 class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body."""
+    """Which session is asked about."""
 
-    polling_code: str
-    """The tool's secret, from initiate."""
+    polling_code: Annotated[
+        str,
+        Meta(
+            description="The tool's secret, from initiate.",
+            extra_json_schema={"pattern": r"^lrp_[0-9a-f]{26}[A-Za-z0-9_-]{32}$"},
+        ),
+    ]
 
 
 class PollStatus(msgspec.Struct, frozen=True):
-    """The body of an answer without a token."""
+    """An answer without a token: not completed yet, handed over before, or over."""
 
     status: Literal["waiting", "used", "expired"]
 
 
 class PollSuccess(msgspec.Struct, frozen=True):
-    """The body of the one answer with the token."""
+    """The one answer with the token."""
 
     status: Literal["success"]
-    refresh_token: str
+    refresh_token: Annotated[str, Meta(min_length=1, description="The token that completed the login.")]
 
 
 _decoder = msgspec.json.Decoder(PollRequest)
