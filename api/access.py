@@ -76,8 +76,8 @@ _ACCESS_TYPES = {access_type.name.lower(): access_type for access_type in Access
 def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
     """Return a header by its spellings, the first that is there and not empty."""
     for name in names:
-        if value := headers.get(name):
-            return value.decode("latin-1").strip() or None
+        if value := headers.get(name, b"").strip():
+            return value.decode("latin-1")
     return None
 
 

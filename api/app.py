@@ -6,19 +6,21 @@ import os
 import signal
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Router
+from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.config import OpenAPIConfig
-from litestar.status_codes import HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import Message, Scope
 
-from api.access import Access
+from api.access import Access, header
 from api.admin_tokens import AdminTokens
 from api.complete import Completer, complete_endpoint
-from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES
+from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES, KnownError
 from api.health import health_endpoints
 from api.initiate import initiate_endpoint
+from api.openapi import openapi_endpoint
 from api.outcomes import Outcomes
 from api.poll import Poller, poll_endpoint
 from api.waiting import Waiting
@@ -55,10 +57,24 @@ async def _finish(message: Message, scope: Scope) -> None:
         *((name, request_id) for name in _REQUEST_ID),
         *((name, actual) for name in _ACTUAL_STATUS),
     ]
-    if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR and any(
-        name in _OVERRIDE and value == b"true" for name, value in scope["headers"]
-    ):
-        message["status"] = 200
+    if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR:
+        override = header(dict(scope["headers"]), _OVERRIDE)
+        message["status"] = HTTP_200_OK if override == "true" else status
+
+
+async def _read_body(request: Request[Any, Any, Any]) -> None:
+    """Read the whole body before anything is refused.
+
+    The server closes a connection on which an answer overtook the body, and the client's next request would fail.
+
+    Raises:
+        KnownError: `BODY_PARSING_ERROR` if the client left before it had sent it all.
+
+    """
+    try:
+        await request.body()
+    except InternalServerException:
+        raise KnownError("BODY_PARSING_ERROR", "The request body is not complete.") from None
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -106,14 +122,16 @@ def create_app(settings: Settings | None = None) -> Litestar:
     return Litestar(
         route_handlers=[
             Router("/api/v1", route_handlers=endpoints()),
-            Router("/api/latest", route_handlers=endpoints(), include_in_schema=False),
+            Router("/api/latest", route_handlers=endpoints()),
             *health_endpoints(store),
+            openapi_endpoint(),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
+        before_request=_read_body,
         before_send=[_finish],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=OpenAPIConfig(title="login-relay", version="0.1.0"),
+        openapi_config=None,
         logging_config=None,
         debug=False,
     )

@@ -12,6 +12,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 # RFC 7240 §2: preferences are separated by commas, their parameters by semicolons; the value may be quoted.
 _WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
+_ENUM_VALUE = re.compile(r"^Invalid enum value .*(?= - at `)", re.DOTALL)  # msgspec repeats the value; we do not
+_any_json = msgspec.json.Decoder(msgspec.Raw)
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
@@ -27,11 +29,13 @@ def parse_body(body: bytes, headers: Mapping[bytes, bytes], decoder: msgspec.jso
     elif (problem := _media_type_problem(headers.get(b"content-type", b""))) is not None:
         raise KnownError("BODY_PARSING_ERROR", problem)
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise schema_error(str(error)) from None
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            _any_json.decode(body.decode())  # it stopped at the first misfit; what follows may be no JSON
+            raise schema_error(_ENUM_VALUE.sub("Invalid enum value", str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise KnownError("BODY_PARSING_ERROR", "The request body is not JSON in UTF-8.") from None
+        raise KnownError("BODY_PARSING_ERROR", "The request body is not JSON in UTF-8, or nested too deeply.") from None
 
 
 def schema_error(reason: str) -> KnownError:

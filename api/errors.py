@@ -12,6 +12,7 @@ import structlog
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ExceptionHandlersMap
 from redis.exceptions import RedisError
 
@@ -61,8 +62,18 @@ KNOWN_ERRORS = {
     "INVALID_POLLING_CODE": Known(400, "The polling code is invalid or does not exist."),
 }
 
+# The other errors, in plain text. The first two are what clients of this interface know.
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 NO_ANONYMOUS_SESSION = "No anonymous session associated with this code"
+ANONYMOUS_SESSIONS = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
+TOO_LARGE = "The request body is larger than 64 KiB."
+RECORDED = (
+    "The request is recorded but not done yet: no worker answered in time. "
+    "Send it again with the same Idempotency-Key to learn its outcome."
+)
+BUSY = "The relay is busy. Nothing was recorded; try again."
+STORE_AWAY = "The relay cannot reach its store just now. Nothing is lost; try again."
+DEFECT = "The relay failed to answer. This is a defect of the relay."
 
 
 class KnownError(Exception):
@@ -105,27 +116,31 @@ def _plain(_: ErrorRequest, error: PlainError) -> Response[bytes]:
     return Response(error.text.encode(), status_code=error.status, headers=headers, media_type=MediaType.TEXT)
 
 
-def _litestar(_: ErrorRequest, error: HTTPException) -> Response[bytes]:
+def _litestar(request: ErrorRequest, error: HTTPException) -> Response[bytes]:
     """Answer for what Litestar refuses before an endpoint runs: unknown path, wrong method, too large a body."""
     texts = {
         404: "There is nothing at this address.",
         405: "This address does not take this method.",
-        413: "The request body is larger than 64 KiB.",
+        413: TOO_LARGE,
     }
+    if error.status_code >= HTTP_500_INTERNAL_SERVER_ERROR:
+        return _unexpected(request, error)
     text = texts.get(error.status_code, "The request cannot be served.")
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    # The body was not read to its end, so the server closes the connection; a client that is not told would send its
+    # next request into it.
+    headers["connection"] = "close"
     return Response(text.encode(), status_code=error.status_code, headers=headers, media_type=MediaType.TEXT)
 
 
 def _redis(request: ErrorRequest, error: Exception) -> Response[bytes]:
     _log.warning("redis unavailable", path=request.scope["path"], error=type(error).__name__)
-    text = "The relay cannot reach its store just now. Nothing is lost; try again."
-    return _plain(request, PlainError(503, text, retry_after=1))
+    return _plain(request, PlainError(503, STORE_AWAY, retry_after=1))
 
 
 def _unexpected(request: ErrorRequest, error: Exception) -> Response[bytes]:
     _log.error("request failed", path=request.scope["path"], exc_info=error)
-    return _plain(request, PlainError(500, "The relay failed to answer. This is a defect of the relay."))
+    return _plain(request, PlainError(500, DEFECT))
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
