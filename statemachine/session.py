@@ -55,6 +55,8 @@ class Session(msgspec.Struct, frozen=True):
     """A pending session expires here; a completed one can be consumed until here."""
     expires_at: int
     """The deadline it was initiated with."""
+    login_subject: str | None = None
+    """Who it was completed for, in the words of whoever completed it."""
 
 
 class PollingCode(NamedTuple):
@@ -78,6 +80,8 @@ def display_login_code(code: str) -> str:
 
 def normalise_login_code(text: str) -> str | None:
     """Return what `text` says as a login code, without case, dashes and spaces; None if it cannot be one."""
+    if not text.isascii():
+        return None  # in capitals, some other letters become two, or one of the alphabet
     code = text.upper().replace("-", "").replace(" ", "")
     if len(code) != LOGIN_CODE_LENGTH or not all(symbol in LOGIN_CODE_ALPHABET for symbol in code):
         return None
