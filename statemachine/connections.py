@@ -5,7 +5,7 @@ redis-py's defaults do not fit: it re-sends a timed-out command ten times, a blo
 
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -32,33 +32,47 @@ def command_client(settings: Settings, name: str) -> Redis:
         SettingError: the Redis URL is missing or malformed.
 
     """
-    pool = BlockingConnectionPool(
-        **_connection(settings, name),
-        socket_timeout=COMMAND_TIMEOUT,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 3),
-        max_connections=MAX_COMMAND_CONNECTIONS,
-        timeout=POOL_WAIT,
+    return Redis.from_pool(
+        BlockingConnectionPool(
+            **_connection(
+                settings,
+                name,
+                socket_timeout=COMMAND_TIMEOUT,
+                retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 3),
+                max_connections=MAX_COMMAND_CONNECTIONS,
+                timeout=POOL_WAIT,
+            )
+        )
     )
-    return Redis.from_pool(pool)
 
 
 def reader_client(settings: Settings, name: str) -> Redis:
     """Return the client for one loop's blocking reads: one connection, never re-sent."""
-    return Redis(
-        **_connection(settings, name),
-        socket_timeout=settings.socket_timeout_ms / 1000,
-        retry=Retry(NoBackoff(), 0),
-        single_connection_client=True,
+    return Redis.from_pool(
+        ConnectionPool(
+            **_connection(
+                settings,
+                name,
+                socket_timeout=settings.socket_timeout_ms / 1000,
+                retry=Retry(NoBackoff(), 0),
+                max_connections=1,
+            )
+        )
     )
 
 
 def subscriber_client(settings: Settings, name: str) -> Redis:
     """Return the client for pub/sub; a silent connection is probed with PING."""
-    return Redis(
-        **_connection(settings, name),
-        socket_timeout=settings.socket_timeout_ms / 1000,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=1,
+    return Redis.from_pool(
+        ConnectionPool(
+            **_connection(
+                settings,
+                name,
+                socket_timeout=settings.socket_timeout_ms / 1000,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=1,
+            )
+        )
     )
 
 
@@ -79,7 +93,8 @@ def needs_repair(error: ResponseError) -> bool:
     )
 
 
-def _connection(settings: Settings, name: str) -> dict[str, Any]:
+def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any]:
+    """Return what a pool makes connections from. What is ruled here wins over the URL's own parameters."""
     if settings.redis_url is None:
         message = f"{variable('redis_url')} is not set: name a Redis, or use `login-relay serve`, which brings its own"
         raise SettingError(message)
@@ -96,4 +111,5 @@ def _connection(settings: Settings, name: str) -> dict[str, Any]:
         "legacy_responses": False,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "decode_responses": False,
+        **rules,
     }

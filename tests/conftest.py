@@ -1,5 +1,6 @@
 """The Redis that tests use, and the things built on it. Each test has its own key prefix."""
 
+import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -55,9 +56,20 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
         yield RedisServer(wanted, None)
 
 
+def free_port() -> int:
+    """Return a loopback port that nothing listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
 def embedded_server(folder: Path, **config: str) -> ValkeyServer:
     """Return a server, not started yet, with an append-only file in `folder`; a context manager."""
-    return ValkeyServer(data_dir=folder, config={"appendonly": "yes", "maxmemory-policy": "noeviction", **config})
+    # A port of the kernel's choosing: the wheel's own choice is the same in every test run of this machine.
+    return ValkeyServer(
+        port=free_port(), data_dir=folder, config={"appendonly": "yes", "maxmemory-policy": "noeviction", **config}
+    )
 
 
 @pytest.fixture(scope="session")

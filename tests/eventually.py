@@ -4,13 +4,17 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 STEP = 0.01  # seconds between two looks
 
 
+@overload
+async def wait_until(predicate: Callable[[], Awaitable[T]], within: float = ...) -> T: ...
+@overload
+async def wait_until(predicate: Callable[[], T], within: float = ...) -> T: ...
 async def wait_until(predicate: Callable[[], T | Awaitable[T]], within: float = 5.0) -> T:
     """Return what `predicate` gives as soon as it is truthy; look at least once.
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from statemachine.connections import command_client
 from statemachine.keys import Keys
 from statemachine.projects import KeyKind, Projects
 from statemachine.settings import Settings, variable
-from tests.conftest import RedisServer, remove_keys
+from tests.conftest import RedisServer, free_port, remove_keys
 
 STARTUP = 30.0  # seconds; a process is there in two, on a busy machine in more
 SHUTDOWN = 15.0  # seconds; more than the grace of the processes themselves
@@ -114,7 +113,9 @@ class Service:
         self.workers: list[Process] = []
         self._folder = folder
         defaults = Settings()
-        self._environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {
+        self._environment = {
+            name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG") if name in os.environ
+        } | {
             variable(field): str(value)
             for field in Settings.__struct_fields__
             if (value := getattr(settings, field)) != getattr(defaults, field)
@@ -178,14 +179,6 @@ async def create_project(settings: Settings, name: str, *, allow_client_complete
     finally:
         await redis.aclose()
     return ProjectKeys(project_id, *(made[kind] for kind in KeyKind))
-
-
-def free_port() -> int:
-    """Return a loopback port that nothing listens on just now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _is_ready(url: str) -> bool:

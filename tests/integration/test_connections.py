@@ -1,0 +1,65 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from statemachine.connections import command_client, reader_client, subscriber_client
+from statemachine.errors import SettingError
+from statemachine.settings import Settings
+from tests.conftest import embedded_server
+
+MakeClient = Callable[[Settings, str], Redis]
+
+every_client = pytest.mark.parametrize("make", [command_client, reader_client, subscriber_client])
+
+
+@every_client
+async def test_client_pins_the_shape_of_replies(make: MakeClient, settings: Settings) -> None:
+    """RESP3, bytes, a name that operators can read in CLIENT LIST, on any server."""
+    async with make(settings, "login-relay:test") as client:
+        assert (await client.execute_command("HELLO"))[b"proto"] == 3
+        assert (await client.client_info())["name"] == "login-relay:test"
+
+
+@every_client
+async def test_client_reaches_a_unix_socket_with_a_password(
+    make: MakeClient, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """All three schemes of URL work for each kind of connection, with what the URL says of user and database."""
+    folder = tmp_path_factory.mktemp("s")
+    socket = Path(folder, "s")
+    with embedded_server(folder, unixsocket=str(socket)) as server:
+        settings = Settings(redis_url=f"unix://:hunter2@{socket}?db=3")
+        async with command_client(Settings(redis_url=f"redis://127.0.0.1:{server.port}"), "admin") as admin:
+            await admin.config_set("requirepass", "hunter2")
+        async with make(settings, "login-relay:test") as client:
+            assert (await client.client_info())["db"] == 3
+
+
+@every_client
+async def test_rule_of_ours_wins_over_the_urls_parameters(make: MakeClient, settings: Settings) -> None:
+    """A time-out in the URL would break the order that start-up checks."""
+    given = Settings(redis_url=f"{settings.redis_url}?socket_timeout=77&protocol=2")
+    async with make(given, "login-relay:test") as client:
+        assert client.connection_pool.connection_kwargs["socket_timeout"] < 77
+        assert (await client.execute_command("HELLO"))[b"proto"] == 3
+
+
+@every_client
+@pytest.mark.parametrize(
+    "url", ["http://:hunter2@redis", "redis.internal:6379/hunter2", "redis://h?socket_timeout=hunter2"]
+)
+def test_malformed_url_is_told_without_its_password(make: MakeClient, url: str) -> None:
+    """One line that names the variable; the URL may hold a password."""
+    with pytest.raises(SettingError, match="LOGIN_RELAY_REDIS_URL") as refused:
+        _ = make(Settings(redis_url=url), "x")
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+@every_client
+def test_missing_url_is_told(make: MakeClient) -> None:
+    """Only `serve` brings its own Redis."""
+    with pytest.raises(SettingError, match="LOGIN_RELAY_REDIS_URL is not set"):
+        _ = make(Settings(), "x")
