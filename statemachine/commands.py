@@ -19,6 +19,8 @@ class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
     """The refresh token, sealed to the session's poller (see `statemachine.sealing`)."""
     minted_token_digest: str | None = None
     """SHA-256, hexadecimal, of a token that the relay minted, so that the backend can recognise it later."""
+    login_subject: str | None = None
+    """Who the login is for, in the backend's own terms; no secret, told in events."""
 
 
 class ConsumeSession(msgspec.Struct, frozen=True, tag="ConsumeSession"):

@@ -1,46 +1,75 @@
 """The events on the public stream: past tense, facts, never a secret. Fields are only ever added.
 
-An entry is flat; its field names are those of CloudEvents 1.0 attributes, plus `version`, the session's.
+An entry of the stream is flat: its fields are attributes of CloudEvents 1.0, `data` as JSON, and `version`, the
+session's. `docs/events.md` is the contract with whoever reads them; its schemas are generated from this file.
 """
 
 from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from statemachine.machine import Decision
 from statemachine.session import ClientFacts, Session, State
 
 EVENT_SOURCE = "login-relay"
 
+ProjectId = Annotated[str, Meta(description="The project that the session belongs to.")]
+LoginSubject = (
+    Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=256,
+            description="Who the login is for, in the words of the backend that completed it: the `subject` of its "
+            "complete request. Not the attribute `subject`, which is the session id.",
+        ),
+    ]
+    | None
+)
 
-class SessionInitiated(msgspec.Struct, frozen=True):
+
+class SessionInitiated(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tool asked for a login."""
 
-    project_id: str
-    expires_in_millis: int
-    client: ClientFacts
+    project_id: ProjectId
+    expires_in_millis: Annotated[int, Meta(ge=1, description="How long the session lives unless it is completed.")]
+    client: Annotated[ClientFacts, Meta(description="What the tool says of itself. Unverified.")]
 
 
-class SessionCompleted(msgspec.Struct, frozen=True):
+class SessionCompleted(msgspec.Struct, frozen=True, omit_defaults=True):
     """A backend completed the login."""
 
-    project_id: str
-    minted_token_sha256: str | None = None
-    """Hexadecimal; only for a token that the relay minted."""
+    project_id: ProjectId
+    minted_token_sha256: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9a-f]{64}$",
+                description="SHA-256 of the refresh token, for the backend to recognise it later. Only of a token "
+                "that the relay minted: one that was brought could be guessed from its digest.",
+            ),
+        ]
+        | None
+    ) = None
+    login_subject: LoginSubject = None
 
 
-class SessionConsumed(msgspec.Struct, frozen=True):
+class SessionConsumed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The tool received its refresh token."""
 
-    project_id: str
+    project_id: ProjectId
+    login_subject: LoginSubject = None
 
 
-class SessionExpired(msgspec.Struct, frozen=True):
+class SessionExpired(msgspec.Struct, frozen=True, omit_defaults=True):
     """The session's time ran out."""
 
-    project_id: str
-    state: State
-    """The state it was in: `pending` (nobody completed it) or `completed` (nobody picked the token up)."""
+    project_id: ProjectId
+    state: Annotated[
+        State, Meta(description="What it was: pending (nobody completed it) or completed (nobody took the token).")
+    ]
+    login_subject: LoginSubject = None
 
 
 Event = SessionInitiated | SessionCompleted | SessionConsumed | SessionExpired
@@ -52,6 +81,31 @@ EVENT_TYPES: dict[type[Event], str] = {
     SessionExpired: "session.expired",
 }
 
+
+class CloudEvent(msgspec.Struct, frozen=True):
+    """An event with its attributes, in the JSON format of CloudEvents 1.0. In a stream entry all values are strings."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[
+        str, Meta(pattern=r"^[0-9a-f]{26}\.[0-9]+$", description="Unique: session id and version. To drop repeats by.")
+    ]
+    source: Annotated[str, Meta(min_length=1, description="The relay.")]
+    type: Annotated[str, Meta(description="What happened.")]
+    subject: Annotated[str, Meta(pattern=r"^[0-9a-f]{26}$", description="The session id.")]
+    time: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+            description="When it happened, by Redis' clock: RFC 3339, UTC, milliseconds.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+    version: Annotated[
+        int, Meta(ge=1, description="The session's version: 1 when initiated, then exactly one more with every event.")
+    ]
+    data: Annotated[msgspec.Raw, Meta(description="What is told of it, by `type`.")]
+
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -60,16 +114,18 @@ def encode_event(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def event_for(session: Session, decision: Decision, *, minted_token_digest: str | None = None) -> Event | None:
+def event_for(before: Session, after: Session, *, minted_token_digest: str | None = None) -> Event | None:
     """Return the fact that a decision makes public; None if the session's state does not change."""
-    match decision.target:
+    if after.version == before.version:
+        return None
+    match after.state:
         case State.COMPLETED:
-            return SessionCompleted(session.project_id, minted_token_digest)
+            return SessionCompleted(after.project_id, minted_token_digest, after.login_subject)
         case State.CONSUMED:
-            return SessionConsumed(session.project_id)
+            return SessionConsumed(after.project_id, after.login_subject)
         case State.EXPIRED:
-            return SessionExpired(session.project_id, session.state)
-        case _:
+            return SessionExpired(after.project_id, before.state, after.login_subject)
+        case State.PENDING:
             return None
 
 

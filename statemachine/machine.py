@@ -166,17 +166,20 @@ def decide(session: Session, trigger: Trigger, now: int) -> Decision:
     return Decision(None if target is session.state else target, case.outcome)
 
 
-def session_after(session: Session, decision: Decision, now: int, pickup_window_ms: int) -> Session:
-    """Return the session as it is once `decision`, taken at `now`, is committed.
+def session_after(
+    session: Session, decision: Decision, now: int, pickup_window_ms: int, login_subject: str | None = None
+) -> Session:
+    """Return the session as it is once `decision`, taken at `now`, is committed; a completion brings `login_subject`.
 
     A session completed in time can be consumed until `max(expires_at, now + pickup_window_ms)`, however late it was.
     """
     if decision.target is None:
         return session
-    deadline = session.deadline
-    if decision.target is State.COMPLETED:
-        deadline = max(session.expires_at, now + pickup_window_ms)
-    return msgspec.structs.replace(session, state=decision.target, version=session.version + 1, deadline=deadline)
+    after = msgspec.structs.replace(session, state=decision.target, version=session.version + 1)
+    if decision.target is not State.COMPLETED:
+        return after
+    deadline = max(session.expires_at, now + pickup_window_ms)
+    return msgspec.structs.replace(after, deadline=deadline, login_subject=login_subject)
 
 
 def mermaid() -> str:

@@ -34,7 +34,7 @@ _TRANSITION = Script.named("transition")
 _DUE = Script.named("due")
 _CHANGED = Script.named("changed")
 
-_DECIDED_ON = ("state", "version", "deadline", "expires_at", "project_id")
+_DECIDED_ON = ("state", "version", "deadline", "expires_at", "project_id", "login_subject")
 _json = msgspec.json.Encoder()
 
 
@@ -191,7 +191,7 @@ class SessionStore:
                 pipeline.execute_command("HMGET", self._keys.session(session_id), *_DECIDED_ON)
             found = await pipeline.execute()
         return {
-            session_id: _session(session_id, values)
+            session_id: _session(session_id, values[:-1], values[-1])
             for session_id, values in zip(session_ids, found, strict=True)
             if values[0] is not None
         }
@@ -235,7 +235,7 @@ class SessionStore:
                 last = now + command.patience
         if command is not None:
             command_id, reply_to = command.id, command.reply_to
-        event = event_for(before, decision, minted_token_digest=minted)
+        event = event_for(before, after, minted_token_digest=minted)
         return Call(
             (
                 keys.session(session_id),
@@ -266,13 +266,22 @@ class SessionStore:
                 EVENT_TYPES[type(event)] if event else "",
                 rfc3339(now) if event else "",
                 encode_event(event) if event else "",
+                after.login_subject or "",
             ),
         )
 
 
-def _session(session_id: str, values: list[bytes]) -> Session:
+def _session(session_id: str, values: list[bytes], login_subject: bytes | None = None) -> Session:
     state, version, deadline, expires_at, project_id = values
-    return Session(session_id, project_id.decode(), State(state.decode()), int(version), int(deadline), int(expires_at))
+    return Session(
+        session_id,
+        project_id.decode(),
+        State(state.decode()),
+        int(version),
+        int(deadline),
+        int(expires_at),
+        login_subject.decode() if login_subject else None,
+    )
 
 
 def _commit(reply: Reply | Exception) -> Commit:

@@ -93,5 +93,6 @@ class Handlers:
             absent = Session(command.session_id, "", State.EXPIRED, 0, 0, 0)
             return Transition(absent, absent, Decision(None, Outcome.UNKNOWN), now, command, entry.id)
         decision = decide(session, TRIGGERS[type(command)], now)
-        after = session_after(session, decision, now, self._pickup_window_ms)
+        login_subject = command.login_subject if isinstance(command, CompleteSession) else None
+        after = session_after(session, decision, now, self._pickup_window_ms, login_subject)
         return Transition(session, after, decision, now, command, entry.id)

@@ -33,6 +33,7 @@ redis.call('HSET', KEYS[1], 'state', 'pending', 'version', 1, 'deadline', expire
 redis.call('PEXPIREAT', KEYS[1], expires_at + tonumber(ARGV[7]))
 redis.call('SET', KEYS[2], ARGV[1] .. ARGV[4], 'PXAT', expires_at)
 redis.call('ZADD', KEYS[3], expires_at, ARGV[1])
-redis.call('XADD', KEYS[4], 'MINID', '~', string.format('%d', now - tonumber(ARGV[7])), '*', 'id', ARGV[1] .. '.1', 'source', ARGV[8],
-  'type', 'session.initiated', 'subject', ARGV[1], 'time', stamp, 'version', 1, 'data', ARGV[9])
+redis.call('XADD', KEYS[4], 'MINID', '~', string.format('%d', now - tonumber(ARGV[7])), '*', 'specversion', '1.0',
+  'id', ARGV[1] .. '.1', 'source', ARGV[8], 'type', 'session.initiated', 'subject', ARGV[1], 'time', stamp,
+  'version', 1, 'data', ARGV[9])
 return expires_at

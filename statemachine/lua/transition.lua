@@ -6,7 +6,7 @@
 -- ARGV  1 session id  2 state and 3 version that were decided on  4 next state ('' = the same)  5 time of the decision in ms
 --       6 next deadline in ms  7 retention ms  8 sealed token ('' = none)  9 replay window ms
 --       10 group  11 entry id ('' = no entry, the sweeper's)  12 command id  13 outcome  14 last ms to commit in (0 = no bound)
---       15 event source  16 event type  17 event time  18 event data
+--       15 event source  16 event type  17 event time  18 event data  19 login subject ('' = none)
 -- Returns {'committed'}, {'conflict'} (decided on a state that has changed), {'gone'} (the entry was decided before) or
 --         {'late'} (nobody waits for this outcome any more; the entry is done with, the session as it was).
 local session = redis.call('HMGET', KEYS[1], 'state', 'version')
@@ -29,6 +29,7 @@ if state ~= '' then
   if state == 'completed' then
     redis.call('SET', KEYS[2], ARGV[8], 'PXAT', ARGV[6] + ARGV[9]) -- a consume recorded in time may be committed after
     redis.call('ZADD', KEYS[5], ARGV[6], ARGV[1])
+    if ARGV[19] ~= '' then redis.call('HSET', KEYS[1], 'login_subject', ARGV[19]) end
   else
     redis.call('ZREM', KEYS[5], ARGV[1])
     if state == 'consumed' then
@@ -38,8 +39,9 @@ if state ~= '' then
       redis.call('DEL', KEYS[2])
     end
   end
-  redis.call('XADD', KEYS[6], 'MINID', '~', string.format('%d', now - ARGV[7]), '*', 'id', ARGV[1] .. '.' .. (ARGV[3] + 1), 'source', ARGV[15],
-    'type', ARGV[16], 'subject', ARGV[1], 'time', ARGV[17], 'version', ARGV[3] + 1, 'data', ARGV[18])
+  redis.call('XADD', KEYS[6], 'MINID', '~', string.format('%d', now - ARGV[7]), '*', 'specversion', '1.0',
+    'id', ARGV[1] .. '.' .. (ARGV[3] + 1), 'source', ARGV[15], 'type', ARGV[16], 'subject', ARGV[1], 'time', ARGV[17],
+    'version', ARGV[3] + 1, 'data', ARGV[18])
   redis.call('PUBLISH', KEYS[8], ARGV[1])
 end
 if entry ~= '' then

@@ -33,9 +33,15 @@ GOLDEN: list[tuple[Event, str, bytes]] = [
         "session.completed",
         b'{"project_id":"p","minted_token_sha256":"ab12"}',
     ),
-    (SessionCompleted("p"), "session.completed", b'{"project_id":"p","minted_token_sha256":null}'),
-    (SessionConsumed("p"), "session.consumed", b'{"project_id":"p"}'),
+    (SessionCompleted("p"), "session.completed", b'{"project_id":"p"}'),
+    (SessionCompleted("p", None, "ada"), "session.completed", b'{"project_id":"p","login_subject":"ada"}'),
+    (SessionConsumed("p", "ada"), "session.consumed", b'{"project_id":"p","login_subject":"ada"}'),
     (SessionExpired("p", State.PENDING), "session.expired", b'{"project_id":"p","state":"pending"}'),
+    (
+        SessionExpired("p", State.COMPLETED, "ada"),
+        "session.expired",
+        b'{"project_id":"p","state":"completed","login_subject":"ada"}',
+    ),
 ]
 
 

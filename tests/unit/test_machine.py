@@ -126,7 +126,7 @@ def test_any_history_agrees_with_a_plain_reading_of_the_design(
         assert decision.outcome == expected
         assert (after.state, after.version, after.deadline) == (model.state, model.version, model.deadline)
         # A fact is made public exactly when the version grows, and it is the new state's.
-        event = event_for(session, decision)
+        event = event_for(session, after)
         assert (event is not None) == (after.version == session.version + 1)
         if event is not None:
             assert EVENT_TYPES[type(event)] == f"session.{after.state}"
@@ -149,6 +149,17 @@ def test_pickup_window_only_ever_lengthens_a_session(completed_at: int, deadline
     session = a_session()
     decision = decide(session, COMPLETE, completed_at)
     assert session_after(session, decision, completed_at, PICKUP_WINDOW).deadline == deadline
+
+
+def test_who_a_login_is_for_is_known_from_its_completion_on() -> None:
+    """What the completion brought stays with the session; no other decision brings or changes it."""
+    pending = a_session()
+    assert session_after(pending, decide(pending, DEADLINE_PASSED, DEADLINE + 1), DEADLINE + 1, 1, "eve") == a_session(
+        EXPIRED, version=2
+    )
+    completed = session_after(pending, decide(pending, COMPLETE, 1), 1, PICKUP_WINDOW, "ada")
+    consumed = session_after(completed, decide(completed, CONSUME, 2), 2, PICKUP_WINDOW)
+    assert (completed.login_subject, consumed.login_subject) == ("ada", "ada")
 
 
 def test_decisions_leave_nothing_behind() -> None:
