@@ -36,6 +36,21 @@ class Caller(NamedTuple):
     access_type: AccessType
 
 
+def require_server_access(caller: Caller) -> None:
+    """Let only backends and administrators pass.
+
+    Raises:
+        KnownError: `INSUFFICIENT_ACCESS_TYPE`.
+
+    """
+    if caller.access_type < AccessType.SERVER:
+        raise KnownError(
+            "INSUFFICIENT_ACCESS_TYPE",
+            actual_access_type=caller.access_type.name.lower(),
+            allowed_access_types=["server", "admin"],
+        )
+
+
 class _KeyRule(NamedTuple):
     header: tuple[bytes, ...]
     kind: KeyKind

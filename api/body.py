@@ -10,6 +10,10 @@ from api.errors import KnownError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$(?!\n)"
+"""Text that is shown to people: no control characters, nor what hides or reverses text (Unicode's bidirectional and
+invisible formatting). `$` alone would let a final newline pass."""
+
 # RFC 7240 §2: preferences are separated by commas, their parameters by semicolons; the value may be quoted.
 _WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
 _ENUM_VALUE = re.compile(r"^Invalid enum value .*(?= - at `)", re.DOTALL)  # msgspec repeats the value; we do not

@@ -9,9 +9,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
-from api.access import Access, AccessType, Caller
-from api.body import idempotency_key, parse_body, schema_error
-from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, KnownError, PlainError
+from api.access import Access, require_server_access
+from api.body import PRINTABLE, idempotency_key, parse_body, schema_error
+from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, PlainError
 from api.outcomes import Outcomes, command_id
 from api.waiting import Answer
 from statemachine.commands import CompleteSession
@@ -24,6 +24,7 @@ from statemachine.store import LoginCodeHolder, SessionStore
 from statemachine.stream import Busy, Moved
 
 MAX_REFRESH_TOKEN_BYTES = 8_192
+MAX_SUBJECT_LENGTH = 256
 
 
 class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +48,19 @@ class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 min_length=1,
                 max_length=MAX_REFRESH_TOKEN_BYTES,
                 description="Handed to the tool; at most 8192 bytes in UTF-8. Absent: the relay mints one.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    subject: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_SUBJECT_LENGTH,
+                pattern=PRINTABLE,
+                description="Who the login is for, in your own terms. Told in events, as `login_subject`, and never "
+                "to the tool. It is kept in clear: no secret.",
             ),
         ]
         | msgspec.UnsetType
@@ -97,7 +111,9 @@ class Completer:
         if read is None or decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
             raise PlainError(400, INVALID_LOGIN_CODE)
 
-    async def complete(self, project_id: str, login_code: str, refresh_token: str | None, key: str | None) -> None:
+    async def complete(
+        self, project_id: str, login_code: str, refresh_token: str | None, login_subject: str | None, key: str | None
+    ) -> None:
         """Complete the session of a normalised login code; returns when it *is* completed.
 
         Raises:
@@ -113,7 +129,7 @@ class Completer:
         elif holder is None:
             raise PlainError(400, INVALID_LOGIN_CODE)
         else:
-            command = self._command(id_, project_id, holder, refresh_token)
+            command = self._command(id_, project_id, holder, refresh_token, login_subject)
             keep_ms = self._idempotency_ms if key else self._keep_ms
             answer = await self._outcomes.of(command, State.PENDING, keep_ms=keep_ms)
         match answer:
@@ -127,7 +143,7 @@ class Completer:
                 raise PlainError(400, INVALID_LOGIN_CODE)
 
     def _command(
-        self, id_: str, project_id: str, holder: LoginCodeHolder, refresh_token: str | None
+        self, id_: str, project_id: str, holder: LoginCodeHolder, refresh_token: str | None, login_subject: str | None
     ) -> CompleteSession:
         token = refresh_token or mint_refresh_token()
         return CompleteSession(
@@ -137,15 +153,7 @@ class Completer:
             seal(token, holder.sealing_key, project_id, holder.session_id),
             # Not of a token that was brought: one that is easily guessed could be found from its digest.
             None if refresh_token else hashlib.sha256(token.encode()).hexdigest(),
-        )
-
-
-def _require_server_access(caller: Caller) -> None:
-    if caller.access_type < AccessType.SERVER and not caller.project.allow_client_complete:
-        raise KnownError(
-            "INSUFFICIENT_ACCESS_TYPE",
-            actual_access_type=caller.access_type.name.lower(),
-            allowed_access_types=["server", "admin"],
+            login_subject,
         )
 
 
@@ -161,17 +169,19 @@ def complete_endpoint(access: Access, completer: Completer) -> HTTPRouteHandler:
     async def complete(request: Request[Any, Any, Any]) -> ASGIResponse:
         headers = dict(request.scope["headers"])
         caller = await access.check(headers)
-        _require_server_access(caller)
+        if not caller.project.allow_client_complete:
+            require_server_access(caller)
         body = parse_body(await request.body(), headers, _decoder)
         key = idempotency_key(headers)
         refresh_token = None if body.refresh_token is msgspec.UNSET else body.refresh_token
+        subject = None if body.subject is msgspec.UNSET else body.subject
         if refresh_token is not None:
             _check_refresh_token(refresh_token)
         login_code = normalise_login_code(body.login_code)
         if login_code is None:
             raise PlainError(400, INVALID_LOGIN_CODE)
         if body.mode == "complete":
-            await completer.complete(caller.project.id, login_code, refresh_token, key)
+            await completer.complete(caller.project.id, login_code, refresh_token, subject, key)
             return ASGIResponse(body=_MINTED if refresh_token is None else _COMPLETED)
         await completer.check(caller.project.id, login_code)
         if body.mode == "claim-anon-session":

@@ -9,17 +9,14 @@ from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from api.access import Access
-from api.body import parse_body
+from api.body import PRINTABLE, parse_body
 from api.errors import ANONYMOUS_SESSIONS, PlainError
 from statemachine.events import rfc3339
 from statemachine.session import ClientFacts, display_login_code
 from statemachine.settings import Settings
 from statemachine.store import SessionStore
 
-# Shown to people, so neither control characters nor what hides or reverses text (Unicode's bidirectional and invisible
-# formatting). `$` alone would let a final newline pass.
-_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$(?!\n)"
-Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=_PRINTABLE)]
+Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
 
 
 class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

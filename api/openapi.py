@@ -208,6 +208,7 @@ def _complete() -> Json:
             {
                 "minted token": {"login_code": _LOGIN_CODE},
                 "own token": {"login_code": _LOGIN_CODE, "refresh_token": _REFRESH_TOKEN},
+                "for whom": {"login_code": _LOGIN_CODE, "subject": "user:42"},
                 "check": {"login_code": _LOGIN_CODE, "mode": "check"},
             },
         ),
