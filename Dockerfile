@@ -1,12 +1,12 @@
-# One image for `login-relay api` and `login-relay worker`.
+# One image for `login-relay api` and `login-relay worker`, with what traces need.
 ARG PYTHON_IMAGE=python:3.12-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
-COPY requirements/run.txt requirements/build.txt requirements/
+COPY requirements/otel.txt requirements/build.txt requirements/
 # Two environments: the application's holds neither pip nor what builds the wheel.
 RUN python -m venv --without-pip /opt/login-relay \
- && python -m pip --python /opt/login-relay/bin/python install --no-cache-dir --require-hashes -r requirements/run.txt \
+ && python -m pip --python /opt/login-relay/bin/python install --no-cache-dir --require-hashes -r requirements/otel.txt \
  && python -m venv --without-pip /opt/build \
  && python -m pip --python /opt/build/bin/python install --no-cache-dir --require-hashes -r requirements/build.txt
 COPY pyproject.toml LICENSE ./

@@ -10,7 +10,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--custom-compile-command "make requirements"
 WHEEL_CHECK := build/wheel-check
 # What tests may read beside the packages themselves.
-TEST_FILES = $(wildcard tests docs bench requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
+TEST_FILES = $(wildcard tests docs bench deploy requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test test-container wheel test-wheel fmt docs requirements clean python-is-new-enough
@@ -58,8 +58,9 @@ docs: $(VENV)/dev.stamp ## write the generated parts of README.md and docs/ agai
 # In this order: each file is held to the versions of the one before, so that all install side by side.
 requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra otel -c requirements/run.txt -o requirements/otel.txt
 	$(COMPILE) $(UPGRADE) --group build -c requirements/run.txt -o requirements/build.txt
-	$(COMPILE) $(UPGRADE) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt \
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra otel --group dev -c requirements/otel.txt -c requirements/build.txt \
 		-o requirements/dev.txt
 
 clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
