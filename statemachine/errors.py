@@ -21,5 +21,9 @@ class UnknownProjectError(LoginRelayError):
     """No project has this id or name."""
 
 
+class UnreadableSessionError(LoginRelayError):
+    """A session's record is broken, or of a version to come."""
+
+
 class SealingError(LoginRelayError):
     """A sealed token does not open with this polling code: the code is another session's, or the bytes were changed."""

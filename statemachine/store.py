@@ -11,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from statemachine.commands import Command, CompleteSession, ConsumeSession
+from statemachine.errors import UnreadableSessionError
 from statemachine.events import EVENT_SOURCE, EVENT_TYPES, SessionInitiated, encode_event, event_for, rfc3339
 from statemachine.keys import GROUP, Keys
 from statemachine.machine import Decision, Outcome
@@ -184,14 +185,17 @@ class SessionStore:
         token: bytes | None = await self._redis.execute_command("GET", self._keys.sealed_token(session_id))
         return token
 
-    async def load(self, session_ids: Sequence[str]) -> dict[str, Session]:
-        """Read many sessions in one pipelined round trip; those that do not exist are left out."""
+    async def load(self, session_ids: Sequence[str]) -> dict[str, Session | UnreadableSessionError]:
+        """Read many sessions in one pipelined round trip; those that do not exist are left out.
+
+        One that this version cannot read gives its error, so that it does not hide the others.
+        """
         async with self._redis.pipeline(transaction=False) as pipeline:
             for session_id in session_ids:
                 pipeline.execute_command("HMGET", self._keys.session(session_id), *_DECIDED_ON)
             found = await pipeline.execute()
         return {
-            session_id: _session(session_id, values[:-1], values[-1])
+            session_id: _session_or_error(session_id, values[:-1], values[-1])
             for session_id, values in zip(session_ids, found, strict=True)
             if values[0] is not None
         }
@@ -269,6 +273,15 @@ class SessionStore:
                 after.login_subject or "",
             ),
         )
+
+
+def _session_or_error(
+    session_id: str, values: list[bytes], login_subject: bytes | None
+) -> Session | UnreadableSessionError:
+    try:
+        return _session(session_id, values, login_subject)
+    except (ValueError, TypeError, AttributeError):  # an unknown state, no number, a field that is missing
+        return UnreadableSessionError()
 
 
 def _session(session_id: str, values: list[bytes], login_subject: bytes | None = None) -> Session:

@@ -1,14 +1,15 @@
 """What each command means for its session: one batch of entries in, decisions committed, the failed entries out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
 from statemachine.commands import Command, CompleteSession, ConsumeSession, decode_command
+from statemachine.errors import UnreadableSessionError
 from statemachine.machine import Decision, Outcome, Trigger, decide, session_after
-from statemachine.session import Session, State
+from statemachine.session import Session, State, is_session_id, partition_of
 from statemachine.store import Commit, SessionStore, Transition
 from statemachine.stream import Entry
 
@@ -49,10 +50,17 @@ class Handlers:
         decoded: list[_Decoded] = []
         for entry in entries:
             try:
-                decoded.append(_Decoded(entry, decode_command(entry.command)))
+                command = decode_command(entry.command)
             except msgspec.MsgspecError as error:
                 # The text tells the place and the expected type; values it never repeats, but for the unknown type's.
                 failures.append(Failure(entry, f"undecodable: {error}", is_poison=True))
+                continue
+            if not is_session_id(command.session_id, entry.partition + 1) or (
+                partition_of(command.session_id) != entry.partition
+            ):
+                failures.append(Failure(entry, "names no session of this partition", is_poison=True))
+                continue
+            decoded.append(_Decoded(entry, command))
         for _ in range(MAX_ATTEMPTS):
             if not decoded:
                 return failures
@@ -84,10 +92,12 @@ class Handlers:
                 failures.append(Failure(item.entry, "redis refused the commit", is_poison=False))
         return conflicts
 
-    def _plan(self, item: _Decoded, sessions: dict[str, Session]) -> Transition:
+    def _plan(self, item: _Decoded, sessions: Mapping[str, Session | UnreadableSessionError]) -> Transition:
         entry, command = item
         now = entry.recorded_at
         session = sessions.get(command.session_id)
+        if isinstance(session, UnreadableSessionError):
+            raise session
         if session is None or not session.version:
             # Version 0 is a session that does not exist: the script checks that it still does not.
             absent = Session(command.session_id, "", State.EXPIRED, 0, 0, 0)

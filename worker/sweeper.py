@@ -1,7 +1,8 @@
 """The loop that expires sessions whose time is over. Every worker runs it; no leader is needed."""
 
+from statemachine.errors import UnreadableSessionError
 from statemachine.machine import Trigger, decide, session_after
-from statemachine.store import SessionStore, Transition
+from statemachine.store import Commit, SessionStore, Transition
 
 COUNT = 100  # sessions a round
 
@@ -21,6 +22,7 @@ class Sweeper:
                 pass
 
     async def _sweep(self, partition: int) -> int:
+        """Expire up to `COUNT` sessions; returns how many were, none of them if Redis refuses its writes."""
         now, due = await self._store.due(partition, COUNT)
         if not due:
             return 0
@@ -29,8 +31,9 @@ class Sweeper:
             await self._store.forget_deadlines(partition, gone)
         transitions = []
         for session in sessions.values():
+            if isinstance(session, UnreadableSessionError):
+                continue  # a worker of a later version may know better
             decision = decide(session, Trigger.DEADLINE, now)
             after = session_after(session, decision, now, self._pickup_window_ms)
             transitions.append(Transition(session, after, decision, now))
-        await self._store.commit(transitions)
-        return len(due)
+        return (await self._store.commit(transitions)).count(Commit.COMMITTED)
