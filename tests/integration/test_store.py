@@ -1,0 +1,224 @@
+import asyncio
+import hashlib
+from itertools import chain, repeat
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from statemachine.events import SessionInitiated, encode_event, rfc3339
+from statemachine.keys import Keys
+from statemachine.machine import Decision, Outcome, Trigger, decide, session_after
+from statemachine.sealing import public_key
+from statemachine.session import ClientFacts, Session, State, login_code_digest, new_session_id
+from statemachine.settings import Settings
+from statemachine.store import Commit, SessionStore, Transition
+from tests.integration.conftest import LIFETIME_MS, PROJECT, SEALED, Relay
+
+RETENTION_MS = 86_400_000
+REPLAY_WINDOW_MS = 60_000
+PICKUP_WINDOW_MS = 120_000
+
+
+def transition(session: Session, trigger: Trigger, now: int) -> Transition:
+    """Decide without an entry, as the sweeper does."""
+    decision = decide(session, trigger, now)
+    return Transition(session, session_after(session, decision, now, PICKUP_WINDOW_MS), decision, now)
+
+
+async def test_initiated_session_is_all_that_is_needed_later(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """One script writes the session, its login code, its deadline and its first event, with digests for secrets."""
+    before = await relay.now()
+    client = ClientFacts("tool", hostname="laptop")
+    initiated = await relay.store.initiate(PROJECT, client, LIFETIME_MS)
+    session_id = initiated.session_id
+    found = await redis.execute_command("HGETALL", keys.session(session_id))
+    stored = {name.decode(): value for name, value in found.items()}
+    created_at = int(stored["created_at"])
+    assert before <= created_at <= await relay.now()
+    assert initiated.expires_at == created_at + LIFETIME_MS
+    assert stored == {
+        "state": b"pending",
+        "version": b"1",
+        "deadline": b"%d" % initiated.expires_at,
+        "expires_at": b"%d" % initiated.expires_at,
+        "created_at": b"%d" % created_at,
+        "project_id": PROJECT.encode(),
+        "polling_digest": hashlib.sha256(initiated.polling_code.encode()).digest(),
+        "client": b'{"client_name":"tool","hostname":"laptop"}',
+    }
+    held = await redis.get(keys.login(login_code_digest(PROJECT, initiated.login_code)))
+    assert held == session_id.encode() + public_key(initiated.polling_code)
+    partition = keys.partition_of(session_id)
+    assert await redis.zscore(keys.deadlines(partition), session_id) == initiated.expires_at
+    [event] = await relay.events(session_id)
+    assert event.fields == {
+        "specversion": "1.0",
+        "id": f"{session_id}.1",
+        "source": "login-relay",
+        "type": "session.initiated",
+        "subject": session_id,
+        "time": rfc3339(created_at),
+        "version": "1",
+        "data": encode_event(SessionInitiated(PROJECT, LIFETIME_MS, client)).decode(),
+    }
+
+
+async def test_taken_login_code_is_drawn_again(relay: Relay) -> None:
+    """A login code names one session of a project at a time; the first session keeps it."""
+    drawn = chain(repeat("BBBBBBBBBBBB", 3), ["CCCCCCCCCCCC"])
+    first, second = [
+        await relay.store.initiate(PROJECT, ClientFacts(), LIFETIME_MS, lambda: next(drawn)) for _ in range(2)
+    ]
+    assert (first.login_code, second.login_code) == ("BBBBBBBBBBBB", "CCCCCCCCCCCC")
+    assert next(drawn, None) is None
+    holder, _ = await relay.store.find_by_login_code(PROJECT, "BBBBBBBBBBBB")
+    assert holder is not None
+    assert holder.session_id == first.session_id
+    assert await relay.facts(second.session_id) == [("session.initiated", 1)]
+
+
+async def test_same_login_code_may_name_a_session_of_each_project(relay: Relay) -> None:
+    """Codes of two projects do not collide, and neither project finds the other's session."""
+    mine, theirs = [
+        await relay.store.initiate(project, ClientFacts(), LIFETIME_MS, lambda: "BBBBBBBBBBBB")
+        for project in ("mine", "theirs")
+    ]
+    for project, initiated in (("mine", mine), ("theirs", theirs)):
+        holder, _ = await relay.store.find_by_login_code(project, "BBBBBBBBBBBB")
+        assert holder == (initiated.session_id, public_key(initiated.polling_code))
+    assert await relay.store.find_by_login_code("nobody", "BBBBBBBBBBBB") == (None, None)
+
+
+async def test_session_is_read_with_the_time(relay: Relay) -> None:
+    """A poll learns in one read what it needs to decide: session, digest, Redis' time."""
+    initiated = await relay.initiate()
+    before = await relay.now()
+    read = await relay.store.read(initiated.session_id)
+    assert read is not None
+    assert before <= read.now <= await relay.now()
+    assert read.polling_digest == hashlib.sha256(initiated.polling_code.encode()).digest()
+    expires_at = initiated.expires_at
+    assert read.session == Session(initiated.session_id, PROJECT, State.PENDING, 1, expires_at, expires_at)
+    assert await relay.session(initiated.session_id) == read.session
+
+
+async def test_session_that_does_not_exist_is_none(relay: Relay) -> None:
+    """Neither a read nor a batch of reads invents a session."""
+    known, unknown = (await relay.initiate()).session_id, new_session_id(0)
+    assert await relay.store.read(unknown) is None
+    assert set(await relay.store.load([known, unknown])) == {known}
+    assert await relay.store.load([]) == {}
+
+
+async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """Ends of life follow the deadline, the pickup window, the replay window and the retention (DESIGN 5)."""
+    initiated = await relay.initiate()
+    session_id, expires_at = initiated.session_id, initiated.expires_at
+    session, token = keys.session(session_id), keys.sealed_token(session_id)
+    assert await redis.pexpiretime(session) == expires_at + RETENTION_MS
+    assert await redis.pexpiretime(keys.login(login_code_digest(PROJECT, initiated.login_code))) == expires_at
+
+    await relay.complete(session_id, outcome_ms=86_400_000)
+    await relay.work()
+    assert await redis.pexpiretime(session) == expires_at + RETENTION_MS
+    assert await redis.pexpiretime(token) == expires_at + REPLAY_WINDOW_MS
+    assert 86_390_000 < await redis.pttl(keys.outcome(0, "complete")) <= 86_400_000
+
+    await relay.consume(session_id, outcome_ms=60_000)
+    await relay.work()
+    assert REPLAY_WINDOW_MS - 10_000 < await redis.pttl(token) <= REPLAY_WINDOW_MS
+    assert 50_000 < await redis.pttl(keys.outcome(0, "consume")) <= 60_000
+    assert await redis.pexpiretime(session) == expires_at + RETENTION_MS
+
+
+async def test_late_completion_lengthens_the_session(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """A session completed near its end is kept for the pickup window: deadline, index, token and record alike."""
+    initiated = await relay.completed(lifetime_ms=PICKUP_WINDOW_MS // 2)
+    session = await relay.session(initiated.session_id)
+    assert session.deadline > session.expires_at == initiated.expires_at
+    assert int(await redis.hget(keys.session(session.id), "completed_at") or 0) + PICKUP_WINDOW_MS == session.deadline
+    assert await redis.zscore(keys.deadlines(0), session.id) == session.deadline
+    assert await redis.pexpiretime(keys.sealed_token(session.id)) == session.deadline + REPLAY_WINDOW_MS
+    assert await redis.pexpiretime(keys.session(session.id)) == session.deadline + RETENTION_MS
+
+
+async def test_events_number_the_versions_without_a_gap(relay: Relay) -> None:
+    """Every change of state is one event, and its version is one more than the last."""
+    initiated = await relay.completed()
+    await relay.consume(initiated.session_id)
+    await relay.work()
+    assert await relay.facts(initiated.session_id) == [
+        ("session.initiated", 1),
+        ("session.completed", 2),
+        ("session.consumed", 3),
+    ]
+    assert [event.fields["id"] for event in await relay.events(initiated.session_id)] == [
+        f"{initiated.session_id}.{version}" for version in (1, 2, 3)
+    ]
+
+
+async def test_decision_on_a_changed_session_is_a_conflict(relay: Relay) -> None:
+    """Of two decisions on the same state one is committed; the other changes nothing."""
+    initiated = await relay.initiate()
+    session = await relay.session(initiated.session_id)
+    expiry = transition(session, Trigger.DEADLINE, session.deadline + 1)
+    completion = transition(session, Trigger.COMPLETE, session.deadline)
+    assert await relay.store.commit([expiry, completion]) == [Commit.COMMITTED, Commit.CONFLICT]
+    assert await relay.facts(session.id) == [("session.initiated", 1), ("session.expired", 2)]
+    assert (await relay.session(session.id)).state is State.EXPIRED
+    assert await relay.store.read_sealed_token(session.id) is None
+
+
+async def test_session_that_came_to_be_is_a_conflict(relay: Relay) -> None:
+    """Whoever decided that there is no such session is told if there is one."""
+    session = await relay.session((await relay.initiate()).session_id)
+    absent = msgspec.structs.replace(session, version=0)
+    decided = Transition(absent, absent, Decision(None, Outcome.UNKNOWN), await relay.now())
+    assert await relay.store.commit([decided]) == [Commit.CONFLICT]
+
+
+async def test_concurrent_commits_of_one_session_are_one_change(relay: Relay) -> None:
+    """However many commit at once, each (session, version) is written once."""
+    session = await relay.session((await relay.completed()).session_id)
+    consumption = transition(session, Trigger.CONSUME, await relay.now())
+    commits = await asyncio.gather(*(relay.store.commit([consumption]) for _ in range(20)))
+    assert sorted(commit for [commit] in commits) == [Commit.COMMITTED] + [Commit.CONFLICT] * 19
+    assert (await relay.facts(session.id))[2:] == [("session.consumed", 3)]
+
+
+async def test_sealed_token_goes_with_the_session_that_expires(relay: Relay) -> None:
+    """A token that nobody picked up is deleted when its session expires."""
+    session = await relay.session((await relay.completed()).session_id)
+    assert await relay.store.read_sealed_token(session.id) == SEALED
+    await relay.store.commit([transition(session, Trigger.DEADLINE, session.deadline + 1)])
+    assert await relay.store.read_sealed_token(session.id) is None
+
+
+async def test_only_changed_sessions_are_reported(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """The look-up for held polls names the sessions that left `pending` or are gone."""
+    pending, completed, gone = [
+        (await start()).session_id for start in (relay.initiate, relay.completed, relay.initiate)
+    ]
+    await redis.unlink(keys.session(gone))
+    await redis.zrem(keys.deadlines(0), gone)
+    assert await relay.store.changed([pending, completed, gone]) == [completed, gone]
+    assert await relay.store.changed([pending]) == []
+
+
+async def test_old_events_are_trimmed_by_age(redis: Redis, settings: Settings, keys: Keys) -> None:
+    """Writing an event drops those older than the retention; the stream is bounded without a sweep."""
+    store = SessionStore(redis, keys, msgspec.structs.replace(settings, retention_ms=1))
+    for _ in range(300):  # `~` trims whole nodes of the stream, of 100 entries
+        await store.initiate(PROJECT, ClientFacts(), LIFETIME_MS)
+    assert await redis.xlen(keys.events(0)) < 250
+
+
+@pytest.mark.parametrize("field", ["state", "version"])
+async def test_commit_compares_state_and_version(relay: Relay, field: str) -> None:
+    """Neither the same state at another version nor another state at the same version is good enough."""
+    session = await relay.session((await relay.initiate()).session_id)
+    stale = msgspec.structs.replace(session, **{field: {"state": State.COMPLETED, "version": 7}[field]})
+    [commit] = await relay.store.commit([transition(stale, Trigger.DEADLINE, session.deadline + 1)])
+    assert commit is Commit.CONFLICT
+    assert await relay.session(session.id) == session

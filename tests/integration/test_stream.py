@@ -1,0 +1,153 @@
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from statemachine.keys import Keys
+from statemachine.machine import Outcome
+from statemachine.session import State, new_session_id
+from statemachine.stream import Busy, CommandStream, Entry, Known, Moved, Recorded
+from tests.integration.conftest import Relay
+
+HOUR_MS = 3_600_000
+
+
+async def unread_and_dead(relay: Relay, count: int) -> list[Entry]:
+    """Record `count` entries and have them read by a consumer that then does nothing."""
+    for number in range(count):
+        await relay.record(b"entry %d" % number)
+    return await relay.read("dead", count)
+
+
+async def test_command_is_recorded_once(relay: Relay) -> None:
+    """The same command again is told what became of the first, and is not recorded again."""
+    session_id = (await relay.initiate()).session_id
+    assert await relay.complete(session_id) == Recorded()
+    assert await relay.complete(session_id) == Known(Outcome.PENDING)
+    assert await relay.backlog() == 1
+    await relay.work()
+    assert await relay.complete(session_id) == Known(Outcome.COMPLETED)
+    assert await relay.backlog() == 0
+
+
+async def test_full_backlog_refuses_before_anything_is_recorded(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """At the limit a command is refused and leaves no trace, so that it may be sent again; below it is recorded."""
+    first, second = [(await relay.initiate()).session_id for _ in range(2)]
+    assert await relay.complete(first, "first", backlog_limit=1) == Recorded()
+    assert await relay.complete(second, "second", backlog_limit=1) == Busy()
+    assert await relay.backlog() == 1
+    assert not await redis.exists(keys.outcome(0, "second"))
+    # One that is recorded is told its outcome, however full the backlog is.
+    assert await relay.complete(first, "first", backlog_limit=1) == Known(Outcome.PENDING)
+    await relay.work()
+    assert await relay.complete(second, "second", backlog_limit=1) == Recorded()
+
+
+async def test_command_for_another_state_is_not_recorded(relay: Relay) -> None:
+    """What is obvious from the session's state costs no entry and no worker."""
+    session_id = (await relay.initiate()).session_id
+    assert await relay.consume(session_id) == Moved(State.PENDING, overdue=False)
+    await relay.complete(session_id)
+    await relay.work()
+    assert await relay.complete(session_id, "again") == Moved(State.COMPLETED, overdue=False)
+    assert await relay.complete(new_session_id(0), "nobody") == Moved(None, overdue=False)
+    assert await relay.backlog() == 0
+
+
+async def test_command_for_an_overdue_session_is_not_recorded(relay: Relay) -> None:
+    """The deadline counts from the millisecond after it, whether or not the sweeper has been there."""
+    initiated = await relay.initiate(lifetime_ms=1)
+    await relay.pass_by(initiated.expires_at)
+    assert await relay.complete(initiated.session_id) == Moved(State.PENDING, overdue=True)
+
+
+async def test_making_the_groups_again_keeps_what_is_there(stream: CommandStream, relay: Relay) -> None:
+    """A group is made once; entries that came before it are read by it."""
+    await relay.record(b"early")
+    await stream.ensure_groups()
+    assert [entry.command for entry in await relay.read()] == [b"early"]
+    await stream.ensure_groups()
+    assert await relay.pending() == 1
+
+
+async def test_entry_written_before_its_group_is_read(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """A Redis that lost the group, or an API that was there first, drops nothing: the group begins at the start."""
+    await redis.xgroup_destroy(keys.commands(0), "workers")
+    await relay.record(b"first")
+    with pytest.raises(ResponseError, match="NOGROUP"):
+        await relay.read()
+    await relay.stream.ensure_groups()
+    assert [entry.command for entry in await relay.read()] == [b"first"]
+
+
+async def test_entry_carries_the_time_of_its_recording(relay: Relay) -> None:
+    """A command's time is Redis' own, from the id of its entry."""
+    before = await relay.now()
+    await relay.record(b"x")
+    [entry] = await relay.read()
+    assert before <= entry.recorded_at <= await relay.now()
+    assert (entry.partition, entry.deliveries) == (0, 1)
+
+
+async def test_entry_is_claimed_only_once_it_is_idle(relay: Relay) -> None:
+    """A live consumer keeps its entries; a silent one loses them, with their deliveries counted."""
+    entries = await unread_and_dead(relay, 3)
+    assert await relay.stream.claim(0, "heir", HOUR_MS, "0-0", 10) == ("0-0", [], [])
+    for deliveries in (2, 3):
+        _, claimed, lost = await relay.stream.claim(0, "heir", 0, "0-0", 10)
+        assert claimed == [entry._replace(deliveries=deliveries) for entry in entries]
+        assert lost == []
+
+
+async def test_claim_goes_on_from_its_cursor(relay: Relay) -> None:
+    """What the first claim did not reach, the next one does."""
+    entries = await unread_and_dead(relay, 3)
+    cursor, first, _ = await relay.stream.claim(0, "heir", 0, "0-0", 2)
+    assert cursor == entries[2].id
+    cursor, rest, _ = await relay.stream.claim(0, "heir", 0, cursor, 2)
+    assert (cursor, [entry.id for entry in (*first, *rest)]) == ("0-0", [entry.id for entry in entries])
+
+
+async def test_pending_entry_that_vanished_is_reported(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """An entry deleted by anything but our scripts is data loss, and is told apart from the rest."""
+    gone, there = await unread_and_dead(relay, 2)
+    await redis.xdel(keys.commands(0), gone.id)
+    _, claimed, lost = await relay.stream.claim(0, "heir", 0, "0-0", 10)
+    assert ([entry.id for entry in claimed], lost) == ([there.id], [gone.id])
+
+
+async def test_entry_handed_back_is_claimable_at_once(relay: Relay) -> None:
+    """Whoever stops cleanly costs the entry neither the idle time nor a delivery."""
+    kept, given = await unread_and_dead(relay, 2)
+    await relay.stream.hand_back("dead", [given])
+    _, claimed, _ = await relay.stream.claim(0, "heir", HOUR_MS - 60_000, "0-0", 10)
+    assert claimed == [given._replace(deliveries=2)]
+    assert kept.id not in {entry.id for entry in claimed}
+
+
+async def test_dead_letter_is_moved_once_with_its_reason(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """The entry leaves the stream and its group, and stands in the dead letters as it was."""
+    [entry] = await unread_and_dead(relay, 1)
+    entry = entry._replace(deliveries=6)
+    assert await relay.stream.move_to_dead_letters(entry, "undecodable")
+    assert not await relay.stream.move_to_dead_letters(entry, "undecodable")
+    assert (await relay.backlog(), await relay.pending()) == (0, 0)
+    [(_, letter)] = await redis.execute_command("XRANGE", keys.dead_letters(0), "-", "+")
+    assert letter == {
+        b"entry": entry.id.encode(),
+        b"command": b"entry 0",
+        b"reason": b"undecodable",
+        b"deliveries": b"6",
+    }
+
+
+async def test_consumer_with_pending_entries_is_not_removed(relay: Relay) -> None:
+    """Removing it would destroy them (XGROUP DELCONSUMER); once they are elsewhere it goes."""
+    await unread_and_dead(relay, 1)
+    assert not await relay.stream.remove_consumer(0, "dead")
+    assert not await relay.stream.remove_consumer(0, "nobody")
+    await relay.stream.claim(0, "heir", 0, "0-0", 10)
+    assert not await relay.stream.remove_consumer(0, "dead", inactive_ms=HOUR_MS)
+    assert await relay.stream.remove_consumer(0, "dead")
+    [(name, pending, idle_ms)] = await relay.stream.consumers(0)
+    assert (name, pending) == ("heir", 1)
+    assert idle_ms < HOUR_MS
