@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from statemachine.errors import SettingError
+from statemachine.pipelining import PipeliningRedis
 from statemachine.settings import Settings, variable
 
 COMMAND_TIMEOUT = 2.0  # seconds; every script takes microseconds, so silence means trouble
@@ -32,7 +33,7 @@ def command_client(settings: Settings, name: str) -> Redis:
         SettingError: the Redis URL is missing or malformed.
 
     """
-    return Redis.from_pool(
+    return PipeliningRedis.from_pool(
         BlockingConnectionPool(
             **_connection(
                 settings,
