@@ -70,7 +70,12 @@ class PollingCode(NamedTuple):
 
 def new_login_code() -> str:
     """Return a fresh login code, normalised (no dashes)."""
-    return "".join(secrets.choice(LOGIN_CODE_ALPHABET) for _ in range(LOGIN_CODE_LENGTH))
+    number = secrets.randbelow(len(LOGIN_CODE_ALPHABET) ** LOGIN_CODE_LENGTH)  # one draw, not one a symbol
+    symbols = []
+    for _ in range(LOGIN_CODE_LENGTH):
+        number, position = divmod(number, len(LOGIN_CODE_ALPHABET))
+        symbols.append(LOGIN_CODE_ALPHABET[position])
+    return "".join(symbols)
 
 
 def display_login_code(code: str) -> str:
