@@ -148,10 +148,10 @@ class Access:
 
     async def _project(self, project_id: str) -> tuple[Project | None, int]:
         """Return a project and the Redis time (milliseconds) by which its keys are to be judged."""
-        if not _is_uuid(project_id):
-            return None, 0
         task = self._reads.get(project_id)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            if not _is_uuid(project_id):
+                return None, 0
             task = self._reads[project_id] = asyncio.create_task(self._read(project_id))
         read = await asyncio.shield(task)
         return read.read.project, read.read.now + int((time.monotonic() - read.at) * 1000)

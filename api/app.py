@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import uuid
 from collections.abc import AsyncIterator
@@ -49,7 +50,7 @@ async def _finish(message: Message, scope: Scope) -> None:
     if message["type"] != "http.response.start":
         return
     status = message["status"]
-    request_id = uuid.uuid4().hex.encode()
+    request_id = secrets.token_hex(16).encode()
     actual = str(status).encode()
     message["headers"] = [
         *message["headers"],
