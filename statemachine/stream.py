@@ -19,6 +19,7 @@ from statemachine.session import State
 _ENQUEUE = Script.named("enqueue")
 _DEAD_LETTER = Script.named("dead_letter")
 _REMOVE_CONSUMER = Script.named("remove_consumer")
+_BACKLOG = Script.named("backlog")
 
 DEAD_LETTERS_KEPT = 10_000  # per partition; enough to look into an accident, bounded like everything else
 HANDED_BACK_IDLE = 3_600_000  # ms; what XCLAIM sets, so that any min-idle is reached at once
@@ -63,6 +64,18 @@ class Entry(NamedTuple):
     def recorded_at(self) -> int:
         """Return when it was recorded: the milliseconds of its id, Redis time."""
         return int(self.id.partition("-")[0])
+
+
+class Backlog(NamedTuple):
+    """How a partition's commands stand. Ages are milliseconds since the entry was recorded; None: there is none."""
+
+    entries: int
+    """Commands not decided yet, read or not."""
+    pending: int
+    """Those of them that a worker has read."""
+    oldest_unread_ms: int | None
+    oldest_pending_ms: int | None
+    dead_letters: int
 
 
 class CommandStream:
@@ -161,12 +174,26 @@ class CommandStream:
         call = Call((self._keys.commands(partition),), (GROUP, consumer, inactive_ms))
         return await run_script(self._redis, _REMOVE_CONSUMER, call) == 1
 
+    async def backlog(self, partition: int) -> Backlog:
+        """Read how a partition's commands stand; also before any worker has created its group."""
+        call = Call((self._keys.commands(partition), self._keys.dead_letters(partition)), (GROUP,))
+        match await run_script(self._redis, _BACKLOG, call):
+            case [int(entries), int(pending), bytes(unread), bytes(first_pending), int(dead_letters), int(now)]:
+                return Backlog(entries, pending, _age(unread, now), _age(first_pending, now), dead_letters)
+            case reply:
+                message = f"backlog.lua answered {type(reply).__name__}"
+                raise TypeError(message)
+
     async def consumers(self, partition: int) -> list[tuple[str, int, int]]:
         """Return each consumer's name, pending entries, and milliseconds since it was last active."""
         rows: list[dict[str, Any]] = await self._redis.execute_command(
             "XINFO CONSUMERS", self._keys.commands(partition), GROUP
         )
         return [(row["name"].decode(), row["pending"], row["idle"]) for row in rows]
+
+
+def _age(id_: bytes, now: int) -> int | None:
+    return max(0, now - int(id_.partition(b"-")[0])) if id_ else None
 
 
 def _entry(partition: int, id_: bytes, fields: dict[bytes, bytes]) -> Entry:
