@@ -22,6 +22,23 @@ KEY_BYTES = 32
 _CREATE = Script.named("create_project")
 
 
+MAX_NAME_LENGTH = 64
+
+
+def is_project_name(text: str) -> bool:
+    """Whether `text` can name a project: 1 to 64 printable characters that do not read as an id.
+
+    A UUID is an id to `Projects.find`, however it is written.
+    """
+    if not 1 <= len(text) <= MAX_NAME_LENGTH or not text.isprintable() or text != text.strip():
+        return False
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return True
+    return False
+
+
 class KeyKind(StrEnum):
     """The three keys of a project."""
 
