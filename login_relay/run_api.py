@@ -1,0 +1,69 @@
+"""`login-relay api`: the API on granian, in this process."""
+
+import math
+import os
+
+import click
+import msgspec
+import structlog
+from granian import Granian
+from granian.constants import Interfaces, Loops
+from granian.log import LogLevels
+
+from api.admin_tokens import AdminTokens
+from api.app import create_app
+from login_relay.embedded import resolve_redis_url
+from login_relay.lifeline import stop_when_stdin_closes
+from login_relay.listening import base_url, check_listen_address, host_option, port_option
+from statemachine.connections import command_client
+from statemachine.logs import configure_logging
+from statemachine.settings import load_settings, variable
+
+
+@click.command()
+@host_option
+@port_option
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Processes that serve HTTP.",
+)
+@click.option("--until-stdin-closes", is_flag=True, hidden=True)
+def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes: bool) -> None:
+    """Serve the HTTP API.
+
+    Run as many as needed on one Redis. SIGTERM or Ctrl-C stops it when its requests are answered, or after
+    LOGIN_RELAY_SHUTDOWN_GRACE_MS.
+    """
+    settings = load_settings(os.environ)
+    settings = msgspec.structs.replace(
+        settings,
+        redis_url=resolve_redis_url(settings),
+        host=host or settings.host,
+        port=port or settings.port,
+    )
+    _ = command_client(settings, "login-relay:api")  # a malformed URL is told before anything is started
+    AdminTokens.from_settings(settings)  # an unusable key file too
+    check_listen_address(settings.host, settings.port)
+    os.environ[variable("redis_url")] = settings.redis_url or ""
+
+    server = Granian(
+        "api.app:create_app",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        workers=workers,
+        websockets=False,
+        log_level=LogLevels.warning,
+        workers_kill_timeout=math.ceil(settings.shutdown_grace_ms / 1000),
+    )
+    if until_stdin_closes:
+        server.on_startup(stop_when_stdin_closes)
+    configure_logging(settings)
+    structlog.get_logger("api").info("listening", url=base_url(settings.host, settings.port), processes=workers)
+    # Given the factory itself: granian's own look-up by name would prefer an `api` in the folder it was started in.
+    server.serve(target_loader=create_app, wrap_loader=False)

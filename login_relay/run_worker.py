@@ -1,0 +1,25 @@
+"""`login-relay worker`: one worker process."""
+
+import os
+import sys
+
+import click
+
+from login_relay.embedded import resolve_redis_url
+from login_relay.lifeline import stop_when_stdin_closes
+from statemachine.settings import load_settings, variable
+from worker.__main__ import main
+
+
+@click.command()
+@click.option("--until-stdin-closes", is_flag=True, hidden=True)
+def worker(*, until_stdin_closes: bool) -> None:
+    """Decide the commands that the API records.
+
+    Run as many as needed on one Redis; each takes its share. SIGTERM or Ctrl-C stops it when what it has in hand is
+    done, or after LOGIN_RELAY_SHUTDOWN_GRACE_MS.
+    """
+    os.environ[variable("redis_url")] = resolve_redis_url(load_settings(os.environ))
+    if until_stdin_closes:
+        stop_when_stdin_closes()
+    sys.exit(main())
