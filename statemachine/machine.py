@@ -6,7 +6,7 @@ To add a state, add its member and its rows here, a handler in `worker.handlers`
 
 from collections.abc import Callable
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -106,8 +106,8 @@ class _Case:
 
     __slots__ = ("outcome", "overdue", "state")
 
-    def __init__(self, session: Session, *, overdue: bool) -> None:
-        self.state: str = session.state.value
+    def __init__(self, state: State, *, overdue: bool) -> None:
+        self.state: str = state.value
         self.overdue = overdue
         self.outcome = Outcome.UNKNOWN
 
@@ -129,7 +129,7 @@ def _note(outcome: Outcome) -> Callable[[EventData], None]:
     return note
 
 
-@lru_cache(maxsize=1)
+@cache
 def _machine() -> Machine:
     return Machine(
         model=None,
@@ -160,10 +160,15 @@ def decide(session: Session, trigger: Trigger, now: int) -> Decision:
 
     Pure and synchronous: the same arguments always give the same decision, so a replay decides as the first run did.
     """
-    case = _Case(session, overdue=is_overdue(session, now))
+    return _decide(session.state, trigger, is_overdue(session, now))
+
+
+@cache  # one decision for each row of `RULES`
+def _decide(state: State, trigger: Trigger, overdue: bool) -> Decision:  # noqa: FBT001 - a cache is called by position
+    case = _Case(state, overdue=overdue)
     _machine().events[trigger.value].trigger(case)
     target = State(case.state)
-    return Decision(None if target is session.state else target, case.outcome)
+    return Decision(None if target is state else target, case.outcome)
 
 
 def session_after(
