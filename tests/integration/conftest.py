@@ -1,6 +1,7 @@
 """Sessions driven step by step over a real Redis, and workers that run in the test's own loop."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
@@ -136,6 +137,18 @@ class Relay:
         await wait_until(is_past)
 
 
+@contextlib.asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """Run a whole worker in this loop; it must stop within its grace."""
+    stopping = asyncio.Event()
+    task = asyncio.create_task(work(settings, stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await asyncio.wait_for(task, settings.shutdown_grace_ms / 1000)
+
+
 @pytest.fixture
 def relay(redis: Redis, keys: Keys, settings: Settings, stream: CommandStream) -> Relay:
     """The relay of this test; nothing happens in it by itself."""
@@ -145,8 +158,10 @@ def relay(redis: Redis, keys: Keys, settings: Settings, stream: CommandStream) -
 @pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A server that nobody else uses: fill it, stop it, kill it."""
-    with embedded_server(tmp_path_factory.mktemp("own-server")) as server:
-        yield server
+    server = embedded_server(tmp_path_factory.mktemp("own-server"))
+    server.start()
+    yield server
+    server.terminate()
 
 
 @pytest.fixture
@@ -172,8 +187,5 @@ async def reader(settings: Settings) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def worker(settings: Settings) -> AsyncIterator[None]:
     """A whole worker, running in the test's loop until its end."""
-    stopping = asyncio.Event()
-    working = asyncio.create_task(work(settings, stopping))
-    yield
-    stopping.set()
-    await asyncio.wait_for(working, settings.shutdown_grace_ms / 1000)
+    async with working(settings):
+        yield

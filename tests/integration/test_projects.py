@@ -1,0 +1,112 @@
+import hashlib
+import uuid
+
+import pytest
+from redis.asyncio import Redis
+
+from statemachine.errors import ProjectNameTakenError, UnknownProjectError
+from statemachine.keys import Keys
+from statemachine.projects import KEY_PREFIXES, KeyDigest, KeyKind, Projects
+
+NOW = 1_000
+
+
+def digest(key: str) -> bytes:
+    """Return what is stored of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def test_project_is_kept_with_digests_for_keys(projects: Projects, redis: Redis, keys: Keys) -> None:
+    """A project has a UUID, a name and three keys, of which only SHA-256 is stored (WIRE 2)."""
+    project_id, made = await projects.create("acme", allow_client_complete=True)
+    assert str(uuid.UUID(project_id)) == project_id
+    assert {kind: made[kind][:4] for kind in KeyKind} == KEY_PREFIXES
+    assert all(len(key) == 4 + 43 for key in made.values())
+    project, now = await projects.read(project_id)
+    assert project is not None
+    assert (project.id, project.name, project.allow_client_complete) == (project_id, "acme", True)
+    assert now - 60_000 < project.created_at <= now
+    assert project.keys == {kind: KeyDigest(digest(made[kind]), b"", 0) for kind in KeyKind}
+    stored = await redis.execute_command("HGETALL", keys.project(project_id))
+    assert not [key for key in made.values() if key.encode() in repr(stored).encode()]
+
+
+async def test_client_access_may_not_complete_unless_said_so(projects: Projects) -> None:
+    """The default for each project is no."""
+    project_id, _ = await projects.create("acme", allow_client_complete=False)
+    project, _ = await projects.read(project_id)
+    assert project is not None
+    assert not project.allow_client_complete
+
+
+async def test_name_is_unique_until_its_project_is_deleted(projects: Projects) -> None:
+    """A taken name changes nothing of the project that has it."""
+    first, made = await projects.create("acme", allow_client_complete=False)
+    with pytest.raises(ProjectNameTakenError):
+        await projects.create("acme", allow_client_complete=True)
+    project = await projects.find("acme")
+    assert (project.id, project.allow_client_complete) == (first, False)
+    assert project.keys[KeyKind.SECRET_SERVER].matches(made[KeyKind.SECRET_SERVER], NOW)
+    await projects.delete(project)
+    assert (await projects.create("acme", allow_client_complete=False))[0] != first
+
+
+async def test_projects_are_listed_by_name_and_found_by_name_or_id(projects: Projects) -> None:
+    """Operators name a project either way."""
+    ids = {name: (await projects.create(name, allow_client_complete=False))[0] for name in ("b", "c", "a")}
+    assert [(project.name, project.id) for project in await projects.list_all()] == sorted(ids.items())
+    assert (await projects.find("b")).id == (await projects.find(ids["b"])).id == ids["b"]
+    with pytest.raises(UnknownProjectError):
+        await projects.find("d")
+
+
+async def test_deleted_project_is_gone(projects: Projects) -> None:
+    """Neither its id nor its name leads anywhere."""
+    project_id, _ = await projects.create("acme", allow_client_complete=False)
+    await projects.delete(await projects.find("acme"))
+    assert (await projects.read(project_id)).project is None
+    assert await projects.list_all() == []
+    with pytest.raises(UnknownProjectError):
+        await projects.find(project_id)
+
+
+async def test_rotated_key_is_valid_for_its_overlap(projects: Projects) -> None:
+    """The old key works for the stated time beside the new one; keys that were not named stay."""
+    project_id, made = await projects.create("acme", allow_client_complete=False)
+    new = await projects.rotate(await projects.find("acme"), [KeyKind.SECRET_SERVER], overlap_ms=60_000)
+    assert set(new) == {KeyKind.SECRET_SERVER}
+    project, now = await projects.read(project_id)
+    assert project is not None
+    stored = project.keys[KeyKind.SECRET_SERVER]
+    assert now - 5_000 < stored.previous_until - 60_000 <= now
+    for moment, old_is_valid in ((now, True), (stored.previous_until, True), (stored.previous_until + 1, False)):
+        assert stored.matches(new[KeyKind.SECRET_SERVER], moment)
+        assert stored.matches(made[KeyKind.SECRET_SERVER], moment) is old_is_valid
+    assert project.keys[KeyKind.SUPER_SECRET_ADMIN] == KeyDigest(digest(made[KeyKind.SUPER_SECRET_ADMIN]), b"", 0)
+
+
+async def test_second_rotation_ends_the_first_key(projects: Projects) -> None:
+    """Only one key is valid beside the current one."""
+    project_id, made = await projects.create("acme", allow_client_complete=False)
+    kind = KeyKind.PUBLISHABLE_CLIENT
+    second = (await projects.rotate(await projects.find("acme"), [kind], overlap_ms=60_000))[kind]
+    third = (await projects.rotate(await projects.find("acme"), [kind], overlap_ms=60_000))[kind]
+    project, now = await projects.read(project_id)
+    assert project is not None
+    assert [project.keys[kind].matches(key, now) for key in (made[kind], second, third)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("key", "now", "matches"),
+    [
+        ("current", NOW + 1, True),
+        ("previous", NOW, True),
+        ("previous", NOW + 1, False),
+        ("other", NOW, False),
+        ("", NOW, False),
+    ],
+)
+def test_key_matches_by_digest_and_time(*, key: str, now: int, matches: bool) -> None:
+    """The current key always, the previous one up to its end, nothing else."""
+    assert KeyDigest(digest("current"), digest("previous"), NOW).matches(key, now) is matches
+    assert KeyDigest(digest("current"), b"", 0).matches(key, now) is (key == "current")

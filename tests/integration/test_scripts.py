@@ -1,0 +1,168 @@
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from statemachine.events import rfc3339
+from statemachine.keys import Keys
+from statemachine.machine import Outcome
+from statemachine.projects import Projects
+from statemachine.scripts import Call, Script, run_script, run_scripts
+from statemachine.session import State
+from statemachine.settings import Settings
+from statemachine.stream import CommandStream
+from tests.conftest import RedisServer
+from tests.integration.conftest import Relay
+
+SCRIPTS = sorted(path.name.removesuffix(".lua") for path in files("statemachine").joinpath("lua").iterdir())
+READ = Script.named("read")
+
+
+class TwicePipeline(Pipeline):
+    """Sends everything twice."""
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Execute, lose the replies, execute again."""
+        stack = list(self.command_stack)
+        await super().execute(raise_on_error)
+        self.command_stack = stack
+        return await super().execute(raise_on_error)
+
+
+class TwiceRedis(Redis):
+    """What redis-py does when every first reply is lost: each command reaches Redis twice, its second reply counts."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's signature
+        """Execute, lose the reply, execute again."""
+        await Redis.execute_command(self, *args, **options)
+        return await Redis.execute_command(self, *args, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Return a pipeline that does likewise."""
+        return TwicePipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+@pytest.fixture
+def forgetful(redis: Redis) -> Redis:
+    """A client whose every command is sent twice."""
+    return TwiceRedis(connection_pool=redis.connection_pool)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_is_fit_for_a_cluster(name: str) -> None:
+    """Each declares itself with `#!lua`, so that Redis holds it to its keys, and names them in its header."""
+    text = Script.named(name).text
+    assert re.match(r"#!lua( flags=no-writes)?\n-- ", text)
+    declared = [int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)]
+    if declared:  # a script may also take its keys as a list
+        assert sorted(set(declared)) == list(range(1, max(declared) + 1))
+        assert re.search(rf"-- KEYS .*\b{max(declared)} ", text)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_script_is_accepted_by_this_redis(name: str, redis: Redis) -> None:
+    """Its text is Lua that the server compiles, under the hash that we address it by."""
+    script = Script.named(name)
+    assert await redis.script_load(script.text) == script.sha
+
+
+async def test_script_that_redis_forgot_is_sent_in_full(redis: Redis, keys: Keys) -> None:
+    """After SCRIPT FLUSH, a restart or a failover the next call works, and the one after it is short again."""
+    await redis.script_flush()
+    call = Call((keys.session("00"),), ())
+    for exists in (False, True):
+        assert await redis.script_exists(READ.sha) == [exists]
+        reply = await run_script(redis, READ, call)
+        assert isinstance(reply, list)
+        assert reply[1:] == [None] * 6
+
+
+async def test_scripts_in_a_pipeline_are_sent_again_once_loaded(redis: Redis, keys: Keys) -> None:
+    """Those that met NOSCRIPT run in their order after the load; their results stand in their places."""
+    await redis.script_flush()
+    calls = [Call((keys.session(f"00{number}"),), ()) for number in range(3)]
+    replies = await run_scripts(redis, READ, calls)
+    assert [isinstance(reply, list) and reply[1:] for reply in replies] == [[None] * 6] * 3
+    assert await run_scripts(redis, READ, []) == []
+
+
+async def test_call_that_fails_does_not_hide_the_others(redis: Redis, keys: Keys) -> None:
+    """One call's error is that call's result."""
+    await redis.set(keys.session("00string"), "no hash", px=60_000)
+    replies = await run_scripts(redis, READ, [Call((keys.session(name),), ()) for name in ("00a", "00string", "00b")])
+    assert [type(reply) for reply in replies] == [list, type(replies[1]), list]
+    assert isinstance(replies[1], Exception)
+
+
+async def test_login_whose_every_reply_is_lost_once_is_one_login(
+    forgetful: Redis, keys: Keys, settings: Settings, relay: Relay
+) -> None:
+    """Every script is idempotent: a life with each command sent twice leaves what one with each sent once does."""
+    twice = Relay(forgetful, keys, settings, CommandStream(forgetful, keys))
+    initiated = await twice.initiate()
+    session_id = initiated.session_id
+    await twice.complete(session_id)
+    assert await relay.backlog() == 1
+    entries = await relay.read()
+    assert not await twice.handlers.handle(entries)
+    assert await relay.outcome(session_id, "complete") is Outcome.COMPLETED
+    await twice.consume(session_id)
+    assert not await twice.handlers.handle(await relay.read())
+    assert await relay.outcome(session_id, "consume") is Outcome.CONSUMED
+    assert await relay.states([session_id]) == {State.CONSUMED}
+    assert await relay.facts(session_id) == [
+        ("session.initiated", 1),
+        ("session.completed", 2),
+        ("session.consumed", 3),
+    ]
+    assert (await relay.backlog(), await relay.pending()) == (0, 0)
+
+
+async def test_other_scripts_sent_twice_do_their_work_once(forgetful: Redis, keys: Keys, relay: Relay) -> None:
+    """A dead letter is one letter, a project one project."""
+    await relay.record(b"rubbish")
+    [entry] = await relay.read()
+    await CommandStream(forgetful, keys).move_to_dead_letters(entry, "rubbish")
+    assert await relay.redis.xlen(keys.dead_letters(0)) == 1
+    project_id, _ = await Projects(forgetful, keys).create("acme", allow_client_complete=False)
+    assert [project.id for project in await Projects(relay.redis, keys).list_all()] == [project_id]
+
+
+def lua_times(server: SyncRedis, moments: Sequence[int]) -> list[str]:
+    """Return moments (milliseconds) as `initiate.lua` writes them: its own text, with the clock replaced."""
+    text = Script.named("initiate").text
+    [civil] = re.findall(r"^-- RFC 3339.*?\n(.*?)\n\n", text, flags=re.DOTALL | re.MULTILINE)
+    assert civil.startswith("local days = ")
+    script = (
+        f"local function stamp_of(now)\n{civil}\nreturn stamp\nend\n"
+        "local stamps = {}\nfor i, now in ipairs(ARGV) do stamps[i] = stamp_of(tonumber(now)) end\nreturn stamps"
+    )
+    return [stamp.decode() for stamp in server.eval(script, 0, *map(str, moments))]
+
+
+def test_every_day_is_written_alike_in_lua_and_python(redis_server: RedisServer) -> None:
+    """Each day from 1970 to 2170, its first and its last millisecond: leap days, centuries and all."""
+    day = timedelta(days=1) // timedelta(milliseconds=1)
+    last = (datetime(2170, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
+    moments = [moment for number in range(last) for moment in (number * day, number * day + day - 1)]
+    with redis_server.client() as client:
+        for start in range(0, len(moments), 5_000):  # Lua's unpack has a limit
+            part = moments[start : start + 5_000]
+            assert lua_times(client, part) == [rfc3339(moment) for moment in part]
+
+
+@hypothesis.settings(deadline=None)
+@given(moments=st.lists(st.integers(0, 10**13), min_size=50, max_size=50))
+def test_every_moment_is_written_alike_in_lua_and_python(redis_server: RedisServer, moments: list[int]) -> None:
+    """Hours, minutes, seconds and milliseconds too."""
+    with redis_server.client() as client:
+        assert lua_times(client, moments) == [rfc3339(moment) for moment in moments]
