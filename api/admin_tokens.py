@@ -15,6 +15,8 @@ from statemachine.settings import Settings, variable
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "ES384", "RS256", "PS256"]
 """Signatures with a public key only: with a shared secret, whoever verifies could also sign."""
 
+END_OF_ERA = 253_402_300_800  # seconds; the year 10 000. Infinities and what is no number (NaN) stay outside
+
 
 class AdminTokens:
     """Checks admin access tokens; without a key file it refuses every one."""
@@ -60,12 +62,20 @@ class AdminTokens:
             claims = jwt.decode(token, self._keys, algorithms=ALGORITHMS).claims
         except (JoseError, ValueError, TypeError, KeyError):
             raise KnownError("UNPARSABLE_ADMIN_ACCESS_TOKEN") from None
-        expires_at = claims.get("exp")
-        if not isinstance(expires_at, int | float) or isinstance(expires_at, bool):
+        expires_at, not_before = _numeric_date(claims.get("exp")), _numeric_date(claims.get("nbf", 0))
+        # Its issuer's clock set these, so this machine's clock is compared, not Redis'.
+        now = time.time()
+        if expires_at is None or not_before is None or not_before > now:
             raise KnownError("UNPARSABLE_ADMIN_ACCESS_TOKEN")
-        # Its issuer's clock set `exp`, so this machine's clock is compared, not Redis'.
-        if expires_at <= time.time():
+        if expires_at <= now:
             raise KnownError("ADMIN_ACCESS_TOKEN_EXPIRED", expired_at_millis=int(expires_at * 1000))
         projects = claims.get(self._projects_claim)
         if not isinstance(projects, list) or project_id not in projects:
             raise KnownError("ADMIN_ACCESS_TOKEN_IS_NOT_ADMIN")
+
+
+def _numeric_date(claim: object) -> float | None:
+    """Return a NumericDate (RFC 7519 §2) in seconds since the epoch; None if it is none of this era."""
+    if isinstance(claim, int | float) and not isinstance(claim, bool) and 0 <= claim < END_OF_ERA:
+        return float(claim)
+    return None
