@@ -200,7 +200,8 @@ def _wait(predicate: Callable[[], bool], process: Process, until: float) -> None
 
 
 @contextlib.contextmanager
-def _services(server: RedisServer, factory: pytest.TempPathFactory) -> Iterator[StartService]:
+def services(server: RedisServer, factory: pytest.TempPathFactory) -> Iterator[StartService]:
+    """Return what starts services on a server, and end all of them at the end of the context."""
     running: list[Service] = []
 
     def start_service(*, apis: int = 1, workers: int = 1, **settings: object) -> Service:
@@ -226,12 +227,12 @@ def _services(server: RedisServer, factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One API and one worker, the same for all tests: leave them running."""
-    with _services(redis_server, tmp_path_factory) as start_service:
+    with services(redis_server, tmp_path_factory) as start_service:
         yield start_service()
 
 
 @pytest.fixture
 def start_service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
     """Start services of one's own: `start_service(apis=2, workers=3, outcome_wait_ms=…)`; do to them as you like."""
-    with _services(redis_server, tmp_path_factory) as start:
+    with services(redis_server, tmp_path_factory) as start:
         yield start
