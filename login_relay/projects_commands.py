@@ -1,11 +1,11 @@
 """`login-relay projects`: create, list, rotate and delete the tenants of a relay."""
 
-import re
 from collections.abc import Mapping
 
 import click
 import msgspec
 
+from login_relay.duration import Duration
 from login_relay.relay import Relay, json_option, on_relay
 from login_relay.tables import table
 from statemachine.errors import ProjectNameTakenError, UnknownProjectError
@@ -18,22 +18,7 @@ KEY_CHOICES = {
     "admin": [KeyKind.SUPER_SECRET_ADMIN],
     "all": list(KeyKind),
 }
-SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SHOWN_ONCE = "These keys are shown this once: only their digests are stored."
-
-
-class Duration(click.ParamType[int]):
-    """A length of time such as `30s`, `10m`, `24h`, `7d` or `0`; converted to milliseconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return milliseconds."""
-        if value == "0":
-            return 0
-        if not (isinstance(value, str) and (found := re.fullmatch(r"([0-9]{1,6})([smhd])", value))):
-            self.fail(f"{value!r} is not a duration such as 30s, 10m, 24h, 7d or 0", param, ctx)
-        return int(found[1]) * SECONDS_IN[found[2]] * 1000
 
 
 def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:

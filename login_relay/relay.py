@@ -53,7 +53,7 @@ async def _connected(settings: Settings, work: Callable[[Relay], Coroutine[None,
         await redis.aclose()
 
 
-def unavailable(error: RedisError) -> RelayUnavailableError:
+def unavailable(error: Exception) -> RelayUnavailableError:
     """Say in one line why Redis could not be used."""
     if isinstance(error, CONNECTION_LOST):
         return RelayUnavailableError(f"Redis cannot be reached: {str(error).rstrip('.')}")
