@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from signal import Signals
@@ -27,12 +27,9 @@ from tests.conftest import RedisServer, free_port, remove_keys
 STARTUP = 30.0  # seconds; a process is there in two, on a busy machine in more
 SHUTDOWN = 15.0  # seconds; more than the grace of the processes themselves
 
-BIN = Path(sys.executable).parent
-WORKER = (sys.executable, "-m", "worker")
-if importlib.util.find_spec("login_relay.cli"):
-    API: tuple[str, ...] = (str(BIN / "login-relay"), "api")
-else:
-    API = (str(BIN / "granian"), "--interface", "asgi", "--factory", "api.app:create_app", "--loop", "uvloop")
+COMMAND = str(Path(sys.executable).with_name("login-relay"))
+API = (COMMAND, "api")
+WORKER = (COMMAND, "worker")
 
 
 class Process:
@@ -107,7 +104,8 @@ class Service:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
         self.keys = Keys(settings.prefix, settings.partitions)
-        self.project = asyncio.run(create_project(settings, "e2e"))
+        with ThreadPoolExecutor(1) as thread:  # the test may have a loop running
+            self.project = thread.submit(asyncio.run, create_project(settings, "e2e")).result()
         self.apis: list[Process] = []
         self.urls: list[str] = []
         self.workers: list[Process] = []
