@@ -158,7 +158,9 @@ class CommandStream:
         for partition in {entry.partition for entry in entries}:
             ids = [entry.id for entry in entries if entry.partition == partition]
             await self._redis.execute_command(
-                "XCLAIM", self._keys.commands(partition), GROUP, consumer, 0, *ids, "IDLE", HANDED_BACK_IDLE, "JUSTID"
+                *("XCLAIM", self._keys.commands(partition), GROUP, consumer, 0, *ids),
+                *("IDLE", HANDED_BACK_IDLE, "JUSTID"),
+                parse_justid=True,  # redis-py would take the ids for whole entries
             )
 
     async def move_to_dead_letters(self, entry: Entry, reason: str) -> bool:
