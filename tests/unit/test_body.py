@@ -1,0 +1,124 @@
+import msgspec
+import pytest
+
+from api.body import idempotency_key, parse_body, wait_preference
+from api.complete import CompleteRequest
+from api.errors import KnownError
+from api.initiate import InitiateRequest
+
+JSON = {b"content-type": b"application/json"}
+initiate = msgspec.json.Decoder(InitiateRequest)
+complete = msgspec.json.Decoder(CompleteRequest)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [b"application/json", b"Application/JSON", b"application/json; charset=utf-8", b'application/json;charset="UTF-8"'],
+)
+def test_body_is_json(content_type: bytes) -> None:
+    """A JSON body is read, however its type is written."""
+    body = parse_body(b'{"login_code":"\xc3\xa9"}', {b"content-type": content_type}, complete)
+    assert body == CompleteRequest("é")
+
+
+def test_absent_body_is_an_empty_object() -> None:
+    """Clients send initiate with no body and no type (WIRE 3)."""
+    assert parse_body(b"", {}, initiate) == InitiateRequest()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"{}", b""),
+        (b"{}", b"text/plain"),
+        (b"a=b", b"application/x-www-form-urlencoded"),
+        (b"{}", b"application/json; charset=latin-1"),
+        (b"{}", b"application/json\xff"),
+        (b"{", b"application/json"),
+        (b'{"login_code":"\xff"}', b"application/json"),
+        (b'{"login_code":"\\ud800"}', b"application/json"),
+        (b"[" * 60_000, b"application/json"),
+        (b'{"x":' * 10_000, b"application/json"),
+        (b" ", b"application/json"),
+    ],
+)
+def test_body_that_cannot_be_read_is_a_parsing_error(body: bytes, content_type: bytes) -> None:
+    """Wrong type, wrong charset, broken JSON, bytes that are no UTF-8, nesting without end: one known error."""
+    with pytest.raises(KnownError) as refused:
+        parse_body(body, {b"content-type": content_type} if content_type else {}, complete)
+    assert (refused.value.code, refused.value.status) == ("BODY_PARSING_ERROR", 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{}", "missing required field `login_code`"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b"null", "Expected `object`, got `null`"),
+        (b'{"login_code":1}', "`$.login_code`"),
+        (b'{"login_code":null}', "`$.login_code`"),
+        (b'{"login_code":"hunter2","extra":1}', "unknown field `extra`"),
+        (b'{"login_code":"hunter2","mode":1}', "`$.mode`"),
+        (b'{"login_code":"hunter2","refresh_token":null}', "`$.refresh_token`"),
+        (b'{"login_code":"hunter2","refresh_token":["hunter2"]}', "`$.refresh_token`"),
+        (b'{"login_code":"hunter2","mode":"hunter2"}', "`$.mode`"),
+    ],
+)
+def test_body_that_does_not_fit_is_a_schema_error(body: bytes, reason: str) -> None:
+    """The message says which field and why, twice alike, and never repeats a value."""
+    with pytest.raises(KnownError) as refused:
+        parse_body(body, JSON, complete)
+    assert (refused.value.code, refused.value.status) == ("SCHEMA_ERROR", 400)
+    assert refused.value.details == {"message": refused.value.message}
+    assert reason in refused.value.message
+    assert "hunter2" not in refused.value.message
+
+
+@pytest.mark.parametrize("fact", ["a", "Ünïcode 猫 🐈", "x" * 128])
+def test_client_fact_is_printable_text(fact: str) -> None:
+    """A tool may name itself in any script."""
+    assert parse_body(msgspec.json.encode({"client_name": fact}), JSON, initiate).client_name == fact
+
+
+@pytest.mark.parametrize("fact", ["", "x" * 129, "a\x1b[2Jb", "a\nb", "a\n", "\x7f", "a\u2028b", "\x85"])
+def test_client_fact_that_would_garble_a_terminal_is_refused(fact: str) -> None:
+    """Facts are shown to whoever approves: no control characters, not even at the end."""
+    with pytest.raises(KnownError, match="SCHEMA_ERROR"):
+        parse_body(msgspec.json.encode({"client_name": fact}), JSON, initiate)
+
+
+@pytest.mark.parametrize("key", [b"a", b"~!" * 127, b"0b0f8a5e-8a52-4f9c-9a63-d81a2a2f0a11"])
+def test_idempotency_key_is_visible_ascii(key: bytes) -> None:
+    """1 to 255 visible ASCII characters (WIRE 4)."""
+    assert idempotency_key({b"idempotency-key": key}) == key.decode()
+    assert idempotency_key({}) is None
+
+
+@pytest.mark.parametrize("key", [b"", b"x" * 256, b"a b", b"a\n", b"\xc3\xa9", b"\x7f"])
+def test_malformed_idempotency_key_is_a_schema_error(key: bytes) -> None:
+    """A key that cannot be kept apart from others is refused, not ignored."""
+    with pytest.raises(KnownError, match="SCHEMA_ERROR"):
+        idempotency_key({b"idempotency-key": key})
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([], None),
+        ([(b"prefer", b"wait=10")], 10),
+        ([(b"prefer", b"respond-async, Wait = 10")], 10),
+        ([(b"prefer", b'wait="10"; foo=bar')], 10),
+        ([(b"prefer", b"return=minimal"), (b"prefer", b"wait=3")], 3),
+        ([(b"prefer", b"wait=0")], 0),
+        ([(b"prefer", b"wait=99999999999")], None),
+        ([(b"prefer", b"wait=-1")], None),
+        ([(b"prefer", b"wait=1.5")], None),
+        ([(b"prefer", b"wait")], None),
+        ([(b"prefer", b"x-wait=5")], None),
+        ([(b"prefer", b"wait=5x")], None),
+        ([(b"prefer-not", b"wait=5")], None),
+    ],
+)
+def test_wait_preference_is_read_as_rfc_7240_writes_it(headers: list[tuple[bytes, bytes]], seconds: int | None) -> None:
+    """Several preferences may share a header; one that makes no sense is ignored (RFC 7240 §2)."""
+    assert wait_preference(headers) == seconds
