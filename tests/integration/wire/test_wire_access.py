@@ -4,7 +4,6 @@ import base64
 import hmac
 import json
 import time
-import uuid
 from collections.abc import Callable
 
 import httpx
@@ -21,6 +20,7 @@ KEY_CODES = {
     SERVER_KEY: ("server", "INVALID_SECRET_SERVER_KEY", "SERVER_AUTHENTICATION_REQUIRED"),
     ADMIN_KEY: ("admin", "INVALID_SUPER_SECRET_ADMIN_KEY", "ADMIN_AUTHENTICATION_REQUIRED"),
 }
+NO_PROJECT = "00000000-0000-4000-8000-000000000000"
 MakeToken = Callable[..., str]
 
 
@@ -68,7 +68,7 @@ def test_spellings_may_be_mixed(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("name", "wrong", "refusal"),
     [
-        ("project-id", str(uuid.uuid4()), (400, "CURRENT_PROJECT_NOT_FOUND")),
+        ("project-id", NO_PROJECT, (400, "CURRENT_PROJECT_NOT_FOUND")),
         ("access-type", "root", (400, "INVALID_ACCESS_TYPE")),
         (SERVER_KEY, "ssk_wrong", (401, "INVALID_SECRET_SERVER_KEY")),
     ],
@@ -110,7 +110,7 @@ def test_a_project_must_be_named(wire: Wire, key: str, named: bool) -> None:  # 
     assert response.json()["details"] == {"request_type": access_type}
 
 
-@pytest.mark.parametrize("project_id", [str(uuid.uuid4()), "internal", "x" * 300, "*", "a{b}c", "../..", "\xff"])
+@pytest.mark.parametrize("project_id", [NO_PROJECT, "internal", "x" * 300, "*", "a{b}c", "../..", "\xff"])
 def test_an_unknown_project_is_not_found(wire: Wire, project_id: str) -> None:
     """Whatever is sent as its id; it comes back in the details."""
     headers = {
@@ -242,7 +242,7 @@ def test_an_admin_access_token_gives_admin_access(
 ) -> None:
     """For each project that it lists, with any key of the issuer's; no other key need be sent."""
     token = make_token(
-        kid=kid, algorithm=algorithm, project_ids=[str(uuid.uuid4()), wire.project.project_id], exp=time.time() + 60.5
+        kid=kid, algorithm=algorithm, project_ids=[NO_PROJECT, wire.project.project_id], exp=time.time() + 60.5
     )
     headers = wire.headers(prefix=prefix, admin_access_token=token)
     assert outcome(wire.post(INITIATE, headers=headers)) == (200, None)
