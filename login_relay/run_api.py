@@ -7,12 +7,11 @@ import click
 import msgspec
 import structlog
 from granian import Granian
-from granian.constants import Interfaces, Loops
-from granian.log import LogLevels
 
 from api.admin_tokens import AdminTokens
 from api.app import create_app
 from login_relay.embedded import resolve_redis_url
+from login_relay.http_server import HTTP_SERVER, allow_open_files
 from login_relay.lifeline import stop_when_stdin_closes
 from login_relay.listening import base_url, check_listen_address, host_option, port_option
 from statemachine.connections import command_client
@@ -49,17 +48,15 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
     AdminTokens.from_settings(settings)  # an unusable key file too
     check_listen_address(settings.host, settings.port)
     os.environ[variable("redis_url")] = settings.redis_url or ""
+    allow_open_files()
 
     server = Granian(
         "api.app:create_app",
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.ASGI,
-        loop=Loops.uvloop,
         workers=workers,
-        websockets=False,
-        log_level=LogLevels.warning,
         workers_kill_timeout=math.ceil(settings.shutdown_grace_ms / 1000),
+        **HTTP_SERVER,
     )
     if until_stdin_closes:
         server.on_startup(stop_when_stdin_closes)

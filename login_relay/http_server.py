@@ -1,0 +1,36 @@
+"""The web server's settings, chosen by measurement: `docs/adr/0008-server-set-up.md`.
+
+The API and the benchmark's floor (`bench/`) both run on these, so that they differ in what they do and nothing else.
+"""
+
+import resource
+from typing import Any, Final
+
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+from granian.log import LogLevels
+
+MAX_REQUESTS = 16_384  # under way at once in a process: 10 000 held polls and room for the others
+BACKLOG = 4_096  # connections not accepted yet; all clients of a restarted process come at once
+SPARE_FILES = 256  # descriptors beside those of requests: Redis connections, logs, the event loop's own
+
+HTTP_SERVER: Final[dict[str, Any]] = {
+    "interface": Interfaces.ASGI,
+    "http": HTTPModes.http1,  # proxies speak it, and a held poll takes 13 KiB less than where HTTP/2 may come
+    "websockets": False,
+    "loop": Loops.uvloop,
+    "runtime_mode": RuntimeModes.st,  # Python runs in one thread, so the server's part gains nothing from more
+    "backlog": BACKLOG,
+    "backpressure": MAX_REQUESTS,
+    "log_level": LogLevels.warning,
+}
+"""Arguments of `granian.Granian`."""
+
+
+def allow_open_files() -> None:
+    """Raise this process' limit of open files, as far as it may, to what `MAX_REQUESTS` connections need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_REQUESTS + SPARE_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
