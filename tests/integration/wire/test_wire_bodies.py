@@ -112,7 +112,7 @@ def test_unknown_field_is_refused_by_name(wire: Wire, path: str, unknown: str) -
 OF_WRONG_TYPE = {
     INITIATE: ("expires_in_millis", "anon_refresh_token", "client_name", "client_version", "hostname"),
     POLL: ("polling_code",),
-    COMPLETE: ("login_code", "mode", "refresh_token"),
+    COMPLETE: ("login_code", "mode", "refresh_token", "subject"),
 }
 
 
