@@ -64,6 +64,12 @@ class Process:
         """Send it a signal."""
         os.kill(self.pid, number)
 
+    def stop(self) -> None:
+        """Have it stand still, with its connections open, until SIGCONT; returns when it does (SIGSTOP)."""
+        self.send(Signals.SIGSTOP)
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+
     def send_to_group(self, number: Signals) -> None:
         """Send a signal to it and to the processes that it started."""
         with contextlib.suppress(ProcessLookupError):
