@@ -8,11 +8,13 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, MutableMapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from statemachine.connections import CONNECTION_LOST
@@ -21,6 +23,7 @@ from statemachine.machine import Outcome
 from statemachine.store import SessionStore
 
 FALLBACK_PERIOD = 1.0  # seconds; what a lost message costs at most
+SILENT_PERIODS = 3  # a connection on which not even a PING is answered for so long is half open
 FALLBACK_BATCH = 500  # look-ups a round trip
 
 _log = structlog.get_logger("api")
@@ -96,20 +99,32 @@ class Waiting:
                     if failures:
                         _log.info("listening again", failures=failures)
                         failures = 0
-                    while True:
-                        message = await pubsub.get_message(timeout=FALLBACK_PERIOD)
-                        if message is None:
-                            continue
-                        if message["channel"] in self._hints:
-                            self._wake(message["data"].decode())
-                        else:
-                            command_id, outcome, sealed_token = message["data"].split(b" ", 2)
-                            self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
+                    await self._hear(pubsub)
             except (*CONNECTION_LOST, RedisError, ValueError) as error:  # ValueError: a message that is not ours
                 failures += 1
                 if failures == 1:
                     _log.warning("stopped listening", error=type(error).__name__)
                 await asyncio.sleep(_BACKOFF.compute(failures))
+
+    async def _hear(self, pubsub: PubSub) -> NoReturn:
+        """Pass on what is published; raises once the connection is lost, or silent for `SILENT_PERIODS`."""
+        silent = 0
+        while True:
+            message = await pubsub.get_message(timeout=FALLBACK_PERIOD)
+            if message is None:
+                silent += 1
+                if silent == SILENT_PERIODS:
+                    raise RedisConnectionError("silent")
+                await pubsub.ping()
+                continue
+            silent = 0
+            if message["type"] == "pong":
+                continue
+            if message["channel"] in self._hints:
+                self._wake(message["data"].decode())
+            else:
+                command_id, outcome, sealed_token = message["data"].split(b" ", 2)
+                self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
 
     async def _look_up(self) -> None:
         while True:

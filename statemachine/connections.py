@@ -63,7 +63,7 @@ def reader_client(settings: Settings, name: str) -> Redis:
 
 
 def subscriber_client(settings: Settings, name: str) -> Redis:
-    """Return the client for pub/sub; a silent connection is probed with PING."""
+    """Return the client for pub/sub. Its user probes it: redis-py sends PINGs too, but does not miss their answers."""
     return Redis.from_pool(
         ConnectionPool(
             **_connection(
@@ -71,7 +71,6 @@ def subscriber_client(settings: Settings, name: str) -> Redis:
                 name,
                 socket_timeout=settings.socket_timeout_ms / 1000,
                 retry=Retry(NoBackoff(), 0),
-                health_check_interval=1,
             )
         )
     )

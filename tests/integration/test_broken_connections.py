@@ -1,0 +1,114 @@
+"""Connections to Redis that break in the ways of networks: half open, or cut between a command and its reply."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from api import waiting
+from api.waiting import Waiting
+from statemachine.connections import command_client, subscriber_client
+from statemachine.keys import Keys
+from statemachine.machine import Outcome
+from statemachine.settings import Settings
+from statemachine.store import SessionStore
+from tests.eventually import wait_until
+from tests.integration.conftest import Relay, working
+from tests.proxy import Proxy
+
+NOTICED_WITHIN = 6.0  # seconds; more than the time-out of a blocking read
+
+DICE = random.Random(1)  # noqa: S311 - which connection goes first is all the same here
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """A proxy to the Redis of the tests."""
+    target = urlsplit(redis_url)
+    proxy = Proxy(target.port or 6379, target.hostname or "127.0.0.1")
+    await proxy.start()
+    yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
+    """The settings of a process that reaches Redis through the proxy."""
+    assert settings.redis_url
+    url = settings.redis_url.replace(f"{proxy.target_host}:{proxy.target_port}", f"127.0.0.1:{proxy.port}")
+    return msgspec.structs.replace(settings, redis_url=url)
+
+
+@contextlib.asynccontextmanager
+async def listening(settings: Settings, through_proxy: Settings, keys: Keys) -> AsyncIterator[Waiting]:
+    """Listen as an API process does, with only the subscription going through the proxy."""
+    redis, subscriber = command_client(settings, "test"), subscriber_client(through_proxy, "test")
+    api = Waiting(subscriber, SessionStore(redis, keys, settings), keys, "api")
+    task = asyncio.create_task(api.run())
+    try:
+        yield api
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        await subscriber.aclose()
+        await redis.aclose()
+
+
+async def is_subscribed(relay: Relay) -> bool:
+    """Whether one connection listens to the hints."""
+    [(_, count)] = await relay.redis.pubsub_numsub(relay.keys.hints(0))
+    return int(count) == 1
+
+
+async def test_api_notices_that_its_subscription_is_half_open(
+    proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys
+) -> None:
+    """It subscribes anew within seconds, so that hints come at once again and not from the look-up each second."""
+    async with listening(relay.settings, through_proxy, keys) as api:
+        await wait_until(lambda: is_subscribed(relay))
+        dead = set(proxy.links)
+        proxy.half_open(len(dead), DICE)
+        await wait_until(lambda: not dead & proxy.links, within=NOTICED_WITHIN)
+        await wait_until(lambda: is_subscribed(relay))
+        session_id = (await relay.initiate()).session_id
+        with api.for_change(session_id) as change:
+            await relay.complete(session_id)
+            await relay.work()
+            await asyncio.wait_for(change, waiting.FALLBACK_PERIOD / 2)
+
+
+async def test_quiet_subscription_is_kept(
+    proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is published for longer than it takes to notice a dead peer, the connection stays the same."""
+    monkeypatch.setattr(waiting, "FALLBACK_PERIOD", 0.02)
+    async with listening(relay.settings, through_proxy, keys):
+        await wait_until(lambda: is_subscribed(relay))
+        first = set(proxy.links)
+        await asyncio.sleep(50 * waiting.FALLBACK_PERIOD)
+        assert first == proxy.links
+
+
+async def test_worker_notices_that_its_connections_are_half_open(
+    proxy: Proxy, through_proxy: Settings, relay: Relay
+) -> None:
+    """A blocked read that gets no answer is given up and made anew, and what was read into the void is taken over."""
+    async with working(through_proxy):
+        await completed_by_a_worker(relay)
+        proxy.half_open(len(proxy.links), DICE)
+        await completed_by_a_worker(relay)
+
+
+async def completed_by_a_worker(relay: Relay) -> None:
+    """Record a completion and wait until a worker has decided it."""
+    session_id = (await relay.initiate()).session_id
+    await relay.complete(session_id, session_id)
+
+    async def is_completed() -> bool:
+        return await relay.outcome(session_id, session_id) is Outcome.COMPLETED
+
+    await wait_until(is_completed, within=NOTICED_WITHIN)

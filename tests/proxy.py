@@ -1,0 +1,154 @@
+"""A TCP proxy that breaks connections the way networks do. It knows no protocol, so it is for Redis and HTTP alike."""
+
+import asyncio
+import random
+from typing import cast
+
+
+class Proxy:
+    """Forwards to a port, which may change, and does harm when told to."""
+
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+        self.target_host = target_host
+        self.target_port = target_port
+        self.port = 0
+        """Where it listens; known once started."""
+        self.links: set[_Link] = set()
+        self.replies_to_cut = 0
+        self.stalled_until = 0.0
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen on a free port of the loopback address."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Side(_Link(self)), "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def cut_replies(self, count: int) -> None:
+        """Execute, then drop: close the connections of the next `count` replies, which reach nobody."""
+        self.replies_to_cut += count
+
+    def half_open(self, count: int, choose: random.Random) -> None:
+        """Let connections swallow all that is sent, in both directions, as if the peer's machine had lost its power."""
+        links = list(self.links)
+        for link in choose.sample(links, min(count, len(links))):
+            link.is_dead = True
+
+    def stall(self, seconds: float) -> None:
+        """Let requests through and hold the replies back for so long."""
+        self.stalled_until = asyncio.get_running_loop().time() + seconds
+
+    def heal(self) -> None:
+        """Do no more harm. Connections that are half open stay so: their owners have to notice."""
+        self.replies_to_cut = 0
+
+    async def close(self) -> None:
+        """Close everything."""
+        if self._server is not None:
+            self._server.close()
+        for link in list(self.links):
+            link.close()
+
+
+class _Link:
+    """A client's connection with the one to the target that belongs to it."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.is_dead = False
+        self._client: asyncio.Transport | None = None
+        self._target: asyncio.Transport | None = None
+        self._early: list[bytes] = []
+        """What the client sent before the connection to the target was there."""
+        self._held: list[bytes] = []
+        """Replies that wait for a stall to be over."""
+
+    def open(self, client: asyncio.Transport) -> None:
+        self._client = client
+        self.proxy.links.add(self)
+        self._connecting = asyncio.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(
+                lambda: _Side(self, of_target=True), self.proxy.target_host, self.proxy.target_port
+            )
+        except OSError:
+            self.close()
+
+    def target_opened(self, target: asyncio.Transport) -> None:
+        self._target = target
+        target.writelines(self._early)
+        self._early.clear()
+        if self._client is None:
+            target.abort()
+
+    def request(self, data: bytes) -> None:
+        if self._target is None:
+            self._early.append(data)
+        elif not self.is_dead:
+            self._target.write(data)
+
+    def reply(self, data: bytes) -> None:
+        proxy = self.proxy
+        if self.is_dead:
+            return
+        if proxy.replies_to_cut > 0:
+            proxy.replies_to_cut -= 1
+            self.close()
+            return
+        loop = asyncio.get_running_loop()
+        if self._held:
+            self._held.append(data)
+        elif proxy.stalled_until > loop.time():
+            self._held.append(data)
+            loop.call_at(proxy.stalled_until, self._release)
+        elif self._client is not None:
+            self._client.write(data)
+
+    def _release(self) -> None:
+        if self._client is not None:
+            self._client.writelines(self._held)
+        self._held.clear()
+
+    def closed(self, *, by_target: bool) -> None:
+        """One side is closed: close the other, with what is on its way delivered. A dead peer sends no FIN either."""
+        if by_target and self.is_dead:
+            return
+        for transport in (self._client, self._target):
+            if transport is not None:
+                transport.close()
+        self._forget()
+
+    def close(self) -> None:
+        for transport in (self._client, self._target):
+            if transport is not None:
+                transport.abort()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.proxy.links.discard(self)
+        self._client = self._target = None
+
+
+class _Side(asyncio.Protocol):
+    def __init__(self, link: _Link, *, of_target: bool = False) -> None:
+        self._link = link
+        self._of_target = of_target
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+        if self._of_target:
+            self._link.target_opened(stream)
+        else:
+            self._link.open(stream)
+
+    def data_received(self, data: bytes) -> None:
+        if self._of_target:
+            self._link.reply(data)
+        else:
+            self._link.request(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._link.closed(by_target=self._of_target)
