@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import os
-import secrets
 import signal
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Router
@@ -21,6 +21,7 @@ from api.complete import Completer, complete_endpoint
 from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES, KnownError
 from api.health import health_endpoints
 from api.initiate import initiate_endpoint
+from api.noting import Noting, name_request
 from api.openapi import openapi_endpoint
 from api.outcomes import Outcomes
 from api.poll import Poller, poll_endpoint
@@ -42,7 +43,7 @@ _ACTUAL_STATUS = tuple(f"{prefix}actual-status".encode() for prefix in HEADER_PR
 _REQUEST_ID = tuple(f"{prefix}request-id".encode() for prefix in HEADER_PREFIXES)
 
 
-async def _finish(message: Message, scope: Scope) -> None:
+async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
     """Give every response, errors of Litestar's own included, the headers that clients expect.
 
     The JavaScript client asks for 4xx answers as 200, with the real status in a header (`override-error-status`).
@@ -50,7 +51,7 @@ async def _finish(message: Message, scope: Scope) -> None:
     if message["type"] != "http.response.start":
         return
     status = message["status"]
-    request_id = secrets.token_hex(16).encode()
+    request_id = noting.end(scope, status).encode()
     actual = str(status).encode()
     message["headers"] = [
         *message["headers"],
@@ -63,8 +64,8 @@ async def _finish(message: Message, scope: Scope) -> None:
         message["status"] = HTTP_200_OK if override == "true" else status
 
 
-async def _read_body(request: Request[Any, Any, Any]) -> None:
-    """Read the whole body before anything is refused.
+async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
+    """Note the request, and read its whole body before anything is refused.
 
     The server closes a connection on which an answer overtook the body, and the client's next request would fail.
 
@@ -72,6 +73,7 @@ async def _read_body(request: Request[Any, Any, Any]) -> None:
         KnownError: `BODY_PARSING_ERROR` if the client left before it had sent it all.
 
     """
+    noting.begin(request.scope)
     try:
         await request.body()
     except InternalServerException:
@@ -86,7 +88,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     """
     settings = settings or load_settings(os.environ)
-    configure_logging(settings)
+    configure_logging(settings, name_request)
+    noting = Noting(settings)
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")
@@ -119,6 +122,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             await asyncio.wait({listening})
             await subscriber.aclose()
             await redis.aclose()
+            noting.flush()
 
     return Litestar(
         route_handlers=[
@@ -128,8 +132,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             openapi_endpoint(),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        before_request=_read_body,
-        before_send=[_finish],
+        before_request=partial(_begin, noting),
+        before_send=[partial(_finish, noting)],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,

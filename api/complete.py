@@ -12,6 +12,7 @@ from msgspec import Meta
 from api.access import Access, require_server_access
 from api.body import PRINTABLE, idempotency_key, parse_body, schema_error
 from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, PlainError
+from api.noting import note_session, request_id
 from api.outcomes import Outcomes, command_id
 from api.waiting import Answer
 from statemachine.commands import CompleteSession
@@ -123,6 +124,8 @@ class Completer:
         digest = login_code_digest(project_id, login_code)
         id_ = command_id("complete", digest, key)
         holder, outcome = await self._store.find_by_login_code(project_id, login_code, id_ if key else None)
+        if holder is not None:
+            note_session(holder.session_id)
         answer: Answer | Moved | Busy | None
         if outcome is not None:
             answer = await self._outcomes.of_recorded(self._keys.partition_of_login(digest), id_)
@@ -154,6 +157,7 @@ class Completer:
             # Not of a token that was brought: one that is easily guessed could be found from its digest.
             None if refresh_token else hashlib.sha256(token.encode()).hexdigest(),
             login_subject,
+            request_id(),
         )
 
 

@@ -11,6 +11,8 @@ from msgspec import Meta
 from api.access import Access
 from api.body import PRINTABLE, parse_body
 from api.errors import ANONYMOUS_SESSIONS, PlainError
+from api.metrics import INITIATED
+from api.noting import note_session
 from statemachine.events import rfc3339
 from statemachine.session import ClientFacts, display_login_code
 from statemachine.settings import Settings
@@ -87,6 +89,8 @@ def initiate_endpoint(access: Access, store: SessionStore, settings: Settings) -
         lifetime_ms = body.expires_in_millis or settings.session_lifetime_ms
         facts = ClientFacts(body.client_name, body.client_version, body.hostname)
         initiated = await store.initiate(caller.project.id, facts, lifetime_ms)
+        note_session(initiated.session_id)
+        INITIATED.inc()
         return ASGIResponse(
             body=_encoder.encode(
                 InitiateResponse(

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import secrets
 
+from api.metrics import BACKLOG_FULL, OUTCOME_TIMEOUTS, OUTCOME_WAIT
 from api.waiting import Answer, Waiting
 from statemachine.commands import Command
 from statemachine.keys import Keys
@@ -52,12 +53,20 @@ class Outcomes:
         answered in time: the command is still on the stream.
         """
         partition = self._keys.partition_of(command.session_id)
+        kind = type(command).__name__
         with self._waiting.for_outcome(partition, command.id) as reply:
             match await self._stream.enqueue(command, wanted, backlog_limit=self._backlog_limit, outcome_ms=keep_ms):
                 case Known(outcome) if outcome is not Outcome.PENDING:
                     return Answer(outcome)
                 case Recorded() | Known():
-                    return await self._wait_for(reply, partition, command.id)
+                    with OUTCOME_WAIT.labels(kind).time():
+                        answer = await self._wait_for(reply, partition, command.id)
+                    if answer is None:
+                        OUTCOME_TIMEOUTS.labels(kind).inc()
+                    return answer
+                case Busy() as busy:
+                    BACKLOG_FULL.labels(kind).inc()
+                    return busy
                 case refused:
                     return refused
 

@@ -14,6 +14,7 @@ from msgspec import Meta
 from api.access import Access
 from api.body import idempotency_key, parse_body, wait_preference
 from api.errors import KnownError
+from api.noting import note_poll, note_session, request_id
 from api.outcomes import Outcomes, command_id
 from api.waiting import Answer, Waiting
 from statemachine.commands import ConsumeSession
@@ -57,14 +58,20 @@ class PollSuccess(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(PollRequest)
 _encoder = msgspec.json.Encoder()
-_WAITING, _USED, _EXPIRED = (_encoder.encode(PollStatus(status)) for status in ("waiting", "used", "expired"))
-_BODIES = {
-    Outcome.WAITING: _WAITING,
-    Outcome.USED: _USED,
-    Outcome.EXPIRED: _EXPIRED,
-    Outcome.PENDING: _WAITING,
-    Outcome.UNKNOWN: _EXPIRED,
+_BODIES = {status: _encoder.encode(PollStatus(status)) for status in ("waiting", "used", "expired")}
+_STATUSES = {
+    Outcome.WAITING: "waiting",
+    Outcome.USED: "used",
+    Outcome.EXPIRED: "expired",
+    Outcome.PENDING: "waiting",
+    Outcome.UNKNOWN: "expired",
 }
+
+
+def _told(status: str) -> ASGIResponse:
+    """Return an answer without a token."""
+    note_poll(status)
+    return ASGIResponse(body=_BODIES[status])
 
 
 class Poller:
@@ -90,6 +97,7 @@ class Poller:
         code = parse_polling_code(polling_code, len(self._keys.partitions))
         if code is None:
             raise KnownError("INVALID_POLLING_CODE")
+        note_session(code.session_id)
         if not hold:
             session, outcome = await self._look(code, project_id)
         else:
@@ -98,7 +106,7 @@ class Poller:
             return await self._consume(session, code, key)
         if outcome is Outcome.USED and key is not None:
             return await self._replay(session, code, key)
-        return ASGIResponse(body=_BODIES[outcome])
+        return _told(_STATUSES[outcome])
 
     async def _look(self, code: PollingCode, project_id: str) -> tuple[Session, Outcome]:
         """Read the session and tell what a poll of it would come to now."""
@@ -134,19 +142,19 @@ class Poller:
 
     async def _consume(self, session: Session, code: PollingCode, key: str | None) -> ASGIResponse:
         id_ = command_id("consume", code.digest, key)
-        command = ConsumeSession(id_, session.id, self._outcomes.reply_to, self._patience_ms)
+        command = ConsumeSession(id_, session.id, self._outcomes.reply_to, self._patience_ms, request_id())
         match await self._outcomes.of(command, State.COMPLETED, keep_ms=self._replay_window_ms):
             case Answer(Outcome.CONSUMED, sealed_token):
                 return await self._success(session, code, sealed_token)
             case Answer(outcome):
-                return ASGIResponse(body=_BODIES[outcome])
+                return _told(_STATUSES[outcome])
             case Moved(State.CONSUMED):
-                return ASGIResponse(body=_USED)
+                return _told("used")
             case Moved():
-                return ASGIResponse(body=_EXPIRED)
+                return _told("expired")
             case Busy() | None:
                 # Not an error: published clients give up on one, and the next poll may well get the token.
-                return ASGIResponse(body=_WAITING)
+                return _told("waiting")
 
     async def _replay(self, session: Session, code: PollingCode, key: str) -> ASGIResponse:
         """Answer again a poll whose answer may have been lost: same code, same key."""
@@ -154,13 +162,14 @@ class Poller:
         [outcome] = await self._store.read_outcomes([(self._keys.partition_of(session.id), id_)])
         if outcome is Outcome.CONSUMED:
             return await self._success(session, code, None)
-        return ASGIResponse(body=_USED)
+        return _told("used")
 
     async def _success(self, session: Session, code: PollingCode, sealed_token: bytes | None) -> ASGIResponse:
         sealed = sealed_token or await self._store.read_sealed_token(session.id)
         if sealed is None:  # the replay window closed between two reads
-            return ASGIResponse(body=_USED)
+            return _told("used")
         token = unseal(sealed, code.text, session.project_id, session.id)
+        note_poll("success")
         return ASGIResponse(body=_encoder.encode(PollSuccess("success", token)), status_code=201)
 
 

@@ -7,7 +7,7 @@ looks second, and all that still wait are looked up in batches: at once after a 
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import NamedTuple, NoReturn, TypeVar
 
 import structlog
@@ -17,9 +17,11 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from api.metrics import FALLBACKS, WAITERS
 from statemachine.connections import CONNECTION_LOST
 from statemachine.keys import Keys
 from statemachine.machine import Outcome
+from statemachine.metrics import RECONNECTS
 from statemachine.store import SessionStore
 
 FALLBACK_PERIOD = 1.0  # seconds; what a lost message costs at most
@@ -27,6 +29,7 @@ SILENT_PERIODS = 3  # a connection on which not even a PING is answered for so l
 FALLBACK_BATCH = 500  # look-ups a round trip
 
 _log = structlog.get_logger("api")
+_OUTCOMES, _CHANGES = (WAITERS.labels(kind) for kind in ("outcome", "change"))
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
 
 T = TypeVar("T")
@@ -68,13 +71,14 @@ class Waiting:
     def for_outcome(self, partition: int, command_id: str) -> Iterator[asyncio.Future[Answer]]:
         """Register for a command's outcome, as long as the context lasts."""
         waiters = self._commands.setdefault(command_id, _Waiters(partition, []))
-        with _registered(self._commands, command_id, waiters.futures) as future:
+        with _OUTCOMES.track_inprogress(), _registered(self._commands, command_id, waiters.futures) as future:
             yield future
 
     @contextlib.contextmanager
     def for_change(self, session_id: str) -> Iterator[asyncio.Future[None]]:
         """Register for a pending session's next change, as long as the context lasts."""
-        with _registered(self._sessions, session_id, self._sessions.setdefault(session_id, [])) as future:
+        futures = self._sessions.setdefault(session_id, [])
+        with _CHANGES.track_inprogress(), _registered(self._sessions, session_id, futures) as future:
             yield future
 
     def drain(self) -> None:
@@ -104,6 +108,7 @@ class Waiting:
                 failures += 1
                 if failures == 1:
                     _log.warning("stopped listening", error=type(error).__name__)
+                    RECONNECTS.labels("subscriber", type(error).__name__).inc()
                 await asyncio.sleep(_BACKOFF.compute(failures))
 
     async def _hear(self, pubsub: PubSub) -> NoReturn:
@@ -143,7 +148,7 @@ class Waiting:
             batch = waiting[start : start + FALLBACK_BATCH]
             for (_, command_id), outcome in zip(batch, await self._store.read_outcomes(batch), strict=True):
                 if outcome is not None and outcome is not Outcome.PENDING:
-                    self._reply(command_id, Answer(outcome))
+                    FALLBACKS.labels("outcome").inc(self._reply(command_id, Answer(outcome)))
 
     async def _look_up_sessions(self) -> None:
         by_partition: dict[int, list[str]] = defaultdict(list)
@@ -152,18 +157,22 @@ class Waiting:
         for waiting in by_partition.values():
             for start in range(0, len(waiting), FALLBACK_BATCH):
                 for session_id in await self._store.changed(waiting[start : start + FALLBACK_BATCH]):
-                    self._wake(session_id)
+                    FALLBACKS.labels("change").inc(self._wake(session_id))
 
-    def _reply(self, command_id: str, answer: Answer) -> None:
-        if (waiters := self._commands.get(command_id)) is not None:
-            for future in waiters.futures:
-                if not future.done():
-                    future.set_result(answer)
+    def _reply(self, command_id: str, answer: Answer) -> int:
+        waiters = self._commands.get(command_id)
+        return _resolve(waiters.futures, answer) if waiters else 0
 
-    def _wake(self, session_id: str) -> None:
-        for future in self._sessions.get(session_id, ()):
-            if not future.done():
-                future.set_result(None)
+    def _wake(self, session_id: str) -> int:
+        return _resolve(self._sessions.get(session_id, ()), None)
+
+
+def _resolve(futures: "Iterable[asyncio.Future[T]]", result: T) -> int:
+    """Tell those who still wait; returns how many there were."""
+    waiting = [future for future in futures if not future.done()]
+    for future in waiting:
+        future.set_result(result)
+    return len(waiting)
 
 
 @contextlib.contextmanager

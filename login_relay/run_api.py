@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Callable
+from typing import Any
 
 import click
 import msgspec
@@ -9,7 +11,7 @@ import structlog
 from granian import Granian
 
 from api.admin_tokens import AdminTokens
-from api.app import create_app
+from login_relay.api_metrics import metrics_of_processes
 from login_relay.embedded import resolve_redis_url
 from login_relay.http_server import HTTP_SERVER, allow_open_files
 from login_relay.lifeline import stop_when_stdin_closes
@@ -62,5 +64,14 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
         server.on_startup(stop_when_stdin_closes)
     configure_logging(settings)
     structlog.get_logger("api").info("listening", url=base_url(settings.host, settings.port), processes=workers)
-    # Given the factory itself: granian's own look-up by name would prefer an `api` in the folder it was started in.
-    server.serve(target_loader=create_app, wrap_loader=False)
+    with metrics_of_processes(settings) as metrics:
+        if metrics is not None:
+            server.on_startup(metrics.start)
+        # Given a function: granian's own look-up by name would prefer an `api` in the folder it was started in.
+        server.serve(target_loader=_application, wrap_loader=False)
+
+
+def _application() -> Callable[..., Any]:
+    from api.app import create_app  # noqa: PLC0415 - after the metrics' folder was made
+
+    return create_app()

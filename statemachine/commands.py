@@ -21,6 +21,10 @@ class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
     """SHA-256, hexadecimal, of a token that the relay minted, so that the backend can recognise it later."""
     login_subject: str | None = None
     """Who the login is for, in the backend's own terms; no secret, told in events."""
+    request_id: str | None = None
+    """The HTTP request that asked for it, for logs."""
+    traceparent: str | None = None
+    """Its span (W3C Trace Context §3.2); None if it is not traced."""
 
 
 class ConsumeSession(msgspec.Struct, frozen=True, tag="ConsumeSession"):
@@ -32,6 +36,8 @@ class ConsumeSession(msgspec.Struct, frozen=True, tag="ConsumeSession"):
     patience: int
     """Milliseconds after its recording in which the command may be committed. Later nobody waits for the token any
     more, so the session stays completed for the next poll."""
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 Command = CompleteSession | ConsumeSession

@@ -7,18 +7,22 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import Processor
 
 from statemachine.settings import Settings
 
 
-def configure_logging(settings: Settings) -> None:
-    """Set up structlog for this process, and the standard library's logging for the libraries we use."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+def configure_logging(settings: Settings, *processors: Processor) -> None:
+    """Set up structlog for this process, and the standard library's logging for the libraries we use.
+
+    `processors` add to every line what their process knows, such as the request that is being answered.
+    """
+    as_json = writes_json(settings)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            *processors,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -31,3 +35,8 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=max(level, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
+
+
+def writes_json(settings: Settings) -> bool:
+    """Whether the lines are JSON."""
+    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())

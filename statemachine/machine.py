@@ -180,7 +180,7 @@ def session_after(
     """
     if decision.target is None:
         return session
-    after = msgspec.structs.replace(session, state=decision.target, version=session.version + 1)
+    after = msgspec.structs.replace(session, state=decision.target, version=session.version + 1, since=now)
     if decision.target is not State.COMPLETED:
         return after
     deadline = max(session.expires_at, now + pickup_window_ms)

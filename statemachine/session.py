@@ -57,6 +57,8 @@ class Session(msgspec.Struct, frozen=True):
     """The deadline it was initiated with."""
     login_subject: str | None = None
     """Who it was completed for, in the words of whoever completed it."""
+    since: int = 0
+    """When it came into its state; 0 if that was not read."""
 
 
 class PollingCode(NamedTuple):

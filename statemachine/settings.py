@@ -128,6 +128,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(min_length=1, description="Claim of an admin access token that lists the project ids it is for."),
     ] = "project_ids"
+    metrics_host: Annotated[
+        str, Meta(min_length=1, description="Address on which each process serves `/metrics` to Prometheus.")
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65_535)] | None,
+        Meta(description="Its port. Unset: the first free one from 9464 on. 0: no metrics."),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe level that is logged.")
     ] = "info"

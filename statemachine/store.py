@@ -35,7 +35,10 @@ _TRANSITION = Script.named("transition")
 _DUE = Script.named("due")
 _CHANGED = Script.named("changed")
 
-_DECIDED_ON = ("state", "version", "deadline", "expires_at", "project_id", "login_subject")
+_DECIDED_ON = (
+    *("state", "version", "deadline", "expires_at", "project_id"),
+    *("login_subject", "created_at", "completed_at"),
+)
 _json = msgspec.json.Encoder()
 
 
@@ -195,7 +198,7 @@ class SessionStore:
                 pipeline.execute_command("HMGET", self._keys.session(session_id), *_DECIDED_ON)
             found = await pipeline.execute()
         return {
-            session_id: _session_or_error(session_id, values[:-1], values[-1])
+            session_id: _session_or_error(session_id, values)
             for session_id, values in zip(session_ids, found, strict=True)
             if values[0] is not None
         }
@@ -275,16 +278,15 @@ class SessionStore:
         )
 
 
-def _session_or_error(
-    session_id: str, values: list[bytes], login_subject: bytes | None
-) -> Session | UnreadableSessionError:
+def _session_or_error(session_id: str, values: list[bytes]) -> Session | UnreadableSessionError:
     try:
-        return _session(session_id, values, login_subject)
+        *decided_on, login_subject, created_at, completed_at = values
+        return _session(session_id, decided_on, login_subject, completed_at or created_at)
     except (ValueError, TypeError, AttributeError):  # an unknown state, no number, a field that is missing
         return UnreadableSessionError()
 
 
-def _session(session_id: str, values: list[bytes], login_subject: bytes | None = None) -> Session:
+def _session(session_id: str, values: list[bytes], login_subject: bytes | None = None, since: bytes = b"0") -> Session:
     state, version, deadline, expires_at, project_id = values
     return Session(
         session_id,
@@ -294,6 +296,7 @@ def _session(session_id: str, values: list[bytes], login_subject: bytes | None =
         int(deadline),
         int(expires_at),
         login_subject.decode() if login_subject else None,
+        int(since),
     )
 
 

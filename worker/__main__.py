@@ -10,12 +10,14 @@ from collections.abc import Awaitable
 
 import structlog
 import uvloop
+from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
 from statemachine.connections import CONNECTION_LOST, command_client, reader_client
 from statemachine.errors import SettingError
 from statemachine.keys import Keys
 from statemachine.logs import configure_logging
+from statemachine.metrics import listen
 from statemachine.settings import Settings, load_settings
 from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
@@ -137,6 +139,8 @@ def main() -> int:
     try:
         settings = load_settings(os.environ)
         configure_logging(settings)
+        if (metrics := listen(settings, REGISTRY)) is not None:
+            metrics.start()
         return uvloop.run(_main(settings))
     except SettingError as error:
         print(f"login-relay worker: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up

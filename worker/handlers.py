@@ -12,6 +12,7 @@ from statemachine.machine import Decision, Outcome, Trigger, decide, session_aft
 from statemachine.session import Session, State, is_session_id, partition_of
 from statemachine.store import Commit, SessionStore, Transition
 from statemachine.stream import Entry
+from worker.commit import commit
 
 MAX_ATTEMPTS = 3  # decisions per entry on conflict; then it stays pending for the reclaimer
 
@@ -85,10 +86,10 @@ class Handlers:
             # The next command of the same session is decided on what this one will have made of it.
             sessions[item.command.session_id] = transition.after
         conflicts: list[_Decoded] = []
-        for item, commit in zip(planned, await self._store.commit(transitions), strict=True):
-            if commit is Commit.CONFLICT:
+        for item, result in zip(planned, await commit(self._store, transitions), strict=True):
+            if result is Commit.CONFLICT:
                 conflicts.append(item)
-            elif commit is Commit.FAILED:
+            elif result is Commit.FAILED:
                 failures.append(Failure(item.entry, "redis refused the commit", is_poison=False))
         return conflicts
 

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from statemachine.connections import CONNECTION_LOST
+from statemachine.metrics import RECONNECTS
 from worker.heartbeat import Heartbeat
 
 _log = structlog.get_logger("worker")
@@ -40,6 +41,7 @@ async def repeat(
             failures += 1
             if failures == 1:
                 _log.warning("loop interrupted", loop=name, error=type(error).__name__, reason=_reason(error))
+                RECONNECTS.labels(name, _reason(error) or type(error).__name__).inc()
             await _sleep(_BACKOFF.compute(failures), stopping)
             continue
         except Exception:  # noqa: BLE001 - a defect is logged and shows as a stuck loop; the other loops go on
@@ -57,7 +59,7 @@ async def repeat(
 
 def _reason(error: Exception) -> str:
     """Return the error code that Redis gave (`NOGROUP`, …); never more of its text, which may quote arguments."""
-    return str(error).split(" ", 1)[0] if isinstance(error, RedisError) else ""
+    return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
 
 
 async def _sleep(seconds: float, stopping: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ import time
 import structlog
 
 from statemachine.stream import CommandStream, Entry
+from worker import metrics
 from worker.handlers import Handlers
 
 COUNT = 100  # entries a claim; XAUTOCLAIM scans ten times as many pending ones at most
@@ -58,10 +59,12 @@ class Reclaimer:
 
     async def _decide(self, entries: list[Entry]) -> None:
         _log.info("entries taken over", count=len(entries), first=entries[0].id)
+        metrics.REDELIVERIES.inc(len(entries))
         for failure in await self._handlers.handle(entries):
             # Redis being unwell is no fault of the entry's: however often it was delivered, it is tried again.
             if failure.is_poison and failure.entry.deliveries >= self._max_deliveries:
-                await self._stream.move_to_dead_letters(failure.entry, failure.reason)
+                if await self._stream.move_to_dead_letters(failure.entry, failure.reason):
+                    metrics.DEAD_LETTERS.inc()
                 _log.error("entry moved to the dead letters", entry=failure.entry.id, reason=failure.reason)
 
     async def _forget_consumers(self) -> None:

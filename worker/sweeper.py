@@ -3,6 +3,7 @@
 from statemachine.errors import UnreadableSessionError
 from statemachine.machine import Trigger, decide, session_after
 from statemachine.store import Commit, SessionStore, Transition
+from worker.commit import commit
 
 COUNT = 100  # sessions a round
 
@@ -36,4 +37,4 @@ class Sweeper:
             decision = decide(session, Trigger.DEADLINE, now)
             after = session_after(session, decision, now, self._pickup_window_ms)
             transitions.append(Transition(session, after, decision, now))
-        return (await self._store.commit(transitions)).count(Commit.COMMITTED)
+        return (await commit(self._store, transitions)).count(Commit.COMMITTED)

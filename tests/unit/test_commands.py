@@ -5,24 +5,30 @@ import pytest
 
 from statemachine.commands import Command, CompleteSession, ConsumeSession, decode_command, encode_command
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 GOLDEN: list[tuple[Command, bytes]] = [
     (
-        CompleteSession("c1", "s1", "api", b"\x00sealed\xff", "ab12", "ada"),
+        CompleteSession("c1", "s1", "api", b"\x00sealed\xff", "ab12", "ada", "r1", TRACEPARENT),
         (
             b'{"type":"CompleteSession","id":"c1","session_id":"s1","reply_to":"api",'
-            b'"sealed_token":"AHNlYWxlZP8=","minted_token_digest":"ab12","login_subject":"ada"}'
+            b'"sealed_token":"AHNlYWxlZP8=","minted_token_digest":"ab12","login_subject":"ada",'
+            b'"request_id":"r1","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
         ),
     ),
     (
         CompleteSession("c1", "s1", "api", b""),
         (
             b'{"type":"CompleteSession","id":"c1","session_id":"s1","reply_to":"api",'
-            b'"sealed_token":"","minted_token_digest":null,"login_subject":null}'
+            b'"sealed_token":"","minted_token_digest":null,"login_subject":null,"request_id":null,"traceparent":null}'
         ),
     ),
     (
-        ConsumeSession("c2", "s1", "api", 4_000),
-        b'{"type":"ConsumeSession","id":"c2","session_id":"s1","reply_to":"api","patience":4000}',
+        ConsumeSession("c2", "s1", "api", 4_000, "r2", TRACEPARENT),
+        (
+            b'{"type":"ConsumeSession","id":"c2","session_id":"s1","reply_to":"api","patience":4000,'
+            b'"request_id":"r2","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
     ),
 ]
 
@@ -45,7 +51,9 @@ def test_fields_of_a_later_version_are_ignored(command: Command, data: bytes) ->
     assert decode_command(data[:-1] + b',"added_later":{"a":[1]}}') == command
 
 
-@pytest.mark.parametrize("field", [b',"minted_token_digest":null', b',"login_subject":null'])
+@pytest.mark.parametrize(
+    "field", [b',"minted_token_digest":null', b',"login_subject":null', b',"request_id":null,"traceparent":null']
+)
 def test_command_without_an_optional_field_is_read(field: bytes) -> None:
     """A worker reads entries of an API that is older than the field."""
     command, data = GOLDEN[1]

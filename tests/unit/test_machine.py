@@ -154,12 +154,19 @@ def test_pickup_window_only_ever_lengthens_a_session(completed_at: int, deadline
 def test_who_a_login_is_for_is_known_from_its_completion_on() -> None:
     """What the completion brought stays with the session; no other decision brings or changes it."""
     pending = a_session()
-    assert session_after(pending, decide(pending, DEADLINE_PASSED, DEADLINE + 1), DEADLINE + 1, 1, "eve") == a_session(
-        EXPIRED, version=2
-    )
+    expired = session_after(pending, decide(pending, DEADLINE_PASSED, DEADLINE + 1), DEADLINE + 1, 1, "eve")
+    assert expired.login_subject is None
     completed = session_after(pending, decide(pending, COMPLETE, 1), 1, PICKUP_WINDOW, "ada")
     consumed = session_after(completed, decide(completed, CONSUME, 2), 2, PICKUP_WINDOW)
     assert (completed.login_subject, consumed.login_subject) == ("ada", "ada")
+
+
+def test_a_session_knows_since_when_it_is_in_its_state() -> None:
+    """A change of state notes its time, for how long logins take; a decision without one leaves it."""
+    completed = session_after(a_session(), decide(a_session(), COMPLETE, 1), 1, PICKUP_WINDOW)
+    refused = session_after(completed, decide(completed, COMPLETE, 2), 2, PICKUP_WINDOW)
+    consumed = session_after(completed, decide(completed, CONSUME, 3), 3, PICKUP_WINDOW)
+    assert (completed.since, refused.since, consumed.since) == (1, 1, 3)
 
 
 def test_decisions_leave_nothing_behind() -> None:

@@ -1,0 +1,54 @@
+"""What an API process counts. Names and labels are part of the interface: `deploy/` and the documentation use them.
+
+Counted here and not with Litestar's plugin, whose middleware costs a pending poll more than all of this
+(docs/adr/0012-metrics-on-a-port-of-their-own.md).
+"""
+
+from functools import lru_cache
+
+from prometheus_client import Counter, Gauge, Histogram
+
+NO_ROUTE = "none"
+"""The route of a request that no endpoint took."""
+
+REQUESTS = Histogram(
+    "login_relay_http_request_duration_seconds",
+    "Requests by route and real status, from their start to their answer; a held poll takes as long as it is held.",
+    ["route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+INITIATED = Counter("login_relay_initiated", "Sessions that were started.")
+POLLS = Counter("login_relay_polls", "Polls, by what they were told.", ["outcome"])
+OUTCOME_WAIT = Histogram(
+    "login_relay_outcome_wait_seconds",
+    "How long requests waited for a worker to decide their command.",
+    ["command"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+OUTCOME_TIMEOUTS = Counter(
+    "login_relay_outcome_timeouts", "Requests for whose command no worker answered in time.", ["command"]
+)
+BACKLOG_FULL = Counter("login_relay_backlog_full", "Commands not recorded because the backlog was full.", ["command"])
+FALLBACKS = Counter(
+    "login_relay_hint_fallbacks",
+    "Waiters that learnt by looking what a message should have told them.",
+    ["waiting_for"],
+)
+WAITERS = Gauge("login_relay_waiters", "Requests that wait just now.", ["waiting_for"], multiprocess_mode="livesum")
+
+# Present from the start, so that the first of each is seen as an increase.
+for _outcome in ("waiting", "success", "used", "expired"):
+    POLLS.labels(_outcome)
+for _kind in ("outcome", "change"):
+    FALLBACKS.labels(_kind)
+    WAITERS.labels(_kind)
+for _command in ("CompleteSession", "ConsumeSession"):
+    OUTCOME_WAIT.labels(_command)
+    OUTCOME_TIMEOUTS.labels(_command)
+    BACKLOG_FULL.labels(_command)
+
+
+@lru_cache(maxsize=1024)
+def requests(route: str, status: int) -> Histogram:
+    """Return the histogram of one route and status; `labels` costs as much as the counting itself."""
+    return REQUESTS.labels(route, status)

@@ -1,0 +1,153 @@
+"""What is noted of each request: its id, its session, how long it took; for the log and the metrics.
+
+While a request is answered only a few attributes are set. Its line and its counts are written a moment later, many at
+once: one by one, they would cost a pending poll a tenth of its time (docs/adr/0012-requests-are-noted-in-batches.md).
+"""
+
+import asyncio
+import re
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, MutableMapping
+from contextvars import Context, ContextVar
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+import structlog
+from litestar.types import HTTPScope, Scope
+
+from api.access import header
+from api.metrics import NO_ROUTE, POLLS, requests
+from statemachine.logs import writes_json
+from statemachine.settings import Settings
+
+FLUSH_AFTER = 0.1  # seconds; what a killed process loses of its log at most
+
+REQUEST_ID_HEADERS = (b"x-stack-request-id", b"x-hexclave-request-id", b"x-request-id")
+# What no terminal, shell or log viewer takes for its own; and nothing that reads like a code, token or key of ours.
+_REQUEST_ID = re.compile(r"(?!.*(?:lr[a-z]|pck|s[as]k)_)[A-Za-z0-9._~:/+=@-]{1,128}")
+
+
+class Note:
+    """One request: answered, or being answered."""
+
+    __slots__ = ("at", "method", "poll", "request_id", "route", "seconds", "session_id", "started", "status")
+    # Known when it is answered:
+    at: float
+    seconds: float
+    status: int
+    method: str
+    route: str
+
+    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
+        given = header(headers, REQUEST_ID_HEADERS)
+        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        self.session_id: str | None = None
+        """Known once a code was read."""
+        self.poll: str | None = None
+        """What a poll was told."""
+        self.started = time.perf_counter()
+
+
+_log = structlog.get_logger("api")
+_encoder = msgspec.json.Encoder()
+_current: ContextVar[Note | None] = ContextVar("request", default=None)
+
+
+def note_session(session_id: str) -> None:
+    """Note which session the request is about."""
+    if (note := _current.get()) is not None:
+        note.session_id = session_id
+
+
+def note_poll(outcome: str) -> None:
+    """Note what a poll is told."""
+    if (note := _current.get()) is not None:
+        note.poll = outcome
+
+
+def request_id() -> str | None:
+    """Return the id of the request that is being answered."""
+    note = _current.get()
+    return note.request_id if note else None
+
+
+def name_request(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the request's id and its session's to a line of the log (a structlog processor)."""
+    if (note := _current.get()) is not None:
+        event["request_id"] = note.request_id
+        if note.session_id is not None:
+            event["session_id"] = note.session_id
+    return event
+
+
+class RequestLine(msgspec.Struct, omit_defaults=True):
+    """The line of one request. No path and no body: they may hold anything; `route` is one of ours."""
+
+    timestamp: datetime
+    level: str
+    event: str
+    method: str
+    route: str
+    status: int
+    ms: float
+    request_id: str
+    session_id: str | None = None
+
+
+class Noting:
+    """Notes the requests of one application."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._answered: list[Note] = []
+        self._logs = settings.log_level in {"debug", "info"}
+        self._as_json = writes_json(settings)
+
+    def begin(self, scope: Scope) -> Note:
+        """Begin to note a request."""
+        note = Note(dict(scope["headers"]))
+        _current.set(note)
+        return note
+
+    def end(self, scope: Scope, status: int) -> str:
+        """Note the answer; returns the request's id. `status` is the real one, whatever the client is sent."""
+        note = _current.get() or self.begin(scope)  # Litestar refuses some before they have an endpoint
+        note.at, note.seconds = time.time(), time.perf_counter() - note.started
+        note.status, note.method = status, cast("HTTPScope", scope)["method"]  # nothing but HTTP is served
+        note.route = scope.get("path_template") or NO_ROUTE
+        if not self._answered:
+            asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush, context=Context())
+        self._answered.append(note)
+        return note.request_id
+
+    def flush(self) -> None:
+        """Count and log what was answered since the last time."""
+        answered, self._answered = self._answered, []
+        for note in answered:
+            requests(note.route, note.status).observe(note.seconds)
+        for outcome, times in Counter(note.poll for note in answered if note.poll).items():
+            POLLS.labels(outcome).inc(times)
+        if self._logs and self._as_json:
+            sys.stderr.buffer.write(_encoder.encode_lines([_line(note) for note in answered]))
+            sys.stderr.buffer.flush()
+        elif self._logs:
+            for note in answered:
+                line = msgspec.to_builtins(_line(note))
+                _log.info(line.pop("event"), **{name: line[name] for name in line.keys() - {"timestamp", "level"}})
+
+
+def _line(note: Note) -> RequestLine:
+    return RequestLine(
+        datetime.fromtimestamp(note.at, UTC),
+        "info",
+        "request",
+        note.method,
+        note.route,
+        note.status,
+        round(note.seconds * 1000, 2),
+        note.request_id,
+        note.session_id,
+    )

@@ -1,0 +1,27 @@
+"""Committing decisions, and what is told of each: its counts and its line in the log."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from statemachine.store import Commit, SessionStore, Transition
+from worker import metrics
+
+_log = structlog.get_logger("worker")
+
+
+async def commit(store: SessionStore, transitions: Sequence[Transition]) -> list[Commit]:
+    """Commit decisions in order, in one round trip; returns what became of each."""
+    commits = await store.commit(transitions)
+    for transition, result in zip(transitions, commits, strict=True):
+        metrics.count(transition, result)
+        if result is Commit.COMMITTED and transition.decision.target:
+            _log.debug(
+                "transition",
+                session_id=transition.before.id,
+                source=transition.before.state,
+                target=transition.after.state,
+                version=transition.after.version,
+                request_id=transition.command.request_id if transition.command else None,
+            )
+    return commits

@@ -1,0 +1,68 @@
+"""What a worker counts. Names and labels are part of the interface: `deploy/` and the documentation use them."""
+
+from prometheus_client import Counter, Histogram
+
+from statemachine.machine import RULES
+from statemachine.session import State
+from statemachine.store import Commit, Transition
+
+LOGIN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
+"""Seconds: programs complete within milliseconds, people within minutes."""
+
+COMMANDS = Counter(
+    "login_relay_commands",
+    "Commands decided, by what became of them (`late`: nobody waited any more).",
+    ["command", "outcome"],
+)
+TRANSITIONS = Counter("login_relay_transitions", "Changes of a session's state.", ["source", "target"])
+LOGINS = Counter("login_relay_logins", "Sessions that ended, by the state they ended in.", ["outcome"])
+EXPIRIES = Counter("login_relay_expiries", "Sessions that ran out of time, by the state they were in.", ["state"])
+INITIATE_TO_COMPLETE = Histogram(
+    "login_relay_initiate_to_complete_seconds",
+    "From a session's start to its completion, Redis time.",
+    buckets=LOGIN_BUCKETS,
+)
+COMPLETE_TO_CONSUME = Histogram(
+    "login_relay_complete_to_consume_seconds",
+    "From a session's completion to its token's hand-over, Redis time.",
+    buckets=LOGIN_BUCKETS,
+)
+CONFLICTS = Counter("login_relay_conflicts", "Decisions on a session that had changed meanwhile (compare-and-set).")
+REDELIVERIES = Counter("login_relay_redeliveries", "Entries taken over from a worker that did not finish them.")
+DEAD_LETTERS = Counter("login_relay_dead_letters", "Entries moved to the dead letters.")
+
+# Present from the start, so that the first of each is seen as an increase.
+_CHANGES = {(rule.source, rule.target) for rule in RULES if rule.target}
+_ENDS = {target for _, target in _CHANGES} - {source for source, _ in _CHANGES}
+for _source, _target in sorted(_CHANGES):
+    TRANSITIONS.labels(_source, _target)
+    if _target in _ENDS:
+        LOGINS.labels(_target)
+    if _target is State.EXPIRED:
+        EXPIRIES.labels(_source)
+
+
+def count(transition: Transition, commit: Commit) -> None:
+    """Count what became of a decision."""
+    command, decision = transition.command, transition.decision
+    if commit is Commit.CONFLICT:
+        CONFLICTS.inc()
+    elif commit is Commit.LATE and command:
+        COMMANDS.labels(type(command).__name__, commit).inc()
+    if commit is not Commit.COMMITTED:
+        return
+    if command:
+        COMMANDS.labels(type(command).__name__, decision.outcome).inc()
+    if decision.target is None:
+        return
+    before, target = transition.before, decision.target
+    TRANSITIONS.labels(before.state, target).inc()
+    seconds = max(0, transition.now - before.since) / 1000
+    if target is State.COMPLETED:
+        INITIATE_TO_COMPLETE.observe(seconds)
+    elif target is State.CONSUMED:
+        COMPLETE_TO_CONSUME.observe(seconds)
+    elif target is State.EXPIRED:
+        EXPIRIES.labels(before.state).inc()
+    if target in _ENDS:
+        LOGINS.labels(target).inc()
