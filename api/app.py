@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import uuid
 from collections.abc import AsyncIterator
 from functools import partial
@@ -18,7 +17,10 @@ from litestar.types import Message, Scope
 from api.access import Access, header
 from api.admin_tokens import AdminTokens
 from api.complete import Completer, complete_endpoint
+from api.draining import DRAIN_SIGNAL
 from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES, KnownError
+from api.events import events_endpoint
+from api.feed import Feed
 from api.health import health_endpoints
 from api.initiate import initiate_endpoint
 from api.noting import Noting, name_request
@@ -26,7 +28,8 @@ from api.openapi import openapi_endpoint
 from api.outcomes import Outcomes
 from api.poll import Poller, poll_endpoint
 from api.waiting import Waiting
-from statemachine.connections import command_client, subscriber_client
+from statemachine.connections import command_client, reader_client, subscriber_client
+from statemachine.event_log import EventLog
 from statemachine.keys import Keys
 from statemachine.logs import configure_logging
 from statemachine.projects import Projects
@@ -35,8 +38,6 @@ from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
 
 MAX_BODY_BYTES = 65_536
-DRAIN_SIGNAL = signal.SIGUSR1
-"""Makes a process answer the polls it holds; `login-relay api` sends it ahead of SIGTERM."""
 
 _OVERRIDE = tuple(f"{prefix}override-error-status".encode() for prefix in HEADER_PREFIXES)
 _ACTUAL_STATUS = tuple(f"{prefix}actual-status".encode() for prefix in HEADER_PREFIXES)
@@ -93,6 +94,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")
+    reader = reader_client(settings, "login-relay:api-reader")
     store = SessionStore(redis, keys, settings)
     stream = CommandStream(redis, keys)
     waiting = Waiting(subscriber, store, keys, uuid.uuid4().hex)
@@ -102,24 +104,32 @@ def create_app(settings: Settings | None = None) -> Litestar:
     access = Access(Projects(redis, keys), AdminTokens.from_settings(settings), settings.project_cache_ms)
     poller = Poller(store, outcomes, waiting, keys, settings)
     completer = Completer(store, outcomes, keys, settings)
+    feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
             initiate_endpoint(access, store, settings),
             poll_endpoint(access, poller, settings),
             complete_endpoint(access, completer),
+            events_endpoint(access, feed),
         ]
+
+    def drain() -> None:
+        waiting.drain()
+        feed.drain()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        listening = asyncio.create_task(waiting.run())
+        running = {asyncio.create_task(waiting.run()), asyncio.create_task(feed.run())}
         # SIGTERM itself is the server's, which finishes what is under way first: held polls would keep it from ending.
-        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, waiting.drain)
+        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
         try:
             yield
         finally:
-            listening.cancel()
-            await asyncio.wait({listening})
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            await reader.aclose()
             await subscriber.aclose()
             await redis.aclose()
             noting.flush()

@@ -67,6 +67,9 @@ INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 NO_ANONYMOUS_SESSION = "No anonymous session associated with this code"
 ANONYMOUS_SESSIONS = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
 TOO_LARGE = "The request body is larger than 64 KiB."
+EVENTS_GONE = (
+    "Events after Last-Event-ID are not kept any more. Connect without it, and find out by other means what was missed."
+)
 RECORDED = (
     "The request is recorded but not done yet: no worker answered in time. "
     "Send it again with the same Idempotency-Key to learn its outcome."

@@ -17,6 +17,7 @@ from api.complete import Checked, Completed, CompleteRequest, Minted
 from api.errors import (
     ANONYMOUS_SESSIONS,
     BUSY,
+    EVENTS_GONE,
     INVALID_LOGIN_CODE,
     NO_ANONYMOUS_SESSION,
     RECORDED,
@@ -26,6 +27,7 @@ from api.health import Health
 from api.initiate import InitiateRequest, InitiateResponse
 from api.openapi_answers import (
     ACCESS_TYPE,
+    EVENT_STREAM,
     PROJECT_ID,
     Bodies,
     Json,
@@ -96,11 +98,16 @@ def document() -> Json:
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": "login", "description": "One login."}, {"name": "health", "description": "For operators."}],
+        "tags": [
+            {"name": "login", "description": "One login."},
+            {"name": "events", "description": "All logins of a project."},
+            {"name": "health", "description": "For operators."},
+        ],
         "paths": {
             "/api/v1/auth/cli": {"post": _initiate()},
             "/api/v1/auth/cli/poll": {"post": _poll()},
             "/api/v1/auth/cli/complete": {"post": _complete()},
+            "/api/v1/auth/cli/events": {"get": _events()},
             "/health/live": {"get": _health("live", "Tell whether the process runs", [])},
             "/health/ready": {"get": _health("ready", "Tell whether a request could be served now", [STORE_AWAY])},
         },
@@ -220,12 +227,38 @@ def _complete() -> Json:
     )
 
 
+def _events() -> Json:
+    last_event_id = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The last id that the client received: go on exactly after it. Absent: begin now.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+    }
+    refused = {**refusals("events", []), 410: Bodies(texts=(EVENTS_GONE,))}
+    stream = answer("The events of the project, from now or from `Last-Event-ID` on.", Bodies(), overridden=refused)
+    stream["content"]["text/event-stream"] = EVENT_STREAM
+    operation = _project_operation(
+        "events",
+        "Hear what happens to logins",
+        "Server access or higher. Server-Sent Events without end: `event` is the type, `data` a CloudEvent in JSON "
+        "(docs/events.schema.json describes each type), `id` a place in all partitions' events. A comment every 15 "
+        "seconds keeps the connection open and may bring a newer id. Who reads too slowly is disconnected.",
+        {"200": stream, **error_answers(refused, [STORE_AWAY])},
+        last_event_id,
+    )
+    return operation | {"tags": ["events"]}
+
+
 def _login_operation(
     operation_id: str, summary: str, description: str, body: Json, answers: Json, *parameters: Json
 ) -> Json:
+    operation = _project_operation(operation_id, summary, description, answers, *parameters)
+    return operation | {"tags": ["login"], "requestBody": body}
+
+
+def _project_operation(operation_id: str, summary: str, description: str, answers: Json, *parameters: Json) -> Json:
     return {
         "operationId": operation_id,
-        "tags": ["login"],
         "summary": summary,
         "description": description,
         "security": [{name: []} for suffix in _KEYS for name in spellings(suffix)],
@@ -233,7 +266,6 @@ def _login_operation(
             *(reference("parameters", name) for suffix in _PARAMETERS for name in spellings(suffix)),
             *parameters,
         ],
-        "requestBody": body,
         "responses": answers,
     }
 

@@ -10,6 +10,20 @@ Json = dict[str, Any]
 PROJECT_ID: Json = {"type": "string", "format": "uuid", "examples": ["7f6a8a4e-52a1-4c6c-9d1f-0a8f3f1f6f52"]}
 ACCESS_TYPE: Json = {"enum": ["client", "server", "admin"]}
 
+_SESSION_ID = "0084b16ba1cbbb1e5a92d2ff3d"
+EVENT_STREAM: Json = {
+    "schema": {"type": "string", "description": "Server-Sent Events (HTML Standard, 9.2)."},
+    "examples": {
+        "the end of a login": {
+            "value": ": connected\r\nid: k88AAAGbdtqoAAAA\r\n\r\n"
+            "id: k88AAAGbdtrPEAAA\r\nevent: session.consumed\r\n"
+            f'data: {{"specversion":"1.0","id":"{_SESSION_ID}.3","source":"login-relay","type":"session.consumed",'
+            f'"subject":"{_SESSION_ID}","time":"2026-01-01T00:00:10.000Z","version":3,'
+            '"data":{"project_id":"7f6a8a4e-52a1-4c6c-9d1f-0a8f3f1f6f52"}}\r\n\r\n'
+        }
+    },
+}
+
 _MISFIT = "The request does not fit: Expected `object`, got `array`"
 _DETAILS: Mapping[str, Json] = {
     "ACCESS_TYPE_WITHOUT_PROJECT_ID": {"request_type": ACCESS_TYPE},
@@ -27,8 +41,8 @@ _DETAILS: Mapping[str, Json] = {
 }
 """The details of known errors, by code; those that are not here have none."""
 
-_ONLY_OF = {"INVALID_POLLING_CODE": "poll", "INSUFFICIENT_ACCESS_TYPE": "complete"}
-"""The known errors of one operation; the others may come from each."""
+_ONLY_OF = {"INVALID_POLLING_CODE": {"poll"}, "INSUFFICIENT_ACCESS_TYPE": {"complete", "events"}}
+"""The known errors of some operations; the others may come from each."""
 
 
 class Bodies(NamedTuple):
@@ -134,6 +148,7 @@ def error_answers(refused: Mapping[int, Bodies], unavailable: Sequence[str]) -> 
     descriptions = {
         400: "The request is wrong.",
         401: "The caller may not do this, or did not say who it is.",
+        410: "Events after Last-Event-ID have been trimmed.",
         413: "The body is too large.",
     }
     answers = {
@@ -150,7 +165,7 @@ def _known_errors(operation_id: str, status: int) -> Bodies:
     codes = [
         code
         for code, known in KNOWN_ERRORS.items()
-        if known.status == status and _ONLY_OF.get(code, operation_id) == operation_id
+        if known.status == status and operation_id in _ONLY_OF.get(code, {operation_id})
     ]
     return Bodies([reference("schemas", code) for code in codes], {code: _example(code) for code in codes})
 

@@ -11,6 +11,7 @@ import structlog
 from granian import Granian
 
 from api.admin_tokens import AdminTokens
+from api.draining import DRAIN_SIGNAL
 from login_relay.api_metrics import metrics_of_processes
 from login_relay.embedded import resolve_redis_url
 from login_relay.http_server import HTTP_SERVER, allow_open_files
@@ -19,6 +20,17 @@ from login_relay.listening import base_url, check_listen_address, host_option, p
 from statemachine.connections import command_client
 from statemachine.logs import configure_logging
 from statemachine.settings import load_settings, variable
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type] # granian chooses the class when it is imported
+    """A granian that has its processes answer what they hold before it stops them."""
+
+    def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
+        """Take SIGTERM or SIGINT."""
+        for process in self.wrks:
+            if process.is_alive():
+                os.kill(process.inner.pid, DRAIN_SIGNAL)
+        super().signal_handler_interrupt(*args, **kwargs)
 
 
 @click.command()
@@ -52,7 +64,7 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
     os.environ[variable("redis_url")] = settings.redis_url or ""
     allow_open_files()
 
-    server = Granian(
+    server = _Server(
         "api.app:create_app",
         address=settings.host,
         port=settings.port,

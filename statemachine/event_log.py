@@ -5,7 +5,7 @@ Reading changes nothing in Redis, and holds a bounded number of entries at a tim
 
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -196,7 +196,7 @@ class EventLog:
 
     async def follow(
         self, reader: Redis, cursor: Cursor, block_ms: int, on_trouble: Callable[[Exception | None], None]
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncGenerator[Batch]:
         """Read on and on; yields an empty batch when nothing came for `block_ms`.
 
         While Redis is away it tries again, and then goes on where it was: nothing is left out or told twice.

@@ -1,0 +1,264 @@
+import asyncio
+import contextlib
+import random
+import re
+import socket
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import pytest
+
+from statemachine.event_log import EntryId, encode_cursor
+from tests.conftest import RedisServer
+from tests.e2e.conftest import ProjectKeys, Service, StartService, create_project
+from tests.e2e.sse import EventSource, Received, event_source
+from tests.eventually import wait_until
+
+
+async def log_in(url: str, project: ProjectKeys, subject: str = "ada") -> str:
+    """Do a whole login; returns its session id."""
+    async with httpx.AsyncClient(base_url=f"{url}/api/v1/auth", timeout=30, trust_env=False) as client:
+        started = (await client.post("/cli", headers=project.client_headers)).raise_for_status().json()
+        body = {"login_code": started["login_code"], "subject": subject}
+        (await client.post("/cli/complete", headers=project.server_headers, json=body)).raise_for_status()
+        body = {"polling_code": started["polling_code"]}
+        polled = await client.post("/cli/poll", headers=project.client_headers, json=body)
+        assert polled.status_code == 201
+        return str(started["session_id"])
+
+
+def facts(received: Iterable[Received]) -> dict[str, list[tuple[str, int]]]:
+    """What was told of each session, in the order in which it came."""
+    of_session = defaultdict(list)
+    for item in received:
+        of_session[item.event.subject].append((item.event.type, item.event.version))
+    return of_session
+
+
+WHOLE_LIFE = [("session.initiated", 1), ("session.completed", 2), ("session.consumed", 3)]
+
+
+def is_told(source: EventSource, count: int) -> bool:
+    """Whether that many events came."""
+    return len(source.received) >= count
+
+
+@pytest.mark.parametrize("api", ["v1", "latest"])
+async def test_login_is_seen_as_it_happens(service: Service, api: str) -> None:
+    """Its three facts come one by one, each a CloudEvent in JSON, not held back by any buffer."""
+    async with event_source(service.url, service.project.server_headers, api=api) as source:
+        headers = source.response.headers
+        assert source.response.status_code == 200
+        assert headers["content-type"].startswith("text/event-stream")
+        assert headers["cache-control"] == "no-store, max-age=0"
+        assert headers["x-accel-buffering"] == "no"
+        await wait_until(lambda: source.last_event_id)  # also before anything happens there is an id to go on from
+        session_id = await log_in(service.url, service.project)
+        await wait_until(lambda: session_id in facts(source.received) and len(facts(source.received)[session_id]) == 3)
+    of_login = [item for item in source.received if item.event.subject == session_id]
+    assert facts(of_login) == {session_id: WHOLE_LIFE}
+    assert [item.name for item in of_login] == [item.event.type for item in of_login]
+    assert [item.event.id for item in of_login] == [f"{session_id}.{version}" for version in (1, 2, 3)]
+    data = [msgspec.json.decode(item.event.data) for item in of_login]
+    assert {one["project_id"] for one in data} == {service.project.project_id}
+    assert [one.get("login_subject") for one in data] == [None, "ada", "ada"]
+    assert len(data[1]["minted_token_sha256"]) == 64
+
+
+async def test_other_projects_events_are_not_told(service: Service) -> None:
+    """Of two projects that are busy at once each hears its own sessions only, from the past too."""
+    other = await create_project(service.settings, "other")
+    async with (
+        event_source(service.url, service.project.server_headers) as ours,
+        event_source(service.url, other.server_headers) as theirs,
+    ):
+        await wait_until(lambda: ours.last_event_id and theirs.last_event_id)
+        begin = theirs.last_event_id
+        our_session, their_session = await asyncio.gather(
+            log_in(service.url, service.project), log_in(service.url, other)
+        )
+        await wait_until(partial(is_told, ours, 3))
+        await wait_until(partial(is_told, theirs, 3))
+    assert facts(ours.received) == {our_session: WHOLE_LIFE}
+    assert facts(theirs.received) == {their_session: WHOLE_LIFE}
+    async with event_source(service.url, other.server_headers, begin) as again:
+        await wait_until(partial(is_told, again, 3))
+    assert again.received == theirs.received
+
+
+async def test_stream_goes_on_exactly_after_its_api_process_was_killed(start_service: StartService) -> None:
+    """Killed with logins under way in four partitions; another process, or a new one, tells the rest, once."""
+    service = await asyncio.to_thread(start_service, apis=2, partitions=4)
+    victim, survivor = service.urls
+    received: list[Received] = []
+    async with event_source(victim, service.project.server_headers) as source:
+        await wait_until(lambda: source.last_event_id)
+        logins = [asyncio.create_task(log_in(survivor, service.project)) for _ in range(30)]
+        await wait_until(partial(is_told, source, 20), within=20)
+        service.apis[0].send_to_group(SIGKILL)
+        await wait_until(lambda: not source.is_open)
+    assert len(source.received) < 90
+    received += source.received
+    async with event_source(survivor, service.project.server_headers, source.last_event_id) as source:
+        sessions = await asyncio.gather(*logins)
+        await wait_until(lambda: len(received) + len(source.received) >= 90, within=20)
+        service.apis[1].send_to_group(SIGKILL)
+        await wait_until(lambda: not source.is_open)
+    received += source.received
+    service.start_api()
+    for killed in service.apis[:2]:
+        killed.wait()
+    service.apis[:2], service.urls[:2] = [], []
+    await asyncio.to_thread(service.wait_until_ready)
+    async with event_source(service.url, service.project.server_headers, source.last_event_id) as source:
+        sessions.append(await log_in(service.url, service.project))
+        await wait_until(partial(is_told, source, 3))
+    received += source.received
+    assert facts(received) == dict.fromkeys(sessions, WHOLE_LIFE)
+
+
+async def test_client_that_comes_and_goes_misses_nothing(start_service: StartService) -> None:
+    """It reconnects at any moment of a busy time, after any event it had, beside a client that stays."""
+    service = await asyncio.to_thread(start_service, partitions=4)
+    chance = random.Random(3)  # noqa: S311 - when to leave, and no secret
+    received: list[Received] = []
+    async with event_source(service.url, service.project.server_headers) as stays:
+        await wait_until(lambda: stays.last_event_id)
+        last_event_id = stays.last_event_id
+        logins = asyncio.gather(*(log_in(service.url, service.project) for _ in range(60)))
+        while len(received) < 180:
+            async with event_source(service.url, service.project.server_headers, last_event_id) as source:
+                await wait_until(partial(is_told, source, 1), within=20)
+                await asyncio.sleep(chance.random() / 20)
+                kept = source.received[: chance.randint(1, len(source.received))]
+            received += kept
+            last_event_id = kept[-1].id
+        sessions = await logins
+        await wait_until(partial(is_told, stays, 180))
+    assert facts(received) == dict.fromkeys(sessions, WHOLE_LIFE)
+    assert facts(stays.received) == facts(received)
+
+
+async def test_lost_connection_to_redis_is_not_noticed(service: Service, redis_server: RedisServer) -> None:
+    """The reader of the process goes on where it was."""
+    async with event_source(service.url, service.project.server_headers) as source:
+        await wait_until(lambda: source.last_event_id)
+        for count in (3, 6, 9):
+            with redis_server.client() as redis:
+                for row in redis.client_list():
+                    if row["name"].startswith("login-relay:api-reader"):
+                        redis.client_kill_filter(_id=row["id"])
+            await log_in(service.url, service.project)
+            await wait_until(partial(is_told, source, count), within=10)
+        assert source.is_open
+    assert list(facts(source.received).values()) == [WHOLE_LIFE] * 3
+
+
+async def test_slow_reader_is_dropped_and_nobody_else_notices(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    """What it does not read is not kept for it: the process stays as small as it was, and others get every event."""
+    service = await asyncio.to_thread(start_service)
+    await log_in(service.url, service.project)
+    with redis_server.client() as redis:
+        [(_, fields)] = redis.xrange(service.keys.events(0), count=1)
+    address = urlsplit(service.url)
+    # As it is sent, so that no client reads ahead; and with a small window, so that the kernel does not either.
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow.connect((address.hostname, address.port))
+        lines = [f"{name}: {value}" for name, value in service.project.server_headers.items()]
+        slow.sendall("\r\n".join(["GET /api/v1/auth/cli/events HTTP/1.1", "host: test", *lines, "", ""]).encode())
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        before = resident(service)
+        async with event_source(service.url, service.project.server_headers) as fast:
+            await wait_until(lambda: fast.last_event_id)
+            written = 0
+            with redis_server.client() as redis:
+                while "slow event stream dropped" not in service.output:
+                    assert written < 100_000, "a reader that does not read is still served"
+                    with redis.pipeline(transaction=False) as pipeline:
+                        for _ in range(1_000):
+                            pipeline.xadd(service.keys.events(0), fields)
+                        pipeline.execute()
+                    written += 1_000
+                    await wait_until(partial(is_told, fast, written), within=30)
+            await log_in(service.url, service.project)
+            await wait_until(partial(is_told, fast, written + 3))
+            assert len(fast.received) == written + 3
+            assert fast.is_open
+        assert resident(service) - before < 32_000_000
+        await asyncio.to_thread(read_to_the_end, slow)
+
+
+def resident(service: Service) -> int:
+    """Memory of the API's processes in bytes."""
+    pid = service.apis[0].pid
+    of_main = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(
+        int(kilobytes) * 1_024
+        for process in (pid, *of_main)
+        for kilobytes in re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    )
+
+
+def read_to_the_end(connection: socket.socket) -> None:
+    """Read what the kernel still holds; the end comes, or the test's time is over."""
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(1 << 20):
+            pass
+
+
+@pytest.mark.parametrize("last_event_id", ["0", "1767226500000-0", "nonsense", "ü", "k" * 5_000])
+async def test_id_that_is_none_of_ours_is_refused(service: Service, last_event_id: str) -> None:
+    """Nobody is led to believe that nothing was missed."""
+    refused = get(service, service.project.server_headers | {"Last-Event-ID": last_event_id})
+    assert (refused.status_code, refused.headers["x-stack-known-error"]) == (400, "SCHEMA_ERROR")
+    assert "Last-Event-ID" in refused.json()["error"]
+
+
+def get(service: Service, headers: dict[str, str]) -> httpx.Response:
+    """Ask for the stream where it is refused."""
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return httpx.get(f"{service.url}/api/v1/auth/cli/events", headers=encoded, timeout=10, trust_env=False)
+
+
+async def test_id_of_an_event_that_is_not_kept_is_refused(service: Service) -> None:
+    """What came after it cannot be told any more; saying so is all that is left."""
+    long_ago = encode_cursor((EntryId(1_000, 0),))
+    gone = get(service, service.project.server_headers | {"Last-Event-ID": long_ago})
+    assert (gone.status_code, gone.headers["content-type"]) == (410, "text/plain; charset=utf-8")
+    assert "not kept any more" in gone.text
+
+
+async def test_stream_is_for_backends(service: Service) -> None:
+    """A tool's key does not open it, nor does none."""
+    refused = get(service, service.project.client_headers)
+    assert (refused.status_code, refused.headers["x-stack-known-error"]) == (401, "INSUFFICIENT_ACCESS_TYPE")
+    assert refused.json()["details"]["allowed_access_types"] == ["server", "admin"]
+    assert get(service, {}).status_code == 400
+    admin = {
+        "x-stack-project-id": service.project.project_id,
+        "x-stack-super-secret-admin-key": service.project.super_secret_admin_key,
+    }
+    async with event_source(service.url, admin) as source:
+        assert source.response.status_code == 200
+
+
+async def test_open_streams_do_not_hold_up_the_end_of_a_process(start_service: StartService) -> None:
+    """SIGTERM ends the streams cleanly, and the process well within its grace."""
+    service = await asyncio.to_thread(start_service, shutdown_grace_ms=30_000)
+    async with event_source(service.url, service.project.server_headers) as source:
+        await wait_until(lambda: source.last_event_id)
+        await log_in(service.url, service.project)
+        await wait_until(partial(is_told, source, 3))
+        service.apis[0].send(SIGTERM)
+        await wait_until(lambda: not source.is_open, within=10)
+        code = await asyncio.to_thread(service.apis[0].wait, 10)
+    assert (code, source.was_cut) == (0, False)

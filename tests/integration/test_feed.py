@@ -1,0 +1,219 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from litestar.types import HTTPDisconnectEvent, Message
+from redis.asyncio import Redis
+
+from api import feed as feed_module
+from api.events import EventStreamResponse
+from api.feed import MAX_WAITING, EventStream, Feed
+from statemachine.connections import reader_client
+from statemachine.event_log import EventLog, decode_cursor
+from statemachine.keys import Keys
+from statemachine.session import ClientFacts
+from statemachine.settings import Settings
+from statemachine.store import SessionStore
+from tests.eventually import wait_until
+
+OURS = "3f0d7c1e-59a4-4a53-9a8e-2f1f5a0c9f10"
+THEIRS = "77777777-59a4-4a53-9a8e-2f1f5a0c9f10"
+
+
+class Client(NamedTuple):
+    """The far end of one stream."""
+
+    chunks: list[bytes]
+    """What it was sent; an empty one is the end of the answer."""
+    serving: asyncio.Task[None]
+
+    @property
+    def last_event_id(self) -> str:
+        """The id to go on from."""
+        ids = [line for chunk in self.chunks for line in chunk.decode().splitlines() if line.startswith("id: ")]
+        return ids[-1].removeprefix("id: ")
+
+    def count(self, text: str) -> int:
+        """Return how often a text came."""
+        return b"".join(self.chunks).count(text.encode())
+
+
+Connect = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Two partitions."""
+    return msgspec.structs.replace(settings, partitions=2)
+
+
+@pytest.fixture
+async def feed(settings: Settings, redis: Redis, keys: Keys) -> AsyncIterator[Feed]:
+    """The feed of a process, running."""
+    async with reader_client(settings, "login-relay:test-feed") as reader:
+        feed = Feed(EventLog(keys), redis, reader, block_ms=200)
+        running = asyncio.create_task(feed.run())
+        yield feed
+        running.cancel()
+        await asyncio.wait({running})
+
+
+@pytest.fixture
+async def connect(feed: Feed) -> AsyncIterator[Connect]:
+    """Serve a client; it reads what is sent until it has `reads` chunks, and then leaves the rest unread."""
+    clients = []
+
+    async def serve(
+        last_event_id: str = "",
+        project_id: str = OURS,
+        reads: int = 1_000_000,
+        allowed: Callable[[], bool] = lambda: True,
+    ) -> Client:
+        async def still_allowed() -> bool:
+            return allowed()
+
+        stream = EventStream(feed, project_id, await feed.start(last_event_id.encode()), still_allowed)
+        chunks: list[bytes] = []
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                if len(chunks) == reads:
+                    await asyncio.Event().wait()  # as a server's send does when its buffers are full
+                chunks.append(message["body"])
+
+        async def receive() -> HTTPDisconnectEvent:
+            await asyncio.Event().wait()
+            return {"type": "http.disconnect"}
+
+        response = EventStreamResponse(feed, stream)
+        clients.append(Client(chunks, asyncio.create_task(response.send_body(send, receive))))
+        await wait_until(lambda: chunks)
+        return clients[-1]
+
+    yield serve
+    for client in clients:
+        client.serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await client.serving
+
+
+async def initiate(store: SessionStore, project_id: str = OURS, count: int = 1) -> None:
+    """Make events."""
+    for _ in range(count):
+        await store.initiate(project_id, ClientFacts(), 60_000)
+
+
+async def test_heartbeat_moves_the_last_id_past_other_projects_events(
+    connect: Connect, store: SessionStore, feed: Feed, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quiet project's client can go on when the last event of its own is long gone."""
+    monkeypatch.setattr(feed_module, "HEARTBEAT_PERIOD", 0.1)
+    client = await connect()
+    await initiate(store)
+    await wait_until(lambda: client.count("session.initiated") >= 1)
+    await initiate(store, THEIRS, 20)
+    end = await feed.log.end(redis)
+    await wait_until(lambda: decode_cursor(client.last_event_id, 2) == end)
+    assert client.count(": heartbeat") >= 1
+    assert client.count("event: ") == 1
+    for partition in keys.partitions:
+        await redis.xtrim(keys.events(partition), maxlen=1, approximate=False)
+    again = await connect(client.last_event_id)
+    await initiate(store)
+    await wait_until(lambda: again.count("event: ") == 1)
+
+
+async def test_stream_ends_when_its_key_is_revoked(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream lives for days: its key is checked again with every heartbeat."""
+    monkeypatch.setattr(feed_module, "HEARTBEAT_PERIOD", 0.05)
+    allowed = True
+    client = await connect(allowed=lambda: allowed)
+    await wait_until(lambda: client.count(": heartbeat") >= 2)
+    allowed = False
+    await wait_until(client.serving.done)
+    assert client.chunks[-1] == b""
+
+
+async def test_busy_stream_has_heartbeats_too(
+    connect: Connect, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that never stop coming do not put the check of its key off."""
+    monkeypatch.setattr(feed_module, "HEARTBEAT_PERIOD", 0.05)
+    client = await connect()
+    while client.count(": heartbeat") < 3:
+        await initiate(store, count=5)
+    assert client.count("event: ") > 5
+
+
+async def test_client_that_does_not_read_is_dropped(
+    connect: Connect, store: SessionStore, redis: Redis, keys: Keys
+) -> None:
+    """A send that never returns is ended once the queue is full, and other clients get every event."""
+    await initiate(store)
+    [entry] = [entry for key in map(keys.events, keys.partitions) for entry in await redis.xrange(key) or ()]
+    words = [word for field in (entry[1] or {}).items() for word in field]
+    slow, fast = await connect(reads=1), await connect()
+    for _ in range(5):
+        async with redis.pipeline(transaction=False) as pipeline:
+            for _ in range(1_000):
+                pipeline.execute_command("XADD", keys.events(1), "*", *words)
+            await pipeline.execute()
+    await wait_until(slow.serving.done)
+    assert len(slow.chunks) == 1
+    await wait_until(lambda: fast.count("event: ") == 5_000)
+    assert not fast.serving.done()
+    assert MAX_WAITING < 5_000
+
+
+async def test_client_is_told_what_came_while_nobody_listened(
+    connect: Connect, store: SessionStore, redis: Redis
+) -> None:
+    """The feed rests when its last client has left; the next one misses nothing for that, old or new."""
+    first = await connect()
+    await initiate(store)
+    await wait_until(lambda: first.count("event: ") == 1)
+    first.serving.cancel()
+
+    async def rests() -> bool:
+        [reader] = [row for row in await redis.client_list() if row["name"] == "login-relay:test-feed"]
+        return int(reader["idle"]) >= 2  # seconds, rounded up at worst: more than one blocking read
+
+    await wait_until(rests)
+    await initiate(store, count=5)
+    back, new = await connect(first.last_event_id), await connect()
+    await initiate(store, count=2)
+    await wait_until(lambda: back.count("event: ") == 7)
+    await wait_until(lambda: new.count("event: ") == 2)
+
+
+async def test_draining_ends_streams_read_or_not(connect: Connect, store: SessionStore, feed: Feed) -> None:
+    """Who reads has a clean end; who does not is cut; who comes later hears nothing new."""
+    reads, stuck = await connect(), await connect(reads=1)
+    await initiate(store)
+    await wait_until(lambda: reads.count("event: ") == 1)
+    feed.drain()
+    await wait_until(reads.serving.done)
+    await wait_until(stuck.serving.done)
+    assert reads.chunks[-1] == b""
+    assert stuck.chunks[-1] != b""
+    late = await connect()
+    await wait_until(late.serving.done)
+    assert late.count("event: ") == 0
+
+
+async def test_stream_that_catches_up_far_behind_hears_everything_once(connect: Connect, store: SessionStore) -> None:
+    """While it reads what it missed, events go on coming; neither those nor these are left out or repeated."""
+    await initiate(store)
+    begin = await connect()
+    start = begin.last_event_id
+    writing = [asyncio.create_task(initiate(store, project, 150)) for project in (OURS, THEIRS, OURS)]
+    clients = []
+    while not all(task.done() for task in writing):
+        clients.append(await connect(start))
+    for client in [begin, *clients]:
+        await wait_until(lambda: client.count("event: ") >= 300)  # noqa: B023 - awaited in the same round
+        ids = [line for line in b"".join(client.chunks).decode().splitlines() if '"subject":' in line]
+        assert len(ids) == len(set(ids)) == 300
