@@ -110,7 +110,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         return [
             initiate_endpoint(access, store, settings),
             poll_endpoint(access, poller, settings),
-            complete_endpoint(access, completer),
+            complete_endpoint(access, completer, settings),
             events_endpoint(access, feed),
         ]
 

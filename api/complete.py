@@ -1,5 +1,6 @@
 """`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
 
+import asyncio
 import hashlib
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from api.access import Access, require_server_access
 from api.body import PRINTABLE, idempotency_key, parse_body, schema_error
 from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, PlainError
 from api.noting import note_session, request_id
-from api.outcomes import Outcomes, command_id
+from api.outcomes import Outcomes, answer_within, command_id
 from api.waiting import Answer
 from statemachine.commands import CompleteSession
 from statemachine.keys import Keys
@@ -166,11 +167,16 @@ def _check_refresh_token(token: str) -> None:
         raise schema_error(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8 - at `$.refresh_token`")
 
 
-def complete_endpoint(access: Access, completer: Completer) -> HTTPRouteHandler:
+def complete_endpoint(access: Access, completer: Completer, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
+    within = answer_within(settings)
 
     @post("/auth/cli/complete", status_code=200, operation_id="complete")
     async def complete(request: Request[Any, Any, Any]) -> ASGIResponse:
+        async with asyncio.timeout(within):
+            return await answer(request)
+
+    async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
         headers = dict(request.scope["headers"])
         caller = await access.check(headers)
         if not caller.project.allow_client_complete:

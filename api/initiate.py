@@ -1,5 +1,6 @@
 """`POST /auth/cli`: a tool asks for a session."""
 
+import asyncio
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +14,7 @@ from api.body import PRINTABLE, parse_body
 from api.errors import ANONYMOUS_SESSIONS, PlainError
 from api.metrics import INITIATED
 from api.noting import note_session
+from api.outcomes import answer_within
 from statemachine.events import rfc3339
 from statemachine.session import ClientFacts, display_login_code
 from statemachine.settings import Settings
@@ -78,9 +80,14 @@ _encoder = msgspec.json.Encoder()
 
 def initiate_endpoint(access: Access, store: SessionStore, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
+    within = answer_within(settings)
 
     @post("/auth/cli", status_code=200, operation_id="initiate")
     async def initiate(request: Request[Any, Any, Any]) -> ASGIResponse:
+        async with asyncio.timeout(within):
+            return await answer(request)
+
+    async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
         headers = dict(request.scope["headers"])
         caller = await access.check(headers)
         body = parse_body(await request.body(), headers, _decoder)

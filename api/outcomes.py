@@ -7,11 +7,21 @@ import secrets
 from api.metrics import BACKLOG_FULL, OUTCOME_TIMEOUTS, OUTCOME_WAIT
 from api.waiting import Answer, Waiting
 from statemachine.commands import Command
+from statemachine.connections import COMMAND_TIMEOUT
 from statemachine.keys import Keys
 from statemachine.machine import Outcome
 from statemachine.session import State
+from statemachine.settings import Settings
 from statemachine.store import SessionStore
 from statemachine.stream import Busy, CommandStream, Known, Moved, Recorded
+
+
+def answer_within(settings: Settings) -> float:
+    """Return in how many seconds a request is answered, if only with 503, whatever happens to workers and Redis.
+
+    The time that a held poll is held for comes on top.
+    """
+    return settings.outcome_wait_ms / 1000 + COMMAND_TIMEOUT
 
 
 def command_id(kind: str, subject: bytes, idempotency_key: str | None) -> str:

@@ -15,7 +15,7 @@ from api.access import Access
 from api.body import idempotency_key, parse_body, wait_preference
 from api.errors import KnownError
 from api.noting import note_poll, note_session, request_id
-from api.outcomes import Outcomes, command_id
+from api.outcomes import Outcomes, answer_within, command_id
 from api.waiting import Answer, Waiting
 from statemachine.commands import ConsumeSession
 from statemachine.keys import Keys
@@ -175,23 +175,28 @@ class Poller:
 
 def poll_endpoint(access: Access, poller: Poller, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
+    within = answer_within(settings)
 
     @post("/auth/cli/poll", status_code=200, operation_id="poll")
     async def poll(request: Request[Any, Any, Any]) -> ASGIResponse:
         headers = dict(request.scope["headers"])
+        wait = wait_preference(request.scope["headers"]) if b"prefer" in headers else None
+        hold = settings.hold_polls_s if wait is None else min(wait, settings.long_poll_max_s)
+        async with asyncio.timeout(hold + within):
+            response = await answer(request, headers, hold)
+        if wait is not None:
+            response.headers.add("preference-applied", f"wait={hold}")
+        return response
+
+    async def answer(request: Request[Any, Any, Any], headers: dict[bytes, bytes], hold: int) -> ASGIResponse:
         caller = await access.check(headers)
         body = parse_body(await request.body(), headers, _decoder)
         key = idempotency_key(headers)
-        wait = wait_preference(request.scope["headers"]) if b"prefer" in headers else None
-        hold = settings.hold_polls_s if wait is None else min(wait, settings.long_poll_max_s)
 
         async def gone() -> None:
             while (await request.receive())["type"] != "http.disconnect":
                 pass
 
-        response = await poller.answer(caller.project.id, body.polling_code, key, hold, gone)
-        if wait is not None:
-            response.headers.add("preference-applied", f"wait={hold}")
-        return response
+        return await poller.answer(caller.project.id, body.polling_code, key, hold, gone)
 
     return poll

@@ -1,0 +1,146 @@
+"""A service on a Redis of its own, with a proxy between them and one in front of the API."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from statemachine.keys import Keys
+from statemachine.stream import RawEntry
+from tests.e2e.conftest import ProjectKeys, Service, StartService
+from tests.proxy import Proxy
+from tests.redis_process import RedisProcess
+
+CLIENT_TIMEOUT = 30.0  # seconds; longer than any answer may take, so that one that is late is seen and not cut off
+
+
+class Login(NamedTuple):
+    """A session, as its tool was told."""
+
+    session_id: str
+    login_code: str
+    polling_code: str
+
+
+class Client:
+    """A tool and a backend, on one connection pool."""
+
+    def __init__(self, url: str, project: ProjectKeys) -> None:
+        self.http = httpx.AsyncClient(base_url=f"{url}/api/v1/auth", trust_env=False, timeout=CLIENT_TIMEOUT)
+        self.project = project
+
+    async def initiate(self, **body: object) -> Login:
+        """Start a session."""
+        response = await self.http.post("/cli", headers=self.project.client_headers, json=body)
+        assert response.status_code == 200, response.text
+        made = response.json()
+        return Login(made["session_id"], made["login_code"], made["polling_code"])
+
+    async def complete(self, login: Login, key: str | None = None, token: str | None = None) -> httpx.Response:
+        """Complete a session with a token that follows from its id, unless another is given."""
+        return await self.http.post(
+            "/cli/complete",
+            headers=self.project.server_headers | _key(key),
+            json={"login_code": login.login_code, "refresh_token": token or f"rt-{login.session_id}"},
+        )
+
+    async def poll(self, login: Login, key: str | None = None, wait: int = 0) -> httpx.Response:
+        """Poll a session."""
+        headers = self.project.client_headers | _key(key) | ({"prefer": f"wait={wait}"} if wait else {})
+        return await self.http.post("/cli/poll", headers=headers, json={"polling_code": login.polling_code})
+
+    async def completed(self) -> Login:
+        """Start a session and complete it."""
+        login = await self.initiate()
+        response = await self.complete(login)
+        assert response.status_code == 200, response.text
+        return login
+
+
+def _key(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"idempotency-key": key}
+
+
+class Site:
+    """A running service and its surroundings."""
+
+    def __init__(self, redis: RedisProcess, service: Service, to_redis: Proxy, to_api: Proxy, client: Client) -> None:
+        self.redis = redis
+        self.service = service
+        self.to_redis = to_redis
+        """Between Redis and the service's processes."""
+        self.to_api = to_api
+        """Between the client and the first API."""
+        self.client = client
+
+    @property
+    def look(self) -> Redis:
+        """A connection to Redis that no fault touches."""
+        return self.redis.client
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the service."""
+        return self.service.keys
+
+    async def versions(self, session_id: str) -> list[tuple[str, int]]:
+        """Return the types and versions of a session's events."""
+        entries: list[RawEntry] = await self.look.execute_command("XRANGE", self.keys.events(0), "-", "+")
+        return [
+            (fields[b"type"].decode(), int(fields[b"version"]))
+            for _, fields in entries
+            if fields[b"subject"].decode() == session_id
+        ]
+
+    async def is_at_rest(self) -> bool:
+        """Whether no command is left."""
+        stream = self.keys.commands(0)
+        return not await self.look.xlen(stream) and not (await self.look.xpending(stream, "workers"))["pending"]
+
+
+@pytest.fixture
+async def own_redis(tmp_path: Path) -> AsyncIterator[RedisProcess]:
+    """A Redis that nobody else uses."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    redis = RedisProcess(folder)
+    await redis.start()
+    yield redis
+    await redis.end()
+
+
+class StartSite:
+    """Starts sites: `await start_site(workers=2, outcome_wait_ms=…)`."""
+
+    def __init__(self, redis: RedisProcess, start_service: StartService) -> None:
+        self._redis = redis
+        self._start_service = start_service
+        self.closing: list[Proxy | Client] = []
+
+    async def __call__(self, *, apis: int = 1, workers: int = 1, **settings: object) -> Site:
+        """Start a service, as `start_service` does, and what belongs to it."""
+        to_redis = Proxy(self._redis.port)
+        await to_redis.start()
+        service: Service = await asyncio.to_thread(
+            self._start_service,
+            **{"apis": apis, "workers": workers, "redis_url": f"redis://127.0.0.1:{to_redis.port}/0", **settings},
+        )
+        to_api = Proxy(urlsplit(service.url).port or 80)
+        await to_api.start()
+        client = Client(f"http://127.0.0.1:{to_api.port}", service.project)
+        self.closing += [to_redis, to_api, client]
+        return Site(self._redis, service, to_redis, to_api, client)
+
+
+@pytest.fixture
+async def start_site(own_redis: RedisProcess, start_service: StartService) -> AsyncIterator[StartSite]:
+    """Start sites of one's own; do to them as you like."""
+    start = StartSite(own_redis, start_service)
+    yield start
+    for thing in start.closing:
+        await (thing.http.aclose() if isinstance(thing, Client) else thing.close())

@@ -1,0 +1,35 @@
+"""A Redis that is there and says nothing: frozen, overloaded, or behind a dead network."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.e2e.faults.conftest import StartSite
+
+OUTCOME_WAIT = 3.0  # seconds; more than min-idle and a reclaim period, less than the default to be quicker here
+BOUND = OUTCOME_WAIT + 2.0  # seconds; and two for Redis itself
+TOLERANCE = 1.0  # seconds
+
+
+@pytest.mark.parametrize("hold", [0, 2])
+async def test_every_request_is_answered_in_its_time(start_site: StartSite, hold: int) -> None:
+    """With 503 and Retry-After, no later than the wait for a worker, the time-out of Redis and the hold together."""
+    site = await start_site(outcome_wait_ms=int(OUTCOME_WAIT * 1000))
+    client = site.client
+    pending, completed = await client.initiate(), await client.completed()
+    site.redis.freeze()
+    started = time.monotonic()
+    try:
+        answers = await asyncio.gather(
+            client.http.post("/cli", headers=client.project.client_headers),
+            client.complete(pending, key="complete"),
+            client.poll(pending, wait=hold),
+            client.poll(completed, wait=hold),
+        )
+    finally:
+        took = time.monotonic() - started
+        site.redis.thaw()
+    assert took < hold + BOUND + TOLERANCE
+    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1")] * 4
+    assert (await client.complete(pending, key="complete")).status_code == 200
