@@ -140,10 +140,10 @@ class Service:
         """What all processes wrote so far."""
         return "".join(process.output for process in self.processes)
 
-    def start_api(self) -> Process:
+    def start_api(self, *options: str) -> Process:
         """Start one more API; it may not listen yet."""
         port = free_port()
-        process = self._start("api", (*API, "--port", str(port)), self.apis)
+        process = self._start("api", (*API, "--port", str(port), *options), self.apis)
         self.urls.append(f"http://127.0.0.1:{port}")
         return process
 

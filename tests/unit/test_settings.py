@@ -31,6 +31,8 @@ VALUES: dict[str, tuple[str, object]] = {
     "shutdown_grace_ms": ("2000", 2_000),
     "admin_jwks_file": ("keys.json", "keys.json"),
     "admin_projects_claim": ("projects", "projects"),
+    "metrics_host": ("10.0.0.7", "10.0.0.7"),
+    "metrics_port": ("0", 0),
     "log_level": ("debug", "debug"),
     "log_format": ("console", "console"),
 }
