@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from statemachine.settings import Settings, load_settings, variable
 READY_TIMEOUT = 60.0  # seconds; two are usual, a busy machine takes its time
 READY_PERIOD = 0.1  # seconds between two looks
 KILL_AFTER = 2.0  # seconds beyond its own grace after which a child is killed
+CANCEL_PERIOD = 0.2  # seconds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,52 +59,64 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     settings = msgspec.structs.replace(settings, host=host or settings.host, port=port or settings.port)
     check_listen_address(settings.host, settings.port)
     folder = make_state_folder(settings)
-    asyncio.run(_until_signalled(_serve(settings, folder, workers)))
+    asyncio.run(_until_signalled(settings, folder, workers))
 
 
-async def _until_signalled(serving: Coroutine[None, None, None]) -> None:
-    task = asyncio.create_task(serving)
+async def _until_signalled(settings: Settings, folder: Path, workers: int) -> None:
+    loop = asyncio.get_running_loop()
+    is_unwinding = asyncio.Event()
+    task = asyncio.create_task(_serve(settings, folder, workers, is_unwinding))
 
     def stop() -> None:
-        if not task.cancelling():  # a second Ctrl-C must not interrupt the orderly stop
+        # Never during the orderly stop, which a second Ctrl-C must not interrupt; until then, again and again: redis-py
+        # sends inside `asyncio.wait_for`, which in Python 3.11 drops a cancellation that comes as the sending is done.
+        if not is_unwinding.is_set():
             task.cancel()
+            loop.call_later(CANCEL_PERIOD, stop)
 
     for number in STOP_SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
-async def _serve(settings: Settings, folder: Path, workers: int) -> None:
+async def _serve(settings: Settings, folder: Path, workers: int, is_unwinding: asyncio.Event) -> None:
+    # What the stack enters first it leaves last: the API stops before the workers, and they before their Redis.
     async with contextlib.AsyncExitStack() as stack:
-        # What is entered first is left last: the API stops before the workers, and they before their Redis.
-        children: list[Child] = []
-        if settings.redis_url is None:
-            server = await stack.enter_async_context(embedded_server(folder))
-            settings = msgspec.structs.replace(settings, redis_url=server.url)
-            children.append(Child("Valkey", server.process))
-        redis = command_client(settings, "login-relay:serve")
-        stack.push_async_callback(redis.aclose)
-        relay = Relay(settings, redis, Keys(settings.prefix, settings.partitions))
         try:
-            demo = await demo_project(relay, folder)
-        except RedisError as error:
-            raise unavailable(error) from None
-        working = await stack.enter_async_context(_children(["worker"] * workers, settings))
-        children += working
-        children += await stack.enter_async_context(_children(["api"], settings))
-
-        ended = asyncio.create_task(_until_one_ends(children))
-        ready = asyncio.create_task(_until_ready(relay, {child.process.pid for child in working}))
-        try:
-            await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                await ready
-                click.echo(what_to_paste(settings, demo))
-            await ended
+            await _run(settings, folder, workers, stack)
         finally:
-            ended.cancel()
-            ready.cancel()
+            is_unwinding.set()
+
+
+async def _run(settings: Settings, folder: Path, workers: int, stack: contextlib.AsyncExitStack) -> None:
+    children: list[Child] = []
+    if settings.redis_url is None:
+        server = await stack.enter_async_context(embedded_server(folder))
+        settings = msgspec.structs.replace(settings, redis_url=server.url)
+        children.append(Child("Valkey", server.process))
+    redis = command_client(settings, "login-relay:serve")
+    stack.push_async_callback(redis.aclose)
+    relay = Relay(settings, redis, Keys(settings.prefix, settings.partitions))
+    try:
+        demo = await demo_project(relay, folder)
+    except RedisError as error:
+        raise unavailable(error) from None
+    working = await stack.enter_async_context(_children(["worker"] * workers, settings))
+    children += working
+    children += await stack.enter_async_context(_children(["api"], settings))
+
+    ended = asyncio.create_task(_until_one_ends(children))
+    ready = asyncio.create_task(_until_ready(relay, {child.process.pid for child in working}))
+    try:
+        await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            await ready
+            click.echo(what_to_paste(settings, demo))
+        await ended
+    finally:
+        ended.cancel()
+        ready.cancel()
 
 
 @contextlib.asynccontextmanager
