@@ -19,18 +19,18 @@ class Place(NamedTuple):
 
 
 COMMANDS = {
-    "serve": Place("serve", "serve", "Run everything on this machine."),
+    "serve": Place("serve", "serve", "Run everything on this machine: a Redis of its own, workers and the API."),
     "api": Place("run_api", "api", "Serve the HTTP API."),
     "worker": Place("run_worker", "worker", "Decide the commands that the API records."),
     "login": Place("login_command", "login", "Log in through a browser and keep the refresh token."),
     "projects": Place("projects_commands", "projects", "Manage projects and their keys."),
     "sessions": Place("sessions_commands", "sessions", "Look at sessions."),
-    "events": Place("events_command", "events", "Print what happened to sessions."),
+    "events": Place("events_command", "events", "Print what happened to sessions, in time order, over all partitions."),
     "dead-letters": Place(
         "dead_letters_commands", "dead_letters", "Look at, replay or drop entries that no worker could decide."
     ),
     "status": Place("status", "status", "Show the partitions with their backlog, and the workers."),
-    "health": Place("health", "health", "Say whether a process of this machine works."),
+    "health": Place("health", "health", "Say whether a process of this machine works: exit code 0 yes, 1 no."),
     "admin-token": Place("admin_token", "admin_token", "Print an admin access token, signed with a private key."),
 }
 """The commands, in the order of the help."""
