@@ -13,7 +13,7 @@ WHEEL_CHECK := build/wheel-check
 TEST_FILES = $(wildcard tests docs bench deploy requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-container wheel test-wheel fmt docs requirements clean python-is-new-enough
+.PHONY: help run check test test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,14 @@ test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --no-deps --no-index dist/login_relay-*.whl
 	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "not container and not chaos" $(PYTEST_ARGS)
 
+bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 20 minutes (QUICK=1: two, nothing kept; LIVE=100000)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(LIVE),--live $(LIVE)) $(ARGS)
+
+bench-rivals: $(VENV)/bench.stamp ## measure oidc-provider beside the relay; needs Node 20 and npm (QUICK=1)
+	@command -v npm >/dev/null || { echo "npm is not installed: https://nodejs.org, or apt-get install npm" >&2; exit 2; }
+	@npm install --prefix bench/rivals/oidc-provider --no-package-lock --no-audit --no-fund --silent
+	@$(BIN)/python -m bench --rivals $(if $(QUICK),--quick) $(ARGS)
+
 fmt: $(VENV)/dev.stamp ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -62,6 +70,7 @@ requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade
 	$(COMPILE) $(UPGRADE) --group build -c requirements/run.txt -o requirements/build.txt
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra otel --group dev -c requirements/otel.txt -c requirements/build.txt \
 		-o requirements/dev.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml --group bench -c requirements/run.txt -o requirements/bench.txt
 
 clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -82,4 +91,9 @@ $(VENV)/run.stamp: pyproject.toml requirements/run.txt requirements/build.txt | 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@echo "adding the development tools to $(VENV)" >&2
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
+	@echo "adding what benchmarks need to $(VENV)" >&2
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/bench.txt
 	@touch $@

@@ -1,0 +1,87 @@
+"""`python -m bench`: measure, keep the results and render them. `make bench` and `make bench-rivals` start it."""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from bench.cost import measure_growth, measure_memory
+from bench.drain import measure_drain
+from bench.logins import measure_logins, measure_time_to_token
+from bench.report import PAGE, load, machine, page, save
+from bench.servers import OIDC_PROVIDER
+from bench.throughput import measure_rival, measure_throughput
+
+LIVE = 1_000_000
+
+
+class Effort(NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    seconds: int
+    logins: int
+    tokens: int
+    backlog: int
+    polls: int
+    requests: int
+
+
+FULL = Effort(rounds=5, seconds=3, logins=2_000, tokens=100, backlog=5_000, polls=10_000, requests=150)
+QUICK = Effort(rounds=2, seconds=1, logins=300, tokens=30, backlog=1_000, polls=1_000, requests=50)
+
+
+def main() -> int:
+    """Run what was asked for; returns 2 when something is not installed."""
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--quick", action="store_true", help="a few rounds, to see that all runs; nothing is kept")
+    parser.add_argument("--live", type=int, help="most live sessions")
+    parser.add_argument("--rivals", action="store_true", help="measure the rival too, and nothing but request rates")
+    parser.add_argument("--only", choices=("throughput", "logins", "time_to_token", "drain", "memory", "growth"))
+    parser.add_argument("--render", action="store_true", help="measure nothing: render the results there are")
+    arguments = parser.parse_args()
+    if arguments.render:
+        save(load())
+        return 0
+    if shutil.which("wrk") is None:
+        print("wrk is not installed: `apt-get install wrk`, or `brew install wrk` on macOS", file=sys.stderr)
+        return 2
+    if arguments.rivals and not (OIDC_PROVIDER / "node_modules").exists():
+        print("the rival is not installed: `make bench-rivals` does it", file=sys.stderr)
+        return 2
+    effort = QUICK if arguments.quick else FULL
+    most = arguments.live or (10_000 if arguments.quick else LIVE)
+    results = {} if arguments.quick else load()
+    for name, measure in _sections(effort, most, rivals=arguments.rivals).items():
+        if arguments.only in (None, name):
+            started = time.monotonic()
+            print(f"{name} …", end=" ", flush=True, file=sys.stderr)
+            results[name] = {"machine": machine(), "rounds": effort.rounds, **measure()}
+            print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+            if not arguments.quick:
+                save(results)
+    print(page(results))
+    if not arguments.quick:
+        print(f"kept in {PAGE}", file=sys.stderr)
+    return 0
+
+
+def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    rounds, seconds = effort.rounds, effort.seconds
+    if rivals:
+        return {"rival": lambda: {"cases": measure_rival(rounds=rounds, seconds=seconds)}}
+    levels = [1_000, *(live for live in (100_000,) if live < most), most]
+    return {
+        "throughput": lambda: {"cases": measure_throughput(rounds=rounds, seconds=seconds)},
+        "logins": lambda: measure_logins(rounds=rounds, logins=effort.logins),
+        "time_to_token": lambda: {"waiting": measure_time_to_token(rounds=rounds, tokens=effort.tokens)},
+        "drain": lambda: {"workers": measure_drain(rounds=rounds, sessions=effort.backlog)},
+        "memory": lambda: measure_memory(polls=effort.polls, sessions=1_000),
+        "growth": lambda: {"levels": measure_growth(levels, rounds=rounds, seconds=seconds, requests=effort.requests)},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The smallest HTTP/1.1 client that does: one request at a time on a connection that stays open.
+
+For the flows that `wrk` cannot do, where one answer makes the next request.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+INITIATE = "/api/v1/auth/cli"
+POLL = "/api/v1/auth/cli/poll"
+COMPLETE = "/api/v1/auth/cli/complete"
+
+
+class Response(NamedTuple):
+    """An answer."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class Connection:
+    """A connection to a server on loopback; an asynchronous context manager."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Hang up."""
+        self._writer.close()
+
+    async def post(self, path: str, headers: Mapping[str, str], body: Mapping[str, str]) -> Response:
+        """Send a request and wait for its answer."""
+        self.send(path, headers, body)
+        return await self.receive()
+
+    def send(self, path: str, headers: Mapping[str, str], body: Mapping[str, str]) -> None:
+        """Send a request."""
+        content = json.dumps(body)
+        lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(content)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._writer.write(("\r\n".join(lines) + "\r\n\r\n" + content).encode())
+
+    async def receive(self) -> Response:
+        """Wait for the answer to the request that was sent."""
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        return Response(int(head[9:12]), json.loads(await self._reader.readexactly(length)))

@@ -1,0 +1,168 @@
+"""What it costs to have many: memory per held poll and per live session, and the time of a login among a million."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+import uvloop
+from litestar.status_codes import HTTP_200_OK
+
+from bench.client import COMPLETE, INITIATE, POLL, Connection
+from bench.rounds import interleaved, percentile, ratios, spread
+from bench.servers import Server, floor, relay, valkey, workers
+from bench.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings, store
+from bench.throughput import CODES, CONNECTIONS, floor_load, poll_load
+from bench.wrk import wrk
+from login_relay.http_server import allow_open_files
+from statemachine.session import login_code_digest
+from statemachine.settings import Settings
+from statemachine.store import Initiated
+
+OPEN_AT_ONCE = 100
+SETTLE = 3.0  # seconds for the last polls to be held
+
+
+def measure_memory(*, polls: int, sessions: int) -> dict[str, Any]:
+    """Measure the API's memory per held poll and Redis' memory per pending session."""
+    allow_open_files()
+    with valkey() as url:
+        settings = new_settings(url)
+        project = create_project(settings)
+        initiated = initiate(settings, project, max(polls, sessions))
+        measured = uvloop.run(_redis_bytes(settings, project, initiated[:sessions]))
+        with relay(settings) as api:
+            measured |= uvloop.run(_kib_per_poll(api, project, initiated[:polls]))
+    return measured
+
+
+async def _kib_per_poll(api: Server, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def hold(session: Initiated) -> None:
+            connection = await stack.enter_async_context(Connection(api.port))
+            connection.send(POLL, project.client | {"prefer": "wait=300"}, {"polling_code": session.polling_code})
+
+        async with Connection(api.port) as warming:
+            for session in sessions[:500]:
+                await warming.post(POLL, project.client, {"polling_code": session.polling_code})
+        before = api.resident_kib()
+        for start in range(0, len(sessions), OPEN_AT_ONCE):
+            await asyncio.gather(*map(hold, sessions[start : start + OPEN_AT_ONCE]))
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(SETTLE)
+        after = api.resident_kib()
+        async with Connection(api.port) as other:  # still answers while it holds all these
+            started = time.perf_counter()
+            await other.post(POLL, project.client, {"polling_code": sessions[0].polling_code})
+            took = time.perf_counter() - started
+    return {
+        "held_polls": len(sessions),
+        "kib_per_held_poll": (after - before) / len(sessions),
+        "poll_while_holding_ms": took * 1000,
+    }
+
+
+async def _redis_bytes(settings: Settings, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
+    """Return MEMORY USAGE summed over a session's keys, its share of the index of deadlines, and of its event."""
+    async with store(settings) as opened:
+        keys, redis = opened.keys, opened.redis
+
+        async def usage(key: str) -> int:
+            used: int = await redis.execute_command("MEMORY USAGE", key, "SAMPLES", 0)
+            return used
+
+        of_sessions = [await usage(keys.session(each.session_id)) for each in sessions]
+        of_logins = [await usage(keys.login(login_code_digest(project.id, each.login_code))) for each in sessions]
+        live = await redis.zcard(keys.deadlines(0))
+        index = await usage(keys.deadlines(0)) / live
+        events = await usage(keys.events(0)) / await redis.xlen(keys.events(0))
+    own = sum(of_sessions) / len(sessions) + sum(of_logins) / len(sessions) + index
+    return {
+        "redis_bytes_per_session": own,
+        "of_which_session": sum(of_sessions) / len(sessions),
+        "of_which_login_code": sum(of_logins) / len(sessions),
+        "of_which_index_of_deadlines": index,
+        "event_bytes": events,
+    }
+
+
+class _Level(NamedTuple):
+    """A relay of its own with so many live sessions."""
+
+    api: Server
+    floor: Server
+    project: Project
+    sessions: list[Initiated]
+
+
+def measure_growth(levels: Sequence[int], *, rounds: int, seconds: int, requests: int) -> dict[str, Any]:
+    """Measure what a poll, an initiate and a complete take, by how many sessions are live.
+
+    Every number of sessions has a Valkey, an API and a worker of its own, so that the rounds can be interleaved.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = {str(live): _open(stack, live) for live in levels}
+        cases: dict[str, Callable[[], float]] = {}
+        for name, level in opened.items():
+            cases[f"floor {name}"] = _rate(level, seconds, poll=False)
+            cases[f"poll {name}"] = _rate(level, seconds, poll=True)
+            cases[f"initiate {name}"] = _latency(level, requests, _initiate_once)
+            cases[f"complete {name}"] = _latency(level, requests, _complete_once)
+        results = interleaved(cases, rounds)
+    least = str(levels[0])
+    measured: dict[str, Any] = {}
+    for name in opened:
+        measured[name] = {
+            "polls_per_second": spread(results[f"poll {name}"])._asdict(),
+            "initiate_p50_ms": spread(results[f"initiate {name}"])._asdict(),
+            "complete_p50_ms": spread(results[f"complete {name}"])._asdict(),
+        }
+        for kind in ("floor", "poll", "initiate", "complete"):
+            change = ratios(results[f"{kind} {name}"], results[f"{kind} {least}"])
+            measured[name][f"{kind}_to_least"] = change._asdict()
+    return measured
+
+
+def _open(stack: contextlib.ExitStack, live: int) -> _Level:
+    url = stack.enter_context(valkey())
+    settings = new_settings(url)
+    project = create_project(settings)
+    sessions = initiate(settings, project, live)
+    stack.enter_context(workers(settings))
+    return _Level(stack.enter_context(relay(settings)), stack.enter_context(floor(url)), project, sessions)
+
+
+def _rate(level: _Level, seconds: int, *, poll: bool) -> Callable[[], float]:
+    """Return a measurement of polls, or of the floor, per second; polls go round over sessions of all ages."""
+    codes = [each.polling_code for each in level.sessions[:: max(1, len(level.sessions) // CODES)]]
+    load = poll_load(level.api, level.project, codes) if poll else floor_load(level.floor.port)
+    return lambda: wrk(load, connections=CONNECTIONS, seconds=seconds).per_second
+
+
+def _latency(level: _Level, requests: int, once: Callable[[Connection, _Level], Awaitable[int]]) -> Callable[[], float]:
+    """Return a measurement of a request's median milliseconds, one at a time."""
+
+    async def run() -> float:
+        took = []
+        async with Connection(level.api.port) as connection:
+            for _ in range(requests):
+                started = time.perf_counter()
+                status = await once(connection, level)
+                took.append((time.perf_counter() - started) * 1000)
+                if status != HTTP_200_OK:
+                    message = f"answered {status}"
+                    raise RuntimeError(message)
+        return percentile(took, 50)
+
+    return lambda: uvloop.run(run())
+
+
+async def _initiate_once(connection: Connection, level: _Level) -> int:
+    return (await connection.post(INITIATE, level.project.client, {})).status
+
+
+async def _complete_once(connection: Connection, level: _Level) -> int:
+    body = {"login_code": level.sessions.pop().login_code, "refresh_token": REFRESH_TOKEN}
+    return (await connection.post(COMPLETE, level.project.server, body)).status

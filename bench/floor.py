@@ -1,0 +1,51 @@
+"""The floor: what any handler costs on this web server that reads a JSON body and asks Redis once.
+
+`FLOOR_REDIS_URL=… python -m bench.floor PORT`. The web server's settings are the relay's own.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+
+import msgspec
+from granian import Granian
+from litestar import Litestar, post
+from redis.asyncio import Redis
+
+from login_relay.http_server import HTTP_SERVER
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """The body of a poll."""
+
+    polling_code: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The answer to a pending poll."""
+
+    status: str
+
+
+def create_app() -> Litestar:
+    """Build the application."""
+    redis = Redis.from_url(os.environ["FLOOR_REDIS_URL"], protocol=3, max_connections=256)
+
+    @post("/poll", status_code=200)
+    async def poll(data: Poll) -> Status:
+        await redis.get(data.polling_code)
+        return Status("waiting")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        yield
+        await redis.aclose()
+
+    return Litestar([poll], lifespan=[lifespan], openapi_config=None, logging_config=None)
+
+
+if __name__ == "__main__":
+    Granian("unused: `serve` is given the application", port=int(sys.argv[1]), **HTTP_SERVER).serve(
+        target_loader=create_app, wrap_loader=False
+    )

@@ -1,0 +1,115 @@
+"""Whole logins, and the time from a backend's complete to the token in the hands of a tool that waits for it."""
+
+import asyncio
+import time
+from typing import Any
+
+import uvloop
+
+from bench.client import COMPLETE, INITIATE, POLL, Connection
+from bench.rounds import percentile, spread
+from bench.servers import Server, relay, valkey, workers
+from bench.sessions import REFRESH_TOKEN, Project, concurrently, create_project, new_settings
+
+WAITING = (1, 100, 1_000)
+AT_ONCE = 64
+HOLD = {"prefer": "wait=300"}
+SETTLE = 1.0  # seconds for the last polls to be held
+
+
+def measure_logins(*, rounds: int, logins: int) -> dict[str, Any]:
+    """Measure logins one after the other, and many at once."""
+
+    async def one(api: Server, project: Project) -> list[float]:
+        async with Connection(api.port) as tool, Connection(api.port) as backend:
+            return [await _login(tool, backend, project) for _ in range(logins // 10)]
+
+    async def many(api: Server, project: Project) -> float:
+        async def tool_and_backend(share: int) -> None:
+            async with Connection(api.port) as tool, Connection(api.port) as backend:
+                for _ in range(share):
+                    await _login(tool, backend, project)
+
+        started = time.perf_counter()
+        await concurrently(tool_and_backend, [logins // AT_ONCE] * AT_ONCE, AT_ONCE)
+        return logins // AT_ONCE * AT_ONCE / (time.perf_counter() - started)
+
+    with valkey() as url:
+        settings = new_settings(url)
+        project = create_project(settings)
+        with relay(settings) as api, workers(settings):
+            uvloop.run(many(api, project))  # warms up
+            latencies, rates = [], []
+            for _ in range(rounds):
+                latencies.append(percentile(uvloop.run(one(api, project)), 50) * 1000)
+                rates.append(uvloop.run(many(api, project)))
+    return {"p50_ms": spread(latencies)._asdict(), "per_second": spread(rates)._asdict()}
+
+
+async def _login(tool: Connection, backend: Connection, project: Project) -> float:
+    """Log in: initiate, a poll that says waiting, complete, the poll that gets the token. Returns seconds."""
+    started = time.perf_counter()
+    session = (await tool.post(INITIATE, project.client, {})).body
+    code = {"polling_code": session["polling_code"]}
+    waiting = await tool.post(POLL, project.client, code)
+    completed = await backend.post(COMPLETE, project.server, _completion(session["login_code"]))
+    done = await tool.post(POLL, project.client, code)
+    if (waiting.body["status"], completed.status, done.status) != ("waiting", 200, 201):
+        message = f"a login failed: {waiting.status}, {completed.status}, {done.status}"
+        raise RuntimeError(message)
+    return time.perf_counter() - started
+
+
+def measure_time_to_token(*, rounds: int, tokens: int) -> dict[str, Any]:
+    """Measure the time to token, by how many polls are held meanwhile. Each round takes so many tokens."""
+    with valkey() as url:
+        settings = new_settings(url)
+        project = create_project(settings)
+        with relay(settings) as api, workers(settings):
+            results: dict[str, Any] = {}
+            for waiting in WAITING:
+                times = uvloop.run(_times_to_token(api, project, waiting, rounds, tokens))
+                results[str(waiting)] = {
+                    "p50_ms": spread(percentile(each, 50) for each in times)._asdict(),
+                    "p99_ms": spread(percentile(each, 99) for each in times)._asdict(),
+                }
+            return results
+
+
+async def _times_to_token(api: Server, project: Project, waiting: int, rounds: int, tokens: int) -> list[list[float]]:
+    """Return by round the milliseconds from a complete sent to the token received."""
+    tools = [Connection(api.port) for _ in range(waiting)]
+    async with asyncio.TaskGroup() as group:
+        for tool in tools:
+            group.create_task(tool.__aenter__())
+
+    async def hold(tool: Connection) -> str:
+        session = (await tool.post(INITIATE, project.client, {})).body
+        tool.send(POLL, project.client | HOLD, {"polling_code": session["polling_code"]})
+        login_code: str = session["login_code"]
+        return login_code
+
+    held = {tool: await hold(tool) for tool in tools}
+    await asyncio.sleep(SETTLE)
+    times: list[list[float]] = []
+    async with Connection(api.port) as backend:
+        for number in range(-1, rounds):
+            took = []
+            for tool in (tools * tokens)[:tokens]:
+                started = time.perf_counter()
+                backend.send(COMPLETE, project.server, _completion(held[tool]))
+                token = await tool.receive()
+                took.append((time.perf_counter() - started) * 1000)
+                if (token.status, (await backend.receive()).status) != (201, 200):
+                    message = f"no token: {token.status}"
+                    raise RuntimeError(message)
+                held[tool] = await hold(tool)
+            if number >= 0:  # the first one warms up
+                times.append(took)
+    for tool in tools:
+        await tool.__aexit__(None, None, None)
+    return times
+
+
+def _completion(login_code: str) -> dict[str, str]:
+    return {"login_code": login_code, "refresh_token": REFRESH_TOKEN}

@@ -1,0 +1,109 @@
+"""The results as one picture, for the README."""
+
+from collections.abc import Callable  # noqa: TC003 - an annotation, not worth a block of its own
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+OURS, FLOOR, RIVAL, LINE = "#2f6f9f", "#8a9199", "#c98b3c", "#d0d5da"
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "login-relay",  # the same results draw the same file
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Draw what there is."""
+    panels: list[Callable[[Axes], None]] = []
+    if "throughput" in results:
+        cases = results["throughput"]["cases"]
+        rival = results.get("rival", {}).get("cases", {})
+        panels += [lambda axes: _rates(axes, cases, rival), lambda axes: _latencies(axes, cases, rival)]
+    if "time_to_token" in results:
+        panels.append(lambda axes: _time_to_token(axes, results["time_to_token"]["waiting"]))
+    if "drain" in results:
+        panels.append(lambda axes: _drain(axes, results["drain"]["workers"]))
+    rows = (len(panels) + 1) // 2
+    mpl.rcParams.update(STYLE)
+    figure = Figure(figsize=(10.5, 0.3 + 3.1 * rows), layout="constrained", facecolor="white")
+    for axes, panel in zip(figure.subplots(rows, 2, squeeze=False).flat, panels, strict=False):
+        panel(axes)
+    for axes in figure.axes[len(panels) :]:
+        axes.set_axis_off()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _bars(axes: Axes, title: str, bars: list[tuple[str, dict[str, Any], str, str]], *, digits: int = 0) -> None:
+    """Draw bars from top to bottom: label, spread, colour, what to write beside it."""
+    bars.reverse()
+    medians = [spread["median"] for _, spread, _, _ in bars]
+    errors = [
+        [spread["median"] - spread["least"] for _, spread, _, _ in bars],
+        [spread["greatest"] - spread["median"] for _, spread, _, _ in bars],
+    ]
+    axes.barh(range(len(bars)), medians, color=[colour for _, _, colour, _ in bars], height=0.66)
+    axes.errorbar(medians, range(len(bars)), xerr=errors, fmt="none", ecolor="#333333", elinewidth=0.9, capsize=2)
+    greatest = max(spread["greatest"] for _, spread, _, _ in bars)
+    for position, (_, spread, _, note) in enumerate(bars):
+        text = f"{spread['median']:,.{digits}f}{note}"
+        axes.text(spread["greatest"] + greatest * 0.02, position, text, va="center", color="#222222")
+    axes.set_yticks(range(len(bars)), [label for label, *_ in bars])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, greatest * 1.42)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.grid(visible=True, color=LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=10.5)
+
+
+def _rates(axes: Axes, cases: dict[str, Any], rival: dict[str, Any]) -> None:
+    labels = {"floor": "floor: one GET", "poll": "pending poll", "initiate": "initiate", "complete": "complete"}
+    labels["consume"] = "poll with token"
+    bars = []
+    for name, label in labels.items():
+        case = cases[f"{name} c64"]
+        note = "" if name == "floor" else f"  ({case['per_second_to_floor']['median']:.2f} × floor)"
+        bars.append((label, case["per_second"], FLOOR if name == "floor" else OURS, note))
+    for name, label in (("rival poll", "oidc-provider: poll"), ("rival initiate", "oidc-provider: initiate")):
+        if case := rival.get(f"{name} c64"):
+            note = f"  ({case['per_second_to_floor']['median']:.2f} × floor)"
+            bars.append((label, case["per_second"], RIVAL, note))
+    _bars(axes, "Requests per second, 64 connections, one process", bars)
+
+
+def _latencies(axes: Axes, cases: dict[str, Any], rival: dict[str, Any]) -> None:
+    labels = {"floor": "floor: one GET", "poll": "pending poll", "initiate": "initiate", "complete": "complete"}
+    labels["consume"] = "poll with token"
+    bars = [
+        (label, cases[f"{name} c1"]["p50_ms"], FLOOR if name == "floor" else OURS, " ms")
+        for name, label in labels.items()
+    ]
+    for name, label in (("rival poll", "oidc-provider: poll"), ("rival initiate", "oidc-provider: initiate")):
+        if case := rival.get(f"{name} c1"):
+            bars.append((label, case["p50_ms"], RIVAL, " ms"))
+    _bars(axes, "Median latency, one request at a time", bars, digits=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _time_to_token(axes: Axes, waiting: dict[str, Any]) -> None:
+    bars = []
+    for count, times in waiting.items():
+        bars.append((f"{int(count):,} waiting, p50", times["p50_ms"], OURS, " ms"))
+        bars.append(("p99", times["p99_ms"], FLOOR, " ms"))
+    _bars(axes, "Time to token: complete sent → token received", bars, digits=1)
+
+
+def _drain(axes: Axes, workers: dict[str, Any]) -> None:
+    bars = [(f"{count} worker{'s' if count != '1' else ''}", rate, OURS, "/s") for count, rate in workers.items()]
+    _bars(axes, "Transitions per second, draining a backlog", bars)

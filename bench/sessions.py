@@ -1,0 +1,141 @@
+"""Sessions to measure with, made by the relay's own code: a project, and any number of sessions in any state."""
+
+import asyncio
+import multiprocessing
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, TypeVar
+
+import uvloop
+from redis.asyncio import Redis
+
+from statemachine.commands import CompleteSession
+from statemachine.connections import command_client
+from statemachine.keys import Keys
+from statemachine.projects import KeyKind, Projects
+from statemachine.sealing import public_key, seal
+from statemachine.session import ClientFacts, State
+from statemachine.settings import Settings
+from statemachine.store import Initiated, SessionStore
+from statemachine.stream import CommandStream
+
+FACTS = ClientFacts("acme-cli", "3.14.1", "laptop.example")
+REFRESH_TOKEN = "x" * 400  # about the size of a signed JWT
+LIFETIME_MS = 86_400_000  # all outlive the run
+CONCURRENCY = 128
+MANY = 10_000  # from here on two processes share the work
+BACKLOG_LIMIT = 1_000_000
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class Project(NamedTuple):
+    """A project, and the headers that its tools and its backend send."""
+
+    id: str
+    client: dict[str, str]
+    server: dict[str, str]
+
+
+class Store(NamedTuple):
+    """The relay's own way to its sessions."""
+
+    redis: Redis
+    keys: Keys
+    sessions: SessionStore
+    stream: CommandStream
+
+
+def new_settings(redis_url: str) -> Settings:
+    """Return the defaults under a prefix of their own; polls are held for five minutes if they ask for it."""
+    return Settings(redis_url=redis_url, prefix=f"bench-{uuid.uuid4().hex[:8]}", long_poll_max_s=300)
+
+
+@asynccontextmanager
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    """Open the relay's store."""
+    redis = command_client(settings, "login-relay:bench")
+    keys = Keys(settings.prefix, settings.partitions)
+    try:
+        yield Store(redis, keys, SessionStore(redis, keys, settings), CommandStream(redis, keys))
+    finally:
+        await redis.aclose()
+
+
+def create_project(settings: Settings) -> Project:
+    """Create a project."""
+
+    async def create() -> Project:
+        async with store(settings) as opened:
+            id_, keys = await Projects(opened.redis, opened.keys).create("bench", allow_client_complete=False)
+        shared = {"content-type": "application/json", "x-stack-project-id": id_}
+        client_key, server_key = keys[KeyKind.PUBLISHABLE_CLIENT], keys[KeyKind.SECRET_SERVER]
+        return Project(
+            id_,
+            shared | {"x-stack-access-type": "client", "x-stack-publishable-client-key": client_key},
+            shared | {"x-stack-access-type": "server", "x-stack-secret-server-key": server_key},
+        )
+
+    return uvloop.run(create())
+
+
+def initiate(settings: Settings, project: Project, count: int) -> list[Initiated]:
+    """Initiate sessions."""
+    if count < MANY:
+        return _initiate(settings, project.id, count)
+    shares = [count // 2, count - count // 2]
+    with multiprocessing.get_context("spawn").Pool(len(shares)) as pool:
+        first, second = pool.starmap(_initiate, [(settings, project.id, share) for share in shares])
+    return first + second
+
+
+def _initiate(settings: Settings, project_id: str, count: int) -> list[Initiated]:
+    async def run() -> list[Initiated]:
+        async with store(settings) as opened:
+            return await concurrently(lambda _: opened.sessions.initiate(project_id, FACTS, LIFETIME_MS), range(count))
+
+    return uvloop.run(run())
+
+
+def complete(settings: Settings, project: Project, initiated: Sequence[Initiated]) -> None:
+    """Have a running worker complete sessions, as the API would."""
+
+    async def run() -> None:
+        async with store(settings) as opened:
+            await opened.stream.ensure_groups()
+
+            async def enqueue(session: Initiated) -> None:
+                key = public_key(session.polling_code)
+                sealed = seal(REFRESH_TOKEN, key, project.id, session.session_id)
+                command = CompleteSession(uuid.uuid4().hex, session.session_id, "nobody", sealed)
+                await opened.stream.enqueue(
+                    command, State.PENDING, backlog_limit=BACKLOG_LIMIT, outcome_ms=settings.replay_window_ms
+                )
+
+            await concurrently(enqueue, initiated)
+            await until_decided(opened)
+
+    uvloop.run(run())
+
+
+async def until_decided(opened: Store) -> None:
+    """Wait until the stream of commands is empty."""
+    async with asyncio.timeout(120):
+        while await opened.redis.xlen(opened.keys.commands(0)):
+            await asyncio.sleep(0.005)
+
+
+async def concurrently(do: Callable[[T], Awaitable[V]], work: Iterable[T], concurrency: int = CONCURRENCY) -> list[V]:
+    """Do the work, so much of it at a time; returns the results in no particular order."""
+    left = iter(work)
+    results: list[V] = []
+
+    async def some() -> None:
+        results.extend([await do(each) for each in left])
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(some())
+    return results
