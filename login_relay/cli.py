@@ -31,7 +31,9 @@ COMMANDS = {
     ),
     "status": Place("status", "status", "Show the partitions with their backlog, and the workers."),
     "health": Place("health", "health", "Say whether a process of this machine works: exit code 0 yes, 1 no."),
-    "admin-token": Place("admin_token", "admin_token", "Print an admin access token, signed with a private key."),
+    "admin-token": Place(
+        "admin_token", "admin_token", "Print an admin access token for projects, signed with a private key."
+    ),
 }
 """The commands, in the order of the help."""
 
