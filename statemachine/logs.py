@@ -1,6 +1,7 @@
 """Logging: structlog to standard error, for people on a terminal and as JSON for machines.
 
-Log what happened to a session by its id. Codes, tokens and keys never go into a log call.
+Log what happened to a session by its id. Codes, tokens and keys never go into a log call;
+what gets there all the same is masked (`redaction.py`).
 """
 
 import logging
@@ -9,6 +10,7 @@ import sys
 import structlog
 from structlog.typing import Processor
 
+from statemachine.redaction import RedactedRecord, redact_event
 from statemachine.settings import Settings
 
 
@@ -26,12 +28,14 @@ def configure_logging(settings: Settings, *processors: Processor) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            redact_event,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    logging.setLogRecordFactory(RedactedRecord)
     logging.basicConfig(
         level=max(level, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
