@@ -28,7 +28,8 @@ from statemachine.settings import Settings
 FLUSH_AFTER = 0.1  # seconds; what a killed process loses of its log at most
 
 REQUEST_ID_HEADERS = (b"x-stack-request-id", b"x-hexclave-request-id", b"x-request-id")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")  # what no terminal, shell or log viewer takes for its own
+REQUEST_ID_PATTERN = r"[A-Za-z0-9._~:/+=@-]{1,128}"  # what no terminal, shell or log viewer takes for its own
+_REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 
 
 class Note:

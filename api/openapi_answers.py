@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from api.errors import DEFECT, HEADER_PREFIXES, KNOWN_ERRORS, TOO_LARGE
+from api.noting import REQUEST_ID_PATTERN
 
 Json = dict[str, Any]
 
+REQUEST_ID: Json = {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"}
 PROJECT_ID: Json = {"type": "string", "format": "uuid", "examples": ["7f6a8a4e-52a1-4c6c-9d1f-0a8f3f1f6f52"]}
 ACCESS_TYPE: Json = {"enum": ["client", "server", "admin"]}
 
@@ -74,7 +76,7 @@ _OF_KNOWN_ERRORS = spellings("known-error")
 def header_components() -> Json:
     """Return the headers of all answers."""
     described: Mapping[str, tuple[str, Json]] = {
-        "request-id": ("Names this answer.", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+        "request-id": ("Names the request, in the relay's logs too.", REQUEST_ID),
         "actual-status": ("The status, also where 200 was sent instead of it.", {"type": "integer"}),
         "known-error": ("The code of a known error, as in its body.", {"enum": list(KNOWN_ERRORS)}),
         "cache-control": ("Nothing here may be kept.", {"enum": ["no-store, max-age=0"]}),

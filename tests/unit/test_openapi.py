@@ -86,7 +86,7 @@ def test_every_request_header_is_described_in_both_spellings() -> None:
         name.removeprefix(prefix) for name in described for prefix in HEADER_PREFIXES if name.startswith(prefix)
     }
     assert suffixes == {
-        *("project-id", "access-type", "override-error-status", "admin-access-token"),
+        *("project-id", "access-type", "override-error-status", "request-id", "admin-access-token"),
         *("publishable-client-key", "secret-server-key", "super-secret-admin-key"),
     }
     assert described == {prefix + suffix for prefix in HEADER_PREFIXES for suffix in suffixes}
