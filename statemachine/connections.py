@@ -5,12 +5,13 @@ redis-py's defaults do not fit: it re-sends a timed-out command ten times, a blo
 
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from hiredis import pack_command
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import DataError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from statemachine.errors import SettingError
@@ -93,6 +94,22 @@ def needs_repair(error: ResponseError) -> bool:
     )
 
 
+class _PackingInC:
+    """Puts commands together with hiredis. redis-py's own asyncio connections do so in Python, five times as long."""
+
+    def pack_command(self, name: str, *args: bytes | str | float) -> list[bytes]:
+        """Return a command as it is sent; its name may be two words.
+
+        Raises:
+            DataError: an argument is of a type that Redis has not.
+
+        """
+        try:
+            return [pack_command((*name.encode().split(), *args))]  # type: ignore[arg-type] # its stub names a pair
+        except TypeError:
+            raise DataError from None
+
+
 def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any]:
     """Return what a pool makes connections from. What is ruled here wins over the URL's own parameters."""
     if settings.redis_url is None:
@@ -106,6 +123,7 @@ def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any
     # `protocol` and `legacy_responses` pin one shape of reply for every version of the server.
     return {
         **from_url,
+        "connection_class": type("Connection", (_PackingInC, from_url.get("connection_class", Connection)), {}),
         "client_name": name,
         "protocol": 3,
         "legacy_responses": False,
