@@ -28,6 +28,9 @@ from worker.loop import repeat
 from worker.reclaimer import Reclaimer
 from worker.sweeper import Sweeper
 
+CONSUMERS = ("consumer", "consumer 2")
+"""Loops that read and decide: while Redis commits what one has decided, the other one decides."""
+
 _log = structlog.get_logger("worker")
 
 
@@ -37,11 +40,11 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:worker")
-    reader = reader_client(settings, "login-relay:worker-reader")
     stream = CommandStream(redis, keys)
     store = SessionStore(redis, keys, settings)
     handlers = Handlers(store, settings.pickup_window_ms)
-    consumer = Consumer(stream, handlers, reader, name, settings.block_ms)
+    readers = [reader_client(settings, "login-relay:worker-reader") for _ in CONSUMERS]
+    consumers = [Consumer(stream, handlers, reader, name, settings.block_ms) for reader in readers]
     reclaimer = Reclaimer(
         stream,
         handlers,
@@ -52,21 +55,22 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     )
     sweeper = Sweeper(store, keys.partitions, settings.pickup_window_ms)
     stale_after = 3 * max(settings.block_ms, settings.reclaim_period_ms, settings.sweep_period_ms) / 1000
-    heartbeat = Heartbeat(redis, keys, name, ("consumer", "reclaimer", "sweeper"), stale_after)
+    heartbeat = Heartbeat(redis, keys, name, (*CONSUMERS, "reclaimer", "sweeper"), stale_after)
     try:
         await _ensure_groups(stream, stopping)
         _log.info("worker started", consumer=name, partitions=len(keys.partitions))
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                repeat(
-                    "consumer",
-                    consumer.step,
-                    period=0,
-                    stopping=stopping,
-                    heartbeat=heartbeat,
-                    repair=consumer.repair,
+            for loop, consumer in zip(CONSUMERS, consumers, strict=True):
+                group.create_task(
+                    repeat(
+                        loop,
+                        consumer.step,
+                        period=0,
+                        stopping=stopping,
+                        heartbeat=heartbeat,
+                        repair=consumer.repair,
+                    )
                 )
-            )
             group.create_task(
                 repeat(
                     "reclaimer",
@@ -88,14 +92,17 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
             )
             group.create_task(heartbeat.run(stopping))
             await stopping.wait()
-            await _orderly(consumer.unblock(redis))
-        await consumer.hand_back()
+            for consumer in consumers:
+                await _orderly(consumer.unblock(redis))
+        for consumer in consumers:
+            await consumer.hand_back()
         await _orderly(heartbeat.resign())
         for partition in keys.partitions:
             await _orderly(stream.remove_consumer(partition, name))
         _log.info("worker stopped", consumer=name)
     finally:
-        await reader.aclose()
+        for reader in readers:
+            await reader.aclose()
         await redis.aclose()
 
 

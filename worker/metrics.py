@@ -1,5 +1,7 @@
 """What a worker counts. Names and labels are part of the interface: `deploy/` and the documentation use them."""
 
+from functools import cache
+
 from prometheus_client import Counter, Histogram
 
 from statemachine.machine import RULES
@@ -41,6 +43,9 @@ for _source, _target in sorted(_CHANGES):
     if _target is State.EXPIRED:
         EXPIRIES.labels(_source)
 
+# Kept, because looking one up costs more than counting.
+_commands, _transitions, _logins = cache(COMMANDS.labels), cache(TRANSITIONS.labels), cache(LOGINS.labels)
+
 
 def count(transition: Transition, commit: Commit) -> None:
     """Count what became of a decision."""
@@ -48,15 +53,15 @@ def count(transition: Transition, commit: Commit) -> None:
     if commit is Commit.CONFLICT:
         CONFLICTS.inc()
     elif commit is Commit.LATE and command:
-        COMMANDS.labels(type(command).__name__, commit).inc()
+        _commands(type(command).__name__, commit).inc()
     if commit is not Commit.COMMITTED:
         return
     if command:
-        COMMANDS.labels(type(command).__name__, decision.outcome).inc()
+        _commands(type(command).__name__, decision.outcome).inc()
     if decision.target is None:
         return
     before, target = transition.before, decision.target
-    TRANSITIONS.labels(before.state, target).inc()
+    _transitions(before.state, target).inc()
     seconds = max(0, transition.now - before.since) / 1000
     if target is State.COMPLETED:
         INITIATE_TO_COMPLETE.observe(seconds)
@@ -65,4 +70,4 @@ def count(transition: Transition, commit: Commit) -> None:
     elif target is State.EXPIRED:
         EXPIRIES.labels(before.state).inc()
     if target in _ENDS:
-        LOGINS.labels(target).inc()
+        _logins(target).inc()
