@@ -5,6 +5,12 @@ import re
 import click
 
 SECONDS_IN = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+DURATION = re.compile(r"0|[0-9]{1,6}[smhd]")
+
+
+def milliseconds(duration: str) -> int:
+    """Return what a text that matches `DURATION` says."""
+    return 0 if duration == "0" else int(duration[:-1]) * SECONDS_IN[duration[-1]] * 1_000
 
 
 class Duration(click.ParamType[int]):
@@ -14,8 +20,6 @@ class Duration(click.ParamType[int]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return milliseconds."""
-        if value == "0":
-            return 0
-        if not (isinstance(value, str) and (found := re.fullmatch(r"([0-9]{1,6})([smhd])", value))):
+        if not (isinstance(value, str) and DURATION.fullmatch(value)):
             self.fail(f"{value!r} is not a duration such as 30s, 10m, 24h, 7d or 0", param, ctx)
-        return int(found[1]) * SECONDS_IN[found[2]] * 1_000
+        return milliseconds(value)

@@ -48,6 +48,7 @@ class EntryId(NamedTuple):
 
 
 START = EntryId(0, 0)
+END = EntryId(MAX_SEQUENCE, MAX_SEQUENCE)
 
 Cursor = tuple[EntryId, ...]
 """A place in the log: for each partition, the entry after which to go on."""
@@ -102,10 +103,9 @@ def decode_cursor(text: str, partitions: int) -> Cursor | None:
     return cursor if encode_cursor(cursor) == text else None
 
 
-def cursor_before(milliseconds: int, partitions: int) -> Cursor:
-    """Return the cursor after which everything written from a time on comes."""
-    id_ = EntryId(milliseconds - 1, MAX_SEQUENCE) if milliseconds > 0 else START
-    return (id_,) * partitions
+def last_before(milliseconds: int) -> EntryId:
+    """Return the highest id of entries written before a time."""
+    return EntryId(milliseconds - 1, MAX_SEQUENCE) if milliseconds > 0 else START
 
 
 def merge(cursor: Cursor, found: Mapping[int, Sequence[RawEntry]], count: int) -> Batch:
@@ -154,9 +154,14 @@ class EventLog:
 
     async def end(self, redis: Redis) -> Cursor:
         """Return the cursor after which all that comes is new."""
+        return await self.after(redis, END)
+
+    async def after(self, redis: Redis, last: EntryId) -> Cursor:
+        """Return the cursor after which come the entries with ids higher than `last`."""
+        # Made of entries that there are, so that `has_all_after` can tell about it later.
         async with redis.pipeline(transaction=False) as pipeline:
             for stream in self._streams:
-                pipeline.execute_command("XREVRANGE", stream, "+", "-", "COUNT", 1)
+                pipeline.execute_command("XREVRANGE", stream, str(last), "-", "COUNT", 1)
             found: list[list[RawEntry]] = await pipeline.execute()
         return tuple(EntryId.parse(entries[0][0].decode()) if entries else START for entries in found)
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from statemachine.connections import reader_client
-from statemachine.event_log import START, Cursor, EventLog, cursor_before, decode_cursor, encode_cursor
+from statemachine.event_log import START, Cursor, EventLog, decode_cursor, encode_cursor, last_before
 from statemachine.keys import Keys
 from statemachine.session import ClientFacts
 from statemachine.settings import Settings
@@ -113,7 +113,9 @@ async def test_time_is_where_to_begin(log: EventLog, redis: Redis, store: Sessio
     await initiate(store, 20)
     everything = (await log.read(redis, (START,) * PARTITIONS)).events
     since = everything[12].entry_id.milliseconds
-    told = (await log.read(redis, cursor_before(since, PARTITIONS))).events
+    cursor = await log.after(redis, last_before(since))
+    assert await log.has_all_after(redis, cursor)
+    told = (await log.read(redis, cursor)).events
     assert [event.entry_id for event in told] == [
         event.entry_id for event in everything if event.entry_id.milliseconds >= since
     ]

@@ -12,9 +12,9 @@ from statemachine.event_log import (
     Cursor,
     EntryId,
     RawEntry,
-    cursor_before,
     decode_cursor,
     encode_cursor,
+    last_before,
     merge,
 )
 
@@ -141,12 +141,10 @@ def test_numbers_that_are_no_cursor_are_told(numbers: object) -> None:
     assert decode_cursor(text, 1) is None
 
 
-def test_cursor_before_a_time_leaves_out_what_is_older() -> None:
-    """From a millisecond on, inclusive; the beginning of time has nothing before it."""
-    log = [[EntryId(4, 7), EntryId(5, 0)], [EntryId(4, MAX_SEQUENCE)], [EntryId(6, 0)]]
-    told = read_all(log, cursor_before(5, PARTITIONS), 10)
-    assert [row[0] for row in told] == [EntryId(5, 0), EntryId(6, 0)]
-    assert cursor_before(0, 2) == (START, START)
+@given(st.integers(-5, 2**48), entry_ids)
+def test_what_is_before_a_time_has_a_lower_id(milliseconds: int, id_: EntryId) -> None:
+    """All of the millisecond itself comes after; before the beginning of time there is nothing."""
+    assert (id_ > last_before(milliseconds)) == (id_.milliseconds >= max(milliseconds, 0) and id_ > START)
 
 
 @pytest.mark.parametrize(
