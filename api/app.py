@@ -36,6 +36,7 @@ from statemachine.projects import Projects
 from statemachine.settings import Settings, load_settings
 from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
+from statemachine.tracing import Tracing
 
 MAX_BODY_BYTES = 65_536
 
@@ -81,8 +82,8 @@ async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
         raise KnownError("BODY_PARSING_ERROR", "The request body is not complete.") from None
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
-    """Build the application; `settings` default to the environment's.
+def create_app(settings: Settings | None = None, tracing: Tracing | None = None) -> Litestar:
+    """Build the application; `settings` default to the environment's, no `tracing` means no traces.
 
     Raises:
         SettingError: a setting is missing or wrong.
@@ -90,7 +91,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """
     settings = settings or load_settings(os.environ)
     configure_logging(settings, name_request)
-    noting = Noting(settings)
+    spans = None
+    if tracing is not None:
+        from api.tracing import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
+
+        spans = RequestSpans(tracing)
+    noting = Noting(settings, spans)
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")
@@ -132,7 +138,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             await reader.aclose()
             await subscriber.aclose()
             await redis.aclose()
-            noting.flush()
+            noting.close()
 
     return Litestar(
         route_handlers=[

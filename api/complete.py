@@ -13,7 +13,7 @@ from msgspec import Meta
 from api.access import Access, require_server_access
 from api.body import PRINTABLE, idempotency_key, parse_body, schema_error
 from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, PlainError
-from api.noting import note_session, request_id
+from api.noting import asked_by, note_session
 from api.outcomes import Outcomes, answer_within, command_id
 from api.waiting import Answer
 from statemachine.commands import CompleteSession
@@ -158,7 +158,7 @@ class Completer:
             # Not of a token that was brought: one that is easily guessed could be found from its digest.
             None if refresh_token else hashlib.sha256(token.encode()).hexdigest(),
             login_subject,
-            request_id(),
+            *asked_by(),
         )
 
 

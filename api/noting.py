@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, MutableMapping
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import structlog
@@ -24,6 +24,12 @@ from api.metrics import NO_ROUTE, POLLS, requests
 from statemachine.logs import writes_json
 from statemachine.redaction import redact
 from statemachine.settings import Settings
+from statemachine.tracing import traceparent
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from api.tracing import RequestSpans
 
 FLUSH_AFTER = 0.1  # seconds; what a killed process loses of its log at most
 
@@ -35,7 +41,7 @@ _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 class Note:
     """One request: answered, or being answered."""
 
-    __slots__ = ("at", "method", "poll", "request_id", "route", "seconds", "session_id", "started", "status")
+    __slots__ = ("at", "method", "poll", "request_id", "route", "seconds", "session_id", "span", "started", "status")
     # Known when it is answered:
     at: float
     seconds: float
@@ -52,6 +58,8 @@ class Note:
         """Known once a code was read."""
         self.poll: str | None = None
         """What a poll was told."""
+        self.span: Span | None = None
+        """None if traces are off."""
         self.started = time.perf_counter()
 
 
@@ -72,10 +80,18 @@ def note_poll(outcome: str) -> None:
         note.poll = outcome
 
 
-def request_id() -> str | None:
-    """Return the id of the request that is being answered."""
+def note_outcome(outcome: str) -> None:
+    """Note what became of the request's command."""
+    if (note := _current.get()) is not None and note.span is not None:
+        note.span.add_event("outcome", {"login_relay.outcome": outcome})
+
+
+def asked_by() -> tuple[str | None, str | None]:
+    """Return the request's id and its span's `traceparent`, for its command to carry."""
     note = _current.get()
-    return note.request_id if note else None
+    if note is None:
+        return None, None
+    return note.request_id, traceparent(note.span) if note.span else None
 
 
 def name_request(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -104,14 +120,18 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
 class Noting:
     """Notes the requests of one application."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, spans: "RequestSpans | None") -> None:
         self._answered: list[Note] = []
+        self._spans = spans
         self._logs = settings.log_level in {"debug", "info"}
         self._as_json = writes_json(settings)
 
     def begin(self, scope: Scope) -> Note:
         """Begin to note a request."""
-        note = Note(dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        note = Note(headers)
+        if self._spans is not None:
+            note.span = self._spans.begin(cast("HTTPScope", scope), headers)
         _current.set(note)
         return note
 
@@ -124,7 +144,15 @@ class Noting:
         if not self._answered:
             asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush, context=Context())
         self._answered.append(note)
+        if self._spans is not None and note.span is not None:
+            self._spans.end(note.span, status, note.request_id, note.session_id)
         return note.request_id
+
+    def close(self) -> None:
+        """Write and send all that is left."""
+        self.flush()
+        if self._spans is not None:
+            self._spans.close()
 
     def flush(self) -> None:
         """Count and log what was answered since the last time."""

@@ -63,7 +63,10 @@ _PARAMETERS: Mapping[str, tuple[str, Json]] = {
     "project-id": ("The project. Required, in one spelling.", PROJECT_ID),
     "access-type": ("Whose key is sent. Absent: the strongest key that is sent decides.", ACCESS_TYPE),
     "override-error-status": ("`true`: send a 4xx answer with status 200.", {"type": "string"}),
-    "request-id": ("The caller's name for the request, also as `x-request-id`; ignored unless fit to be logged.", REQUEST_ID),
+    "request-id": (
+        "The caller's name for the request, also as `x-request-id`; ignored unless fit to be logged.",
+        REQUEST_ID,
+    ),
 }
 _KEYS = {
     "publishable-client-key": "Client access. It ships inside tools and is no secret.",

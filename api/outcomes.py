@@ -5,6 +5,7 @@ import hashlib
 import secrets
 
 from api.metrics import BACKLOG_FULL, OUTCOME_TIMEOUTS, OUTCOME_WAIT
+from api.noting import note_outcome
 from api.waiting import Answer, Waiting
 from statemachine.commands import Command
 from statemachine.connections import COMMAND_TIMEOUT
@@ -71,6 +72,7 @@ class Outcomes:
                 case Recorded() | Known():
                     with OUTCOME_WAIT.labels(kind).time():
                         answer = await self._wait_for(reply, partition, command.id)
+                    note_outcome(answer.outcome if answer else "none in time")
                     if answer is None:
                         OUTCOME_TIMEOUTS.labels(kind).inc()
                     return answer

@@ -14,7 +14,7 @@ from msgspec import Meta
 from api.access import Access
 from api.body import idempotency_key, parse_body, wait_preference
 from api.errors import KnownError
-from api.noting import note_poll, note_session, request_id
+from api.noting import asked_by, note_poll, note_session
 from api.outcomes import Outcomes, answer_within, command_id
 from api.waiting import Answer, Waiting
 from statemachine.commands import ConsumeSession
@@ -142,7 +142,7 @@ class Poller:
 
     async def _consume(self, session: Session, code: PollingCode, key: str | None) -> ASGIResponse:
         id_ = command_id("consume", code.digest, key)
-        command = ConsumeSession(id_, session.id, self._outcomes.reply_to, self._patience_ms, request_id())
+        command = ConsumeSession(id_, session.id, self._outcomes.reply_to, self._patience_ms, *asked_by())
         match await self._outcomes.of(command, State.COMPLETED, keep_ms=self._replay_window_ms):
             case Answer(Outcome.CONSUMED, sealed_token):
                 return await self._success(session, code, sealed_token)

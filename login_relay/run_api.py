@@ -20,6 +20,7 @@ from login_relay.listening import base_url, check_listen_address, host_option, p
 from statemachine.connections import command_client
 from statemachine.logs import configure_logging
 from statemachine.settings import load_settings, variable
+from statemachine.tracing import check_tracing, start_tracing
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type] # granian chooses the class when it is imported
@@ -60,6 +61,7 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
     )
     _ = command_client(settings, "login-relay:api")  # a malformed URL is told before anything is started
     AdminTokens.from_settings(settings)  # an unusable key file too
+    check_tracing(os.environ)  # and what traces need
     check_listen_address(settings.host, settings.port)
     os.environ[variable("redis_url")] = settings.redis_url or ""
     allow_open_files()
@@ -86,4 +88,4 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
 def _application() -> Callable[..., Any]:
     from api.app import create_app  # noqa: PLC0415 - after the metrics' folder was made
 
-    return create_app()
+    return create_app(tracing=start_tracing(os.environ, "login-relay-api"))

@@ -21,6 +21,7 @@ from statemachine.metrics import listen
 from statemachine.settings import Settings, load_settings
 from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
+from statemachine.tracing import Tracing, start_tracing
 from worker.consumer import Consumer
 from worker.handlers import Handlers
 from worker.heartbeat import Heartbeat
@@ -34,7 +35,7 @@ CONSUMERS = ("consumer", "consumer 2")
 _log = structlog.get_logger("worker")
 
 
-async def work(settings: Settings, stopping: asyncio.Event) -> None:
+async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | None = None) -> None:
     """Run a worker until `stopping` is set, then finish what is in hand."""
     # Never reused: a name that came back would inherit the pending entries of the process that had it.
     name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
@@ -42,7 +43,12 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     redis = command_client(settings, "login-relay:worker")
     stream = CommandStream(redis, keys)
     store = SessionStore(redis, keys, settings)
-    handlers = Handlers(store, settings.pickup_window_ms)
+    spans = None
+    if tracing is not None:
+        from worker.tracing import BatchSpans  # noqa: PLC0415 - imports OpenTelemetry
+
+        spans = BatchSpans(tracing)
+    handlers = Handlers(store, settings.pickup_window_ms, spans)
     readers = [reader_client(settings, "login-relay:worker-reader") for _ in CONSUMERS]
     consumers = [Consumer(stream, handlers, reader, name, settings.block_ms) for reader in readers]
     reclaimer = Reclaimer(
@@ -126,12 +132,12 @@ async def _orderly(last_word: Awaitable[object]) -> None:
         _log.warning("stopped without redis", error=type(error).__name__)
 
 
-async def _main(settings: Settings) -> int:
+async def _main(settings: Settings, tracing: Tracing | None) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    working = asyncio.create_task(work(settings, stopping))
+    working = asyncio.create_task(work(settings, stopping, tracing))
     await asyncio.wait({working, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     done, _ = await asyncio.wait({working}, timeout=settings.shutdown_grace_ms / 1000)
     if not done:
@@ -148,7 +154,12 @@ def main() -> int:
         configure_logging(settings)
         if (metrics := listen(settings, REGISTRY)) is not None:
             metrics.start()
-        return uvloop.run(_main(settings))
+        tracing = start_tracing(os.environ, "login-relay-worker")
+        try:
+            return uvloop.run(_main(settings, tracing))
+        finally:
+            if tracing is not None:
+                tracing.close()
     except SettingError as error:
         print(f"login-relay worker: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
         return 2

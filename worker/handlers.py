@@ -1,7 +1,8 @@
 """What each command means for its session: one batch of entries in, decisions committed, the failed entries out."""
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
@@ -13,6 +14,9 @@ from statemachine.session import Session, State, is_session_id, partition_of
 from statemachine.store import Commit, SessionStore, Transition
 from statemachine.stream import Entry
 from worker.commit import commit
+
+if TYPE_CHECKING:
+    from worker.tracing import BatchSpans
 
 MAX_ATTEMPTS = 3  # decisions per entry on conflict; then it stays pending for the reclaimer
 
@@ -41,8 +45,9 @@ class _Decoded(NamedTuple):
 class Handlers:
     """Decides entries in batches: one round trip to read all their sessions, one to commit all decisions."""
 
-    def __init__(self, store: SessionStore, pickup_window_ms: int) -> None:
+    def __init__(self, store: SessionStore, pickup_window_ms: int, spans: "BatchSpans | None" = None) -> None:
         self._store = store
+        self._spans = spans
         self._pickup_window_ms = pickup_window_ms
 
     async def handle(self, entries: Sequence[Entry]) -> list[Failure]:
@@ -71,6 +76,7 @@ class Handlers:
 
     async def _attempt(self, decoded: Sequence[_Decoded], failures: list[Failure]) -> list[_Decoded]:
         """Decide and commit once; returns the decoded whose session changed meanwhile."""
+        started = time.time_ns()
         sessions = await self._store.load(list({item.command.session_id for item in decoded}))
         planned: list[_Decoded] = []
         transitions: list[Transition] = []
@@ -85,8 +91,11 @@ class Handlers:
             transitions.append(transition)
             # The next command of the same session is decided on what this one will have made of it.
             sessions[item.command.session_id] = transition.after
+        commits = await commit(self._store, transitions)
+        if self._spans is not None:
+            self._spans.record(transitions, commits, started)
         conflicts: list[_Decoded] = []
-        for item, result in zip(planned, await commit(self._store, transitions), strict=True):
+        for item, result in zip(planned, commits, strict=True):
             if result is Commit.CONFLICT:
                 conflicts.append(item)
             elif result is Commit.FAILED:

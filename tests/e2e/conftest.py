@@ -24,6 +24,7 @@ from statemachine.projects import KeyKind, Projects
 from statemachine.settings import Settings, variable
 from tests.conftest import RedisServer, free_port, remove_keys
 
+PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "OTEL_EXPORTER_OTLP_ENDPOINT")
 STARTUP = 30.0  # seconds; a process is there in two, on a busy machine in more
 SHUTDOWN = 15.0  # seconds; more than the grace of the processes themselves
 
@@ -117,9 +118,7 @@ class Service:
         self.workers: list[Process] = []
         self._folder = folder
         defaults = Settings()
-        self._environment = {
-            name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG") if name in os.environ
-        } | {
+        self._environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
             variable(field): str(value)
             for field in Settings.__struct_fields__
             if (value := getattr(settings, field)) != getattr(defaults, field)
