@@ -48,9 +48,9 @@ def settings_table() -> str:
     """Return the table of all settings."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for field in msgspec.structs.fields(Settings):
-        meta = typing.get_args(field.type)[1]
-        default = "" if field.default is None else f"`{field.default}`"
-        rows.append(f"| `{variable(field.name)}` | {default} | {meta.description} |")
+        description = typing.get_args(field.type)[-1].description
+        default = "" if field.default in (None, "") else f"`{str(field.default).lower()}`"
+        rows.append(f"| `{variable(field.name)}` | {default} | {description} |")
     return "\n".join(rows)
 
 

@@ -5,6 +5,7 @@ The table in the README is generated from this file.
 
 import difflib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -15,10 +16,13 @@ from statemachine.keys import MAX_PARTITIONS
 
 PREFIX = "LOGIN_RELAY_"
 
+Network = IPv4Network | IPv6Network
+
 NOT_SETTINGS = frozenset({f"{PREFIX}PUBLISHABLE_KEY"})
 """Variables of the same family that the `login` command reads, and no server."""
 
 Milliseconds = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +124,44 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_grace_ms: Annotated[
         Milliseconds, Meta(description="How long a process may take to finish its work after SIGTERM.")
     ] = 10_000
+    request_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            description="How long a client may take over a request's head, and again over its body; an idle connection "
+            "is closed after it too. A proxy that keeps idle connections must close them sooner.",
+        ),
+    ] = 10_000
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Networks (CIDR, separated by commas) of the proxies whose `Forwarded` and `X-Forwarded-For` "
+            "name the client's address."
+        ),
+    ] = ""
+    budget_window_ms: Annotated[
+        Milliseconds, Meta(description="How long wrong codes and initiations are counted until the count starts again.")
+    ] = 600_000
+    wrong_codes_per_address: Annotated[
+        Count,
+        Meta(description="Wrong codes of one client address (IPv6: one /64) a window; more are answered with 429."),
+    ] = 100
+    wrong_codes_per_key: Annotated[Count, Meta(description="The same for one key of a project.")] = 1_000
+    wrong_codes_per_project: Annotated[Count, Meta(description="The same for one project.")] = 2_000
+    initiations_per_address: Annotated[
+        Count, Meta(description="Sessions that one client address may initiate a window; more are refused with 429.")
+    ] = 3_000
+    initiations_per_project: Annotated[Count, Meta(description="The same for one project.")] = 60_000
+    live_sessions_per_project: Annotated[
+        Count,
+        Meta(description="Sessions of one project that are neither consumed nor expired, beyond which none is added."),
+    ] = 100_000
+    throttle_polls: Annotated[
+        bool,
+        Meta(
+            description="Answer polls of a pending session that come sooner than 0.8 intervals after the last with 429."
+        ),
+    ] = False
     admin_jwks_file: Annotated[
         str | None,
         Meta(description="JWKS file with the public keys of admin access tokens. Unset: every such token is refused."),
@@ -170,7 +212,22 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     except msgspec.ValidationError as error:
         raise SettingError(_name_the_variable(str(error))) from None
     _check_order(settings)
+    trusted_networks(settings)
     return settings
+
+
+def trusted_networks(settings: Settings) -> tuple[Network, ...]:
+    """Return the networks of the proxies that name their clients.
+
+    Raises:
+        SettingError: one of them is no network.
+
+    """
+    try:
+        return tuple(ip_network(text.strip()) for text in settings.trusted_proxies.split(",") if text.strip())
+    except ValueError:
+        message = f"{variable('trusted_proxies')}: Expected networks such as 10.0.0.0/8, separated by commas"
+        raise SettingError(message) from None
 
 
 def _name_the_variable(message: str) -> str:
