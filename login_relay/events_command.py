@@ -1,4 +1,4 @@
-"""`login-relay events`: what happened to sessions, from the streams of all partitions."""
+"""`login-relay events`: what happened to sessions and projects, from the streams of all partitions."""
 
 import os
 import re
@@ -116,7 +116,8 @@ def _json(logged: LoggedEvent) -> bytes:
 
 def _line(logged: LoggedEvent) -> str:
     event = logged.event
-    return f"{event.time}  {event.type:17}  {event.subject}  v{event.version}  {bytes(event.data).decode()}"
+    version = "--" if event.version is msgspec.UNSET else f"v{event.version}"
+    return f"{event.time}  {event.type:17}  {event.subject}  {version}  {bytes(event.data).decode()}"
 
 
 def _print(line: str | bytes) -> None:

@@ -1,5 +1,9 @@
 """What can go wrong below HTTP. No message here ever holds a code, a token or a key."""
 
+from typing import Literal
+
+InitiationBudget = Literal["address", "project", "live_sessions"]
+
 
 class LoginRelayError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -23,6 +27,18 @@ class UnknownProjectError(LoginRelayError):
 
 class UnreadableSessionError(LoginRelayError):
     """A session's record is broken, or of a version to come."""
+
+
+class InitiationRefusedError(LoginRelayError):
+    """No session was made: a budget is used up."""
+
+    def __init__(self, budget: InitiationBudget, wait_ms: int, now: int) -> None:
+        super().__init__(budget)
+        self.budget = budget
+        self.wait_ms = wait_ms
+        """Until it may be otherwise."""
+        self.now = now
+        """Redis time in milliseconds."""
 
 
 class SealingError(LoginRelayError):

@@ -10,6 +10,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from statemachine.audit_events import (
+    AuditEvent,
+    BindingFailed,
+    GuessRefused,
+    InitiationRefused,
+    KeyRotated,
+    PollThrottled,
+    ProjectChanged,
+)
 from statemachine.session import ClientFacts, Session, State
 
 EVENT_SOURCE = "login-relay"
@@ -72,13 +81,19 @@ class SessionExpired(msgspec.Struct, frozen=True, omit_defaults=True):
     login_subject: LoginSubject = None
 
 
-Event = SessionInitiated | SessionCompleted | SessionConsumed | SessionExpired
+Event = SessionInitiated | SessionCompleted | SessionConsumed | SessionExpired | AuditEvent
 
 EVENT_TYPES: dict[type[Event], str] = {
     SessionInitiated: "session.initiated",
     SessionCompleted: "session.completed",
     SessionConsumed: "session.consumed",
     SessionExpired: "session.expired",
+    GuessRefused: "audit.guess_refused",
+    BindingFailed: "audit.binding_failed",
+    PollThrottled: "audit.poll_throttled",
+    InitiationRefused: "audit.initiation_refused",
+    KeyRotated: "audit.key_rotated",
+    ProjectChanged: "audit.project_changed",
 }
 
 
@@ -87,11 +102,21 @@ class CloudEvent(msgspec.Struct, frozen=True):
 
     specversion: Literal["1.0"]
     id: Annotated[
-        str, Meta(pattern=r"^[0-9a-f]{26}\.[0-9]+$", description="Unique: session id and version. To drop repeats by.")
+        str,
+        Meta(
+            pattern=r"^([0-9a-f]{26}\.[0-9]+|[0-9a-f]{32})$",
+            description="Unique, to drop repeats by: session id and version; of `audit.` events, random.",
+        ),
     ]
     source: Annotated[str, Meta(min_length=1, description="The relay.")]
     type: Annotated[str, Meta(description="What happened.")]
-    subject: Annotated[str, Meta(pattern=r"^[0-9a-f]{26}$", description="The session id.")]
+    subject: Annotated[
+        str,
+        Meta(
+            pattern=r"^([0-9a-f]{26}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$",
+            description="The session id; of an `audit.` event that is about no session, the project id.",
+        ),
+    ]
     time: Annotated[
         str,
         Meta(
@@ -100,10 +125,18 @@ class CloudEvent(msgspec.Struct, frozen=True):
             extra_json_schema={"format": "date-time"},
         ),
     ]
-    version: Annotated[
-        int, Meta(ge=1, description="The session's version: 1 when initiated, then exactly one more with every event.")
-    ]
     data: Annotated[msgspec.Raw, Meta(description="What is told of it, by `type`.")]
+    version: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                description="The session's version: 1 when initiated, then exactly one more with every `session.` "
+                "event. Not in `audit.` events.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 _encoder = msgspec.json.Encoder()

@@ -4,6 +4,7 @@ All keys of a session share one hash tag, its partition's, so that one script re
 """
 
 from base64 import urlsafe_b64encode
+from zlib import crc32
 
 from statemachine.session import partition_of
 
@@ -24,8 +25,9 @@ GROUP = "workers"
 class Keys:
     """The keys of one deployment.
 
-    With a lifetime: sessions, login codes, tokens, outcomes, workers. Permanent: the streams `commands` (its length is
-    the backlog), `events` (trimmed by age) and `dead-letters` (trimmed by length), the index `deadlines`, and projects.
+    With a lifetime: sessions, login codes, tokens, outcomes, workers, counters. Permanent: the streams `commands` (its
+    length is the backlog), `events` (trimmed by age) and `dead-letters` (trimmed by length), the index `deadlines`, and
+    projects with their origins.
     """
 
     def __init__(self, prefix: str, partitions: int) -> None:
@@ -79,6 +81,46 @@ class Keys:
         """String: the last sign of life of one worker process."""
         return f"{self.prefix}:worker:{consumer}"
 
+    def wrong_codes_of_address(self, address: str) -> str:
+        """Counter: wrong codes that came from a client address lately."""
+        return f"{self.prefix}:{{guesses}}:address:{address}"
+
+    def wrong_codes_with_key(self, project_id: str, key: str) -> str:
+        """Counter: wrong codes that came with one key of a project lately."""
+        return f"{self.prefix}:{{guesses}}:key:{project_id}:{key}"
+
+    def wrong_codes_in_project(self, project_id: str) -> str:
+        """Counter: wrong codes that came for a project lately."""
+        return f"{self.prefix}:{{guesses}}:project:{project_id}"
+
+    def initiations_of_address(self, partition: int, address: str) -> str:
+        """Counter: sessions that a client address initiated lately."""
+        return f"{self._roots[partition]}:initiations:address:{address}"
+
+    def initiations_in_project(self, partition: int, project_id: str) -> str:
+        """Counter: sessions that a project's tools initiated lately."""
+        return f"{self._roots[partition]}:initiations:project:{project_id}"
+
+    def live_sessions(self, partition: int, project_id: str) -> str:
+        """Sorted set: session id by the end of its life, of a project's sessions that are not consumed."""
+        return f"{self._roots[partition]}:live:{project_id}"
+
+    def polled(self, session_id: str) -> str:
+        """String: there until a pending session may be polled again."""
+        return f"{self._of_session[session_id[:2]]}:polled:{session_id}"
+
+    def audited(self, partition: int, mark: str) -> str:
+        """String: there until the same thing is told in an audit event again."""
+        return f"{self._roots[partition]}:audited:{mark}"
+
+    def audit_events(self, partition: int, project_id: str, type_: str) -> str:
+        """Counter: audit events of one type that a project had lately."""
+        return f"{self._roots[partition]}:audits:{project_id}:{type_}"
+
+    def allowed_origins(self) -> str:
+        """Sorted set, by the alphabet: `origin project-id` for each origin that a project allows. Permanent."""
+        return f"{self.prefix}:{{projects}}:origins"
+
     def project(self, project_id: str) -> str:
         """Hash: a project and the digests of its keys. Permanent."""
         return f"{self.prefix}:{{projects}}:project:{project_id}"
@@ -90,11 +132,17 @@ class Keys:
     def permanent(self) -> frozenset[str]:
         """Return every key that lives without a TTL, projects themselves aside."""
         streams = (self.commands, self.events, self.dead_letters, self.deadlines)
-        return frozenset({self.project_names()} | {key(p) for key in streams for p in self.partitions})
+        return frozenset(
+            {self.project_names(), self.allowed_origins()} | {key(p) for key in streams for p in self.partitions}
+        )
 
     def partition_of_login(self, digest: bytes) -> int:
         """Return the partition of the session that a login code's digest names."""
         return int.from_bytes(digest[24:]) % len(self.partitions)
+
+    def partition_of_project(self, project_id: str) -> int:
+        """Return the partition whose `events` stream tells what happens to a project as a whole."""
+        return crc32(project_id.encode()) % len(self.partitions)
 
     def partition_of(self, session_id: str) -> int:
         """Return the partition of a session."""

@@ -37,6 +37,7 @@ def facts(received: Iterable[Received]) -> dict[str, list[tuple[str, int]]]:
     """What was told of each session, in the order in which it came."""
     of_session = defaultdict(list)
     for item in received:
+        assert isinstance(item.event.version, int)
         of_session[item.event.subject].append((item.event.type, item.event.version))
     return of_session
 

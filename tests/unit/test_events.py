@@ -5,6 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statemachine.audit_events import (
+    BindingFailed,
+    GuessRefused,
+    InitiationRefused,
+    KeyRotated,
+    PollThrottled,
+    ProjectChanged,
+)
 from statemachine.events import (
     EVENT_TYPES,
     Event,
@@ -41,6 +49,39 @@ GOLDEN: list[tuple[Event, str, bytes]] = [
         SessionExpired("p", State.COMPLETED, "ada"),
         "session.expired",
         b'{"project_id":"p","state":"completed","login_subject":"ada"}',
+    ),
+    (
+        GuessRefused("p", "login", "key", 101, "192.0.2.1", "tool/1"),
+        "audit.guess_refused",
+        b'{"project_id":"p","code":"login","budget":"key","wrong_codes":101,"address":"192.0.2.1","user_agent":"tool/1"}',
+    ),
+    (
+        BindingFailed("p", "192.0.2.1"),
+        "audit.binding_failed",
+        b'{"project_id":"p","address":"192.0.2.1"}',
+    ),
+    (
+        PollThrottled("p", "192.0.2.1", "tool/1"),
+        "audit.poll_throttled",
+        b'{"project_id":"p","address":"192.0.2.1","user_agent":"tool/1"}',
+    ),
+    (
+        InitiationRefused("p", "live_sessions", "192.0.2.1"),
+        "audit.initiation_refused",
+        b'{"project_id":"p","budget":"live_sessions","address":"192.0.2.1"}',
+    ),
+    (
+        KeyRotated("p", ["secret_server_key"], "2026-01-01T00:15:00.000Z"),
+        "audit.key_rotated",
+        b'{"project_id":"p","keys":["secret_server_key"],"previous_valid_until":"2026-01-01T00:15:00.000Z"}',
+    ),
+    (
+        ProjectChanged("p", "updated", "acme", allow_client_complete=True, allowed_origins=["https://a.example"]),
+        "audit.project_changed",
+        (
+            b'{"project_id":"p","change":"updated","name":"acme","allow_client_complete":true,'
+            b'"allowed_origins":["https://a.example"]}'
+        ),
     ),
 ]
 

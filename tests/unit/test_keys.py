@@ -25,6 +25,10 @@ def keys_of_session(keys: Keys, digest: bytes, session_id: str) -> list[str]:
         keys.dead_letters(partition),
         keys.hints(partition),
         keys.replies(partition, "api"),
+        keys.initiations_of_address(partition, "192.0.2.1"),
+        keys.initiations_in_project(partition, "project"),
+        keys.live_sessions(partition, "project"),
+        keys.polled(session_id),
     ]
 
 
@@ -73,8 +77,29 @@ def test_every_key_starts_with_the_prefix() -> None:
     assert all(name.startswith("mine:") for name in names)
 
 
+def test_keys_of_one_script_of_the_guard_are_on_one_slot() -> None:
+    """What counts a wrong code, and what tells of it, each touch one slot."""
+    keys = Keys("lr", MAX_PARTITIONS)
+    partition = keys.partition_of_project("project")
+    for names in (
+        [
+            keys.wrong_codes_of_address("2001:db8::/64"),
+            keys.wrong_codes_with_key("project", "key"),
+            keys.wrong_codes_in_project("project"),
+        ],
+        [
+            keys.audited(partition, "cause"),
+            keys.audit_events(partition, "project", "type"),
+            keys.events(partition),
+        ],
+        [keys.project("project"), keys.project_names(), keys.allowed_origins()],
+    ):
+        assert len({key_slot(name.encode()) for name in names}) == 1
+        assert len(set(names)) == len(names)
+
+
 def test_only_the_listed_keys_are_permanent() -> None:
-    """What lives without a TTL: three streams and an index per partition, and the names of projects."""
+    """What lives without a TTL: three streams and an index per partition, and projects' names and origins."""
     keys = Keys("lr", 2)
     streams = {key(p) for key in (keys.commands, keys.events, keys.dead_letters, keys.deadlines) for p in (0, 1)}
-    assert keys.permanent() == streams | {keys.project_names()}
+    assert keys.permanent() == streams | {keys.project_names(), keys.allowed_origins()}
