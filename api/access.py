@@ -4,6 +4,7 @@ Projects are cached for some seconds, so that checking a key costs no round trip
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping
 from enum import IntEnum
@@ -14,7 +15,7 @@ from cachetools import TTLCache
 
 from api.admin_tokens import AdminTokens
 from api.errors import HEADER_PREFIXES, KnownError
-from statemachine.projects import KeyKind, Project, ProjectRead, Projects
+from statemachine.projects import NO_DIGEST, KeyDigest, KeyKind, Project, ProjectRead, Projects
 
 CACHED_PROJECTS = 10_000  # ids that do not exist included, so that asking for them costs Redis nothing either
 
@@ -88,12 +89,23 @@ _KEYS = {
 _ACCESS_TYPES = {access_type.name.lower(): access_type for access_type in AccessType}
 
 
+# Stands for a project that there is not.
+_NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
+_NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
+
+
 def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
     """Return a header by its spellings, the first that is there and not empty."""
     for name in names:
         if value := headers.get(name, b"").strip():
             return value.decode("latin-1")
     return None
+
+
+def key_name(headers: Headers, caller: Caller) -> str:
+    """Return what tells the key of a checked caller from others of the project, and is no secret."""
+    key = header(headers, _KEYS[caller.access_type].header)
+    return hashlib.sha256(key.encode()).hexdigest()[:16] if key else "admin-access-token"
 
 
 class Access:
@@ -118,19 +130,30 @@ class Access:
         if project_id is None:
             raise KnownError("ACCESS_TYPE_WITHOUT_PROJECT_ID", request_type=access_type.name.lower())
         project, now = await self._project(project_id)
+        refusal = self._refusal(headers, access_type, project or _NO_PROJECT, now)
         if project is None:
             raise KnownError("CURRENT_PROJECT_NOT_FOUND", project_id=project_id)
+        if refusal is not None:
+            raise refusal
+        return Caller(project, AccessType.ADMIN if admin_token is not None else access_type)
+
+    def _refusal(self, headers: Headers, access_type: AccessType, project: Project, now: int) -> KnownError | None:
+        """Check a credential; as much work for a project that there is as for one that there is not."""
+        admin_token = header(headers, _ADMIN_ACCESS_TOKEN)
         if admin_token is not None:
-            self._admin_tokens.check(admin_token, project.id)
-            return Caller(project, AccessType.ADMIN)
+            try:
+                self._admin_tokens.check(admin_token, project.id)
+            except KnownError as refusal:
+                return refusal
+            return None
         rule = _KEYS[access_type]
         key = header(headers, rule.header)
         if key is None:
             details = {"project_id": project.id} if access_type is AccessType.CLIENT else {}
-            raise KnownError(rule.missing, **details)
+            return KnownError(rule.missing, **details)
         if not project.keys[rule.kind].matches(key, now):
-            raise KnownError(rule.wrong, project_id=project.id)
-        return Caller(project, access_type)
+            return KnownError(rule.wrong, project_id=project.id)
+        return None
 
     def _access_type(self, headers: Headers, admin_token: str | None) -> AccessType:
         """Return the access type that is named, else that of the strongest key that was sent."""

@@ -19,6 +19,8 @@ from statemachine.scripts import Argument, Call, Script, run_script
 
 KEY_BYTES = 32
 
+NO_DIGEST = bytes(32)  # nothing that SHA-256 is known to give
+
 _CREATE = Script.named("create_project")
 
 
@@ -62,7 +64,7 @@ class KeyDigest(NamedTuple):
 
     current: bytes
     previous: bytes
-    """Empty if there is none."""
+    """32 zeros if there is none: as long as a digest, so that comparing takes as long."""
     previous_until: int
     """Redis time in milliseconds until which the previous key is valid."""
 
@@ -175,7 +177,7 @@ def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
     keys = {
         kind: KeyDigest(
             fields[kind.encode()],
-            fields.get(f"{kind}:previous".encode(), b""),
+            fields.get(f"{kind}:previous".encode(), NO_DIGEST),
             int(fields.get(f"{kind}:previous_until".encode(), 0)),
         )
         for kind in KeyKind

@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from statemachine.errors import ProjectNameTakenError, UnknownProjectError
 from statemachine.keys import Keys
-from statemachine.projects import KEY_PREFIXES, KeyDigest, KeyKind, Projects
+from statemachine.projects import KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Projects
 
 NOW = 1_000
 
@@ -26,7 +26,7 @@ async def test_project_is_kept_with_digests_for_keys(projects: Projects, redis: 
     assert project is not None
     assert (project.id, project.name, project.allow_client_complete) == (project_id, "acme", True)
     assert now - 60_000 < project.created_at <= now
-    assert project.keys == {kind: KeyDigest(digest(made[kind]), b"", 0) for kind in KeyKind}
+    assert project.keys == {kind: KeyDigest(digest(made[kind]), NO_DIGEST, 0) for kind in KeyKind}
     stored = await redis.execute_command("HGETALL", keys.project(project_id))
     assert not [key for key in made.values() if key.encode() in repr(stored).encode()]
 
@@ -82,7 +82,7 @@ async def test_rotated_key_is_valid_for_its_overlap(projects: Projects) -> None:
     for moment, old_is_valid in ((now, True), (stored.previous_until, True), (stored.previous_until + 1, False)):
         assert stored.matches(new[KeyKind.SECRET_SERVER], moment)
         assert stored.matches(made[KeyKind.SECRET_SERVER], moment) is old_is_valid
-    assert project.keys[KeyKind.SUPER_SECRET_ADMIN] == KeyDigest(digest(made[KeyKind.SUPER_SECRET_ADMIN]), b"", 0)
+    assert project.keys[KeyKind.SUPER_SECRET_ADMIN] == KeyDigest(digest(made[KeyKind.SUPER_SECRET_ADMIN]), NO_DIGEST, 0)
 
 
 async def test_second_rotation_ends_the_first_key(projects: Projects) -> None:
@@ -109,4 +109,4 @@ async def test_second_rotation_ends_the_first_key(projects: Projects) -> None:
 def test_key_matches_by_digest_and_time(*, key: str, now: int, matches: bool) -> None:
     """The current key always, the previous one up to its end, nothing else."""
     assert KeyDigest(digest("current"), digest("previous"), NOW).matches(key, now) is matches
-    assert KeyDigest(digest("current"), b"", 0).matches(key, now) is (key == "current")
+    assert KeyDigest(digest("current"), NO_DIGEST, 0).matches(key, now) is (key == "current")
