@@ -21,6 +21,7 @@ from api.draining import DRAIN_SIGNAL
 from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES, KnownError
 from api.events import events_endpoint
 from api.feed import Feed
+from api.guard import Guard
 from api.health import health_endpoints
 from api.initiate import initiate_endpoint
 from api.noting import Noting, name_request
@@ -28,12 +29,14 @@ from api.openapi import openapi_endpoint
 from api.outcomes import Outcomes
 from api.poll import Poller, poll_endpoint
 from api.waiting import Waiting
+from statemachine.audit import Refusals
 from statemachine.connections import command_client, reader_client, subscriber_client
 from statemachine.event_log import EventLog
+from statemachine.guesses import Guesses
 from statemachine.keys import Keys
 from statemachine.logs import configure_logging
 from statemachine.projects import Projects
-from statemachine.settings import Settings, load_settings
+from statemachine.settings import Settings, load_settings, trusted_networks
 from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
 from statemachine.tracing import Tracing
@@ -108,15 +111,16 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         stream, store, waiting, keys, backlog_limit=settings.backlog_limit, wait_ms=settings.outcome_wait_ms
     )
     access = Access(Projects(redis, keys), AdminTokens.from_settings(settings), settings.project_cache_ms)
+    guard = Guard(Guesses(redis, keys, settings), Refusals(redis, keys, settings), trusted_networks(settings))
     poller = Poller(store, outcomes, waiting, keys, settings)
     completer = Completer(store, outcomes, keys, settings)
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
-            initiate_endpoint(access, store, settings),
-            poll_endpoint(access, poller, settings),
-            complete_endpoint(access, completer, settings),
+            initiate_endpoint(access, guard, store, settings),
+            poll_endpoint(access, guard, poller, settings),
+            complete_endpoint(access, guard, completer, settings),
             events_endpoint(access, feed),
         ]
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 from api.access import Access, require_server_access
 from api.body import PRINTABLE, idempotency_key, parse_body, schema_error
 from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, PlainError
+from api.guard import Guard, WrongCodeError
 from api.noting import asked_by, note_session
 from api.outcomes import Outcomes, answer_within, command_id
 from api.waiting import Answer
@@ -105,11 +106,14 @@ class Completer:
         """Look whether a normalised login code names a pending session.
 
         Raises:
-            PlainError: it does not.
+            WrongCodeError: it names none.
+            PlainError: it names one that is not pending.
 
         """
         holder, _ = await self._store.find_by_login_code(project_id, login_code)
         read = await self._store.read(holder.session_id) if holder else None
+        if holder is None:
+            raise _wrong_code()
         if read is None or decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
             raise PlainError(400, INVALID_LOGIN_CODE)
 
@@ -119,7 +123,8 @@ class Completer:
         """Complete the session of a normalised login code; returns when it *is* completed.
 
         Raises:
-            PlainError: the code names no pending session, the backlog is full, or no worker answered in time.
+            WrongCodeError: the code names no session.
+            PlainError: its session is not pending, the backlog is full, or no worker answered in time.
 
         """
         digest = login_code_digest(project_id, login_code)
@@ -131,7 +136,7 @@ class Completer:
         if outcome is not None:
             answer = await self._outcomes.of_recorded(self._keys.partition_of_login(digest), id_)
         elif holder is None:
-            raise PlainError(400, INVALID_LOGIN_CODE)
+            raise _wrong_code()
         else:
             command = self._command(id_, project_id, holder, refresh_token, login_subject)
             keep_ms = self._idempotency_ms if key else self._keep_ms
@@ -162,12 +167,16 @@ class Completer:
         )
 
 
+def _wrong_code() -> WrongCodeError:
+    return WrongCodeError("login", PlainError(400, INVALID_LOGIN_CODE))
+
+
 def _check_refresh_token(token: str) -> None:
     if len(token.encode()) > MAX_REFRESH_TOKEN_BYTES:  # the Struct counts characters
         raise schema_error(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8 - at `$.refresh_token`")
 
 
-def complete_endpoint(access: Access, completer: Completer, settings: Settings) -> HTTPRouteHandler:
+def complete_endpoint(access: Access, guard: Guard, completer: Completer, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
     within = answer_within(settings)
 
@@ -188,12 +197,15 @@ def complete_endpoint(access: Access, completer: Completer, settings: Settings) 
         if refresh_token is not None:
             _check_refresh_token(refresh_token)
         login_code = normalise_login_code(body.login_code)
-        if login_code is None:
-            raise PlainError(400, INVALID_LOGIN_CODE)
-        if body.mode == "complete":
-            await completer.complete(caller.project.id, login_code, refresh_token, subject, key)
-            return ASGIResponse(body=_MINTED if refresh_token is None else _COMPLETED)
-        await completer.check(caller.project.id, login_code)
+        try:
+            if login_code is None:
+                raise _wrong_code()
+            if body.mode == "complete":
+                await completer.complete(caller.project.id, login_code, refresh_token, subject, key)
+                return ASGIResponse(body=_MINTED if refresh_token is None else _COMPLETED)
+            await completer.check(caller.project.id, login_code)
+        except WrongCodeError as wrong:
+            raise await guard.wrong_code(wrong, caller, request) from None
         if body.mode == "claim-anon-session":
             raise PlainError(400, NO_ANONYMOUS_SESSION)
         return ASGIResponse(body=_CHECKED)

@@ -1,7 +1,7 @@
 """`POST /auth/cli`: a tool asks for a session."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, post
@@ -10,13 +10,15 @@ from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from api.access import Access
-from api.body import PRINTABLE, parse_body
+from api.body import PRINTABLE, parse_body, schema_error
 from api.errors import ANONYMOUS_SESSIONS, PlainError
+from api.guard import Guard
 from api.metrics import INITIATED
 from api.noting import note_session
 from api.outcomes import answer_within
+from statemachine.errors import InitiationRefusedError
 from statemachine.events import rfc3339
-from statemachine.session import ClientFacts, display_login_code
+from statemachine.session import CODE_CHALLENGE, ClientFacts, display_login_code
 from statemachine.settings import Settings
 from statemachine.store import SessionStore
 
@@ -43,6 +45,21 @@ class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 extra_json_schema={"not": {}},
             ),
         ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    code_challenge: (
+        Annotated[
+            str,
+            Meta(
+                pattern=CODE_CHALLENGE,
+                description="Binds the session (RFC 7636 §4.3): every poll must then bring the `code_verifier` that "
+                "this was made from.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    code_challenge_method: (
+        Annotated[Literal["S256"], Meta(description="How it was made. Absent: so, too; there is no other method.")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
     client_name: Annotated[Fact | None, Meta(description="Name of the tool, shown to whoever approves.")] = None
@@ -78,7 +95,7 @@ _decoder = msgspec.json.Decoder(InitiateRequest)
 _encoder = msgspec.json.Encoder()
 
 
-def initiate_endpoint(access: Access, store: SessionStore, settings: Settings) -> HTTPRouteHandler:
+def initiate_endpoint(access: Access, guard: Guard, store: SessionStore, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
     within = answer_within(settings)
 
@@ -93,9 +110,17 @@ def initiate_endpoint(access: Access, store: SessionStore, settings: Settings) -
         body = parse_body(await request.body(), headers, _decoder)
         if body.anon_refresh_token is not msgspec.UNSET:
             raise PlainError(400, ANONYMOUS_SESSIONS)
+        challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge
+        if challenge is None and body.code_challenge_method is not msgspec.UNSET:
+            raise schema_error("Expected `code_challenge` with it - at `$.code_challenge_method`")
         lifetime_ms = body.expires_in_millis or settings.session_lifetime_ms
         facts = ClientFacts(body.client_name, body.client_version, body.hostname)
-        initiated = await store.initiate(caller.project.id, facts, lifetime_ms)
+        try:
+            initiated = await store.initiate(
+                caller.project.id, facts, lifetime_ms, address=guard.counted_as(request), code_challenge=challenge
+            )
+        except InitiationRefusedError as refused:
+            raise await guard.no_session(refused, caller, request) from None
         note_session(initiated.session_id)
         INITIATED.inc()
         return ASGIResponse(

@@ -22,6 +22,9 @@ from api.errors import (
     NO_ANONYMOUS_SESSION,
     RECORDED,
     STORE_AWAY,
+    TOO_MANY_SESSIONS,
+    TOO_MANY_WRONG_CODES,
+    TOO_SOON,
 )
 from api.health import Health
 from api.initiate import InitiateRequest, InitiateResponse
@@ -57,6 +60,8 @@ errors. `x-stack-actual-status` has the real one.
 _LOGIN_CODE = "WDJB-MJHT-XKQP"
 _SESSION_ID = "0084b16ba1cbbb1e5a92d2ff3d"
 _POLLING_CODE = f"lrp_{_SESSION_ID}THIS-IS-AN-EXAMPLE-AND-NO-SECRET"
+_CODE_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B, as is the next
+_CODE_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 _REFRESH_TOKEN = "the refresh token"  # noqa: S105 - an example
 
 _PARAMETERS: Mapping[str, tuple[str, Json]] = {
@@ -141,7 +146,7 @@ def _initiate() -> Json:
         "interval": 2,
         "session_id": _SESSION_ID,
     }
-    refused = refusals("initiate", [ANONYMOUS_SESSIONS])
+    refused = refusals("initiate", [ANONYMOUS_SESSIONS], [TOO_MANY_SESSIONS])
     return _login_operation(
         "initiate",
         "Start a login",
@@ -152,6 +157,7 @@ def _initiate() -> Json:
                 "defaults": {},
                 "ten minutes": {"expires_in_millis": 600_000},
                 "introduced": {"client_name": "acme", "client_version": "1.4.2", "hostname": "build-7"},
+                "bound": {"code_challenge": _CODE_CHALLENGE, "code_challenge_method": "S256"},
             },
             required=False,
         ),
@@ -186,12 +192,18 @@ def _poll() -> Json:
         "schema": {"type": "string", "examples": ["wait=5"]},
     }
     applied = ["preference-applied"]
-    refused = refusals("poll", [])
+    refused = refusals("poll", [], [TOO_MANY_WRONG_CODES, TOO_SOON])
     return _login_operation(
         "poll",
         "Ask whether a login is completed, and take its refresh token",
         "Client access or higher. Exactly one poll of a session gets the token.",
-        _request_body(PollRequest, {"poll": {"polling_code": _POLLING_CODE}}),
+        _request_body(
+            PollRequest,
+            {
+                "poll": {"polling_code": _POLLING_CODE},
+                "bound": {"polling_code": _POLLING_CODE, "code_verifier": _CODE_VERIFIER},
+            },
+        ),
         {
             "200": answer(
                 "There is no token for this poll.", _json({PollStatus: statuses}), applied, overridden=refused
@@ -205,7 +217,7 @@ def _poll() -> Json:
 
 
 def _complete() -> Json:
-    refused = refusals("complete", [INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION])
+    refused = refusals("complete", [INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION], [TOO_MANY_WRONG_CODES])
     done: dict[type[msgspec.Struct], dict[str, Json]] = {
         Minted: {"minted token": {}},
         Completed: {"own token": {"success": True}},

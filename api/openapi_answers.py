@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from api.errors import DEFECT, HEADER_PREFIXES, KNOWN_ERRORS, TOO_LARGE
+from litestar.status_codes import HTTP_429_TOO_MANY_REQUESTS
+
+from api.errors import DEFECT, HEADER_PREFIXES, KNOWN_ERRORS, TOO_LARGE, TOO_SLOW
 from api.noting import REQUEST_ID_PATTERN
 
 Json = dict[str, Any]
@@ -136,13 +138,15 @@ def answer(
     }
 
 
-def refusals(operation_id: str, texts: Sequence[str]) -> Mapping[int, Bodies]:
-    """Return the bodies of an operation's 4xx answers, by status; `texts` are those of its 400."""
-    return {
+def refusals(operation_id: str, texts: Sequence[str], too_many: Sequence[str] = ()) -> Mapping[int, Bodies]:
+    """Return the bodies of an operation's 4xx answers, by status; with the texts of its 400 and of its 429."""
+    bodies = {
         400: _known_errors(operation_id, 400).also(Bodies(texts=texts)),
         401: _known_errors(operation_id, 401),
+        408: Bodies(texts=(TOO_SLOW,)),
         413: Bodies(texts=(TOO_LARGE,)),
     }
+    return {**bodies, 429: Bodies(texts=too_many)} if too_many else bodies
 
 
 def error_answers(refused: Mapping[int, Bodies], unavailable: Sequence[str]) -> Json:
@@ -151,10 +155,16 @@ def error_answers(refused: Mapping[int, Bodies], unavailable: Sequence[str]) -> 
         400: "The request is wrong.",
         401: "The caller may not do this, or did not say who it is.",
         410: "Events after Last-Event-ID have been trimmed.",
+        408: "The body took too long to arrive.",
         413: "The body is too large.",
+        429: "Too much was asked; not now.",
     }
     answers = {
-        str(status): answer(descriptions[status], bodies, _OF_KNOWN_ERRORS if bodies.schemas else ())
+        str(status): answer(
+            descriptions[status],
+            bodies,
+            ("retry-after",) if status == HTTP_429_TOO_MANY_REQUESTS else _OF_KNOWN_ERRORS if bodies.schemas else (),
+        )
         for status, bodies in refused.items()
     }
     answers["500"] = answer("A defect of the relay.", Bodies(texts=(DEFECT,)))

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from litestar import Request, post
@@ -14,6 +14,7 @@ from msgspec import Meta
 from api.access import Access
 from api.body import idempotency_key, parse_body, wait_preference
 from api.errors import KnownError
+from api.guard import Guard, PollTooSoonError, WrongCodeError
 from api.noting import asked_by, note_poll, note_session
 from api.outcomes import Outcomes, answer_within, command_id
 from api.waiting import Answer, Waiting
@@ -21,11 +22,12 @@ from statemachine.commands import ConsumeSession
 from statemachine.keys import Keys
 from statemachine.machine import Outcome, Trigger, decide
 from statemachine.sealing import unseal
-from statemachine.session import PollingCode, Session, State, parse_polling_code
+from statemachine.session import PollingCode, Session, State, parse_polling_code, s256
 from statemachine.settings import Settings
 from statemachine.store import SessionStore
 from statemachine.stream import Busy, Moved
 
+PAUSE_MS_PER_INTERVAL_S = 800  # a tool whose clock runs fast, or whose answers come fast, is not to be told off
 PATIENCE_MARGIN_MS = 1_000
 # A consume is committed, if at all, this long before its poller stops waiting; so one whose poller was told `waiting`
 # has not been committed and never will be, and the token stays for the next poll.
@@ -41,6 +43,17 @@ class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra_json_schema={"pattern": r"^lrp_[0-9a-f]{26}[A-Za-z0-9_-]{32}$"},
         ),
     ]
+    code_verifier: (
+        Annotated[
+            str,
+            Meta(
+                description="What the `code_challenge` of initiate was made from. It comes with every poll of a "
+                "session that has one, and with no other.",
+                extra_json_schema={"pattern": r"^[A-Za-z0-9._~-]{43,128}$"},  # RFC 7636 §4.1
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class PollStatus(msgspec.Struct, frozen=True):
@@ -86,51 +99,68 @@ class Poller:
         self._keys = keys
         self._patience_ms = max(settings.outcome_wait_ms - PATIENCE_MARGIN_MS, settings.outcome_wait_ms // 2)
         self._replay_window_ms = settings.replay_window_ms
+        self._pause_ms = settings.poll_interval_s * PAUSE_MS_PER_INTERVAL_S if settings.throttle_polls else 0
 
     async def answer(
-        self, project_id: str, polling_code: str, key: str | None, hold: float, gone: Callable[[], Awaitable[None]]
+        self, project_id: str, poll: PollRequest, key: str | None, hold: float, gone: Callable[[], Awaitable[None]]
     ) -> ASGIResponse:
-        """Answer one poll of the holder of `polling_code`; `key` is its Idempotency-Key.
+        """Answer one poll; `key` is its Idempotency-Key.
 
         A pending poll is held for up to `hold` seconds; `gone` returns when its client has gone away.
+
+        Raises:
+            WrongCodeError: its code names no session of the project, or its verifier is not that session's.
+            PollTooSoonError: the session is pending and was polled too shortly before.
+
         """
-        code = parse_polling_code(polling_code, len(self._keys.partitions))
+        code = parse_polling_code(poll.polling_code, len(self._keys.partitions))
         if code is None:
-            raise KnownError("INVALID_POLLING_CODE")
+            raise _wrong_code()
         note_session(code.session_id)
+        poller = _Poller(project_id, code, b"" if poll.code_verifier is msgspec.UNSET else s256(poll.code_verifier))
         if not hold:
-            session, outcome = await self._look(code, project_id)
+            session, outcome = await self._look(poller, paced=True)
         else:
-            session, outcome = await self._hold(code, project_id, hold, gone)
+            session, outcome = await self._hold(poller, hold, gone)
         if outcome is Outcome.CONSUMED:
             return await self._consume(session, code, key)
         if outcome is Outcome.USED and key is not None:
             return await self._replay(session, code, key)
         return _told(_STATUSES[outcome])
 
-    async def _look(self, code: PollingCode, project_id: str) -> tuple[Session, Outcome]:
+    async def _look(self, poller: "_Poller", *, paced: bool) -> tuple[Session, Outcome]:
         """Read the session and tell what a poll of it would come to now."""
-        read = await self._store.read(code.session_id)
+        code, wait_ms = poller.code, 0
+        if paced and self._pause_ms:
+            read, wait_ms = await self._store.read_paced(code, poller.challenge, self._pause_ms)
+        else:
+            read = await self._store.read(code.session_id)
         if (
             read is None
-            or read.session.project_id != project_id
+            or read.session.project_id != poller.project_id
             or not hmac.compare_digest(read.polling_digest, code.digest)
         ):
-            raise KnownError("INVALID_POLLING_CODE")
+            raise _wrong_code()
+        if not hmac.compare_digest(read.code_challenge, poller.challenge):
+            raise _wrong_code(unbound=code.session_id)
+        if wait_ms:
+            raise PollTooSoonError(code.session_id, read.now, wait_ms)
         return read.session, decide(read.session, Trigger.CONSUME, read.now).outcome
 
     async def _hold(
-        self, code: PollingCode, project_id: str, hold: float, gone: Callable[[], Awaitable[None]]
+        self, poller: "_Poller", hold: float, gone: Callable[[], Awaitable[None]]
     ) -> tuple[Session, Outcome]:
         """Look; while the session is pending, wait for a hint, for the time to be over or for the client to go."""
         loop = asyncio.get_running_loop()
         until = loop.time() + hold
         leaving: asyncio.Future[None] = asyncio.ensure_future(gone())
+        paced = True
         try:
             while True:
                 # Registered first, looked at second: a change in between is not missed.
-                with self._waiting.for_change(code.session_id) as change:
-                    session, outcome = await self._look(code, project_id)
+                with self._waiting.for_change(poller.code.session_id) as change:
+                    session, outcome = await self._look(poller, paced=paced)
+                    paced = False  # it is still the same poll
                     if leaving.done():
                         return session, Outcome.WAITING  # nobody would receive the token
                     remaining = until - loop.time()
@@ -173,7 +203,20 @@ class Poller:
         return ASGIResponse(body=_encoder.encode(PollSuccess("success", token)), status_code=201)
 
 
-def poll_endpoint(access: Access, poller: Poller, settings: Settings) -> HTTPRouteHandler:
+class _Poller(NamedTuple):
+    """What a poller shows of itself."""
+
+    project_id: str
+    code: PollingCode
+    challenge: bytes
+    """What its verifier gives; empty if it sent none."""
+
+
+def _wrong_code(unbound: str | None = None) -> WrongCodeError:
+    return WrongCodeError("polling", KnownError("INVALID_POLLING_CODE"), unbound=unbound)
+
+
+def poll_endpoint(access: Access, guard: Guard, poller: Poller, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
     within = answer_within(settings)
 
@@ -197,6 +240,11 @@ def poll_endpoint(access: Access, poller: Poller, settings: Settings) -> HTTPRou
             while (await request.receive())["type"] != "http.disconnect":
                 pass
 
-        return await poller.answer(caller.project.id, body.polling_code, key, hold, gone)
+        try:
+            return await poller.answer(caller.project.id, body, key, hold, gone)
+        except WrongCodeError as wrong:
+            raise await guard.wrong_code(wrong, caller, request) from None
+        except PollTooSoonError as poll:
+            raise await guard.too_soon(poll, caller, request) from None
 
     return poll

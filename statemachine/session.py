@@ -5,6 +5,7 @@ The *login code* is shown to the person and typed or pasted by them; the *pollin
 
 import hashlib
 import secrets
+from base64 import urlsafe_b64encode
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ LOGIN_CODE_LENGTH = 12  # 20^12 = 51.9 bits
 POLLING_CODE_PREFIX = "lrp_"
 POLLING_SECRET_BYTES = 24  # 192 bits, 32 characters
 SESSION_ID_LENGTH = 26  # two hexadecimal digits of the partition, then 96 random bits
+CODE_CHALLENGE = r"^[A-Za-z0-9_-]{43}$(?!\n)"  # RFC 7636 §4.2, S256: 256 bits; `$` alone would let a line feed pass
 MINTED_TOKEN_PREFIX = "lrt_"  # noqa: S105 - the public prefix of tokens, not a token
 MINTED_TOKEN_BYTES = 32
 
@@ -124,6 +126,11 @@ def parse_polling_code(text: str, partitions: int) -> PollingCode | None:
     if not _HEX_DIGITS.issuperset(session_id) or partition_of(session_id) >= partitions:
         return None
     return PollingCode(text, session_id, hashlib.sha256(text.encode()).digest())
+
+
+def s256(code_verifier: str) -> bytes:
+    """Return the code challenge of a verifier (RFC 7636 §4.2, S256)."""
+    return urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=")
 
 
 def is_session_id(text: str, partitions: int) -> bool:

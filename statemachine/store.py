@@ -5,13 +5,14 @@ Only `SessionStore.commit` changes a session's state after it was initiated.
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from secrets import token_hex
 from typing import NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
 
 from statemachine.commands import Command, CompleteSession, ConsumeSession
-from statemachine.errors import UnreadableSessionError
+from statemachine.errors import InitiationBudget, InitiationRefusedError, UnreadableSessionError
 from statemachine.events import EVENT_SOURCE, EVENT_TYPES, SessionInitiated, encode_event, event_for, rfc3339
 from statemachine.keys import GROUP, Keys
 from statemachine.machine import Decision, Outcome
@@ -20,6 +21,7 @@ from statemachine.sealing import public_key
 from statemachine.session import (
     SESSION_ID_LENGTH,
     ClientFacts,
+    PollingCode,
     Session,
     State,
     login_code_digest,
@@ -31,6 +33,7 @@ from statemachine.settings import Settings
 
 _INITIATE = Script.named("initiate")
 _READ = Script.named("read")
+_READ_PACED = Script.named("read_paced")
 _TRANSITION = Script.named("transition")
 _DUE = Script.named("due")
 _CHANGED = Script.named("changed")
@@ -40,6 +43,12 @@ _DECIDED_ON = (
     *("login_subject", "created_at", "completed_at"),
 )
 _json = msgspec.json.Encoder()
+
+MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
+MAX_REFUSALS = 3  # by partitions of their shares of a budget, until the whole budget counts as used up
+UNKNOWN_ADDRESS = "unknown"
+
+_BUDGETS: dict[int, InitiationBudget] = {5: "address", 6: "project", 7: "live_sessions"}
 
 
 class Initiated(NamedTuple):
@@ -52,11 +61,13 @@ class Initiated(NamedTuple):
 
 
 class ReadSession(NamedTuple):
-    """A session, the digest of its polling code, and the Redis time (milliseconds) at which they were read."""
+    """A session, what its poller must know, and the Redis time (milliseconds) at which they were read."""
 
     session: Session
     polling_digest: bytes
     now: int
+    code_challenge: bytes
+    """Empty if its poller need not prove anything more."""
 
 
 class LoginCodeHolder(NamedTuple):
@@ -101,6 +112,12 @@ class SessionStore:
         self._redis = redis
         self._keys = keys
         self._settings = settings
+        limits = (
+            settings.initiations_per_address,
+            settings.initiations_per_project,
+            settings.live_sessions_per_project,
+        )
+        self._shares = [-(-limit // len(keys.partitions)) for limit in limits]
 
     async def initiate(
         self,
@@ -108,10 +125,22 @@ class SessionStore:
         client: ClientFacts,
         lifetime_ms: int,
         draw_login_code: Callable[[], str] = new_login_code,
+        *,
+        address: str = UNKNOWN_ADDRESS,
+        code_challenge: str | None = None,
     ) -> Initiated:
-        """Write a new pending session, drawing login codes until one is free in the project."""
+        """Write a new pending session, drawing login codes until one is free in the project.
+
+        Each partition holds its share of the budgets; one refusal may be the partition's alone, so that another login
+        code, of another partition, is drawn.
+
+        Raises:
+            InitiationRefusedError: a budget of the address, or of the project, is used up.
+
+        """
         keys = self._keys
         data = encode_event(SessionInitiated(project_id, lifetime_ms, client))
+        refusals = 0
         while True:
             login_code = draw_login_code()
             digest = login_code_digest(project_id, login_code)
@@ -124,6 +153,9 @@ class SessionStore:
                     keys.login(digest),
                     keys.deadlines(partition),
                     keys.events(partition),
+                    keys.initiations_of_address(partition, address),
+                    keys.initiations_in_project(partition, project_id),
+                    keys.live_sessions(partition, project_id),
                 ),
                 (
                     session_id,
@@ -135,29 +167,41 @@ class SessionStore:
                     self._settings.retention_ms,
                     EVENT_SOURCE,
                     data,
+                    code_challenge or "",
+                    self._settings.budget_window_ms,
+                    *self._shares,
+                    MAX_LIFETIME_MS,
                 ),
             )
-            expires_at = await run_script(self._redis, _INITIATE, call)
-            if isinstance(expires_at, int) and expires_at:
-                return Initiated(session_id, login_code, polling_code.text, expires_at)
+            match await run_script(self._redis, _INITIATE, call):
+                case [b"initiated", int(expires_at)]:
+                    return Initiated(session_id, login_code, polling_code.text, expires_at)
+                case [b"refused", int(key), int(wait_ms), int(now)]:
+                    refusals += 1
+                    if refusals == min(MAX_REFUSALS, len(keys.partitions)):
+                        raise InitiationRefusedError(_BUDGETS[key], wait_ms, now)
 
     async def read(self, session_id: str) -> ReadSession | None:
         """Read one session; None if there is none, or no longer. One round trip."""
-        reply = await run_script(self._redis, _READ, Call((self._keys.session(session_id),), ()))
-        match reply:
-            case [
-                int(now),
-                bytes(state),
-                bytes(version),
-                bytes(deadline),
-                bytes(expires_at),
-                bytes(project),
-                bytes(digest),
-            ]:
-                session = _session(session_id, [state, version, deadline, expires_at, project])
-                return ReadSession(session, digest, now)
+        return _read(session_id, await run_script(self._redis, _READ, Call((self._keys.session(session_id),), ())))
+
+    async def read_paced(
+        self, code: PollingCode, code_challenge: bytes, pause_ms: int
+    ) -> tuple[ReadSession | None, int]:
+        """Read a session as `read` does, for a poll that must not follow another within `pause_ms`.
+
+        Returns the milliseconds until the next poll too: 0 unless the session is pending, this poll comes too soon, and
+        its code and challenge are the right ones. One round trip.
+        """
+        call = Call(
+            (self._keys.session(code.session_id), self._keys.polled(code.session_id)),
+            (code.digest, code_challenge, pause_ms, token_hex(8)),
+        )
+        match await run_script(self._redis, _READ_PACED, call):
+            case [int(wait_ms), *read]:
+                return _read(code.session_id, read), wait_ms
             case _:
-                return None
+                return None, 0
 
     async def find_by_login_code(
         self, project_id: str, login_code: str, command_id: str | None = None
@@ -253,6 +297,7 @@ class SessionStore:
                 keys.events(partition),
                 keys.replies(partition, reply_to),
                 keys.hints(partition),
+                keys.live_sessions(partition, before.project_id),
             ),
             (
                 session_id,
@@ -298,6 +343,24 @@ def _session(session_id: str, values: list[bytes], login_subject: bytes | None =
         login_subject.decode() if login_subject else None,
         int(since),
     )
+
+
+def _read(session_id: str, reply: Reply) -> ReadSession | None:
+    match reply:
+        case [
+            int(now),
+            bytes(state),
+            bytes(version),
+            bytes(deadline),
+            bytes(expires_at),
+            bytes(project),
+            bytes(digest),
+            challenge,
+        ]:
+            session = _session(session_id, [state, version, deadline, expires_at, project])
+            return ReadSession(session, digest, now, challenge if isinstance(challenge, bytes) else b"")
+        case _:
+            return None
 
 
 def _commit(reply: Reply | Exception) -> Commit:

@@ -2,9 +2,10 @@
 -- Reads a session and the time. One round trip, nothing written: all that a pending poll costs.
 --
 -- KEYS  1 session
--- Returns {now in ms, state, version, deadline, expires_at, project id, polling digest}; nil from the second on when
---         there is no such session.
-local found = redis.call('HMGET', KEYS[1], 'state', 'version', 'deadline', 'expires_at', 'project_id', 'polling_digest')
+-- Returns {now in ms, state, version, deadline, expires_at, project id, polling digest, code challenge or nil}; nil from
+--         the second on when there is no such session.
+local found = redis.call('HMGET', KEYS[1], 'state', 'version', 'deadline', 'expires_at', 'project_id', 'polling_digest',
+  'code_challenge')
 local time = redis.call('TIME')
 table.insert(found, 1, time[1] * 1000 + math.floor(time[2] / 1000))
 return found

@@ -2,7 +2,7 @@
 -- Commits one decision: state, deadline, token, outcome, event, acknowledgement, reply and hint; all of it or none of it.
 -- The entry is the ticket: who deletes it commits, so a late worker, a second worker or a re-send changes nothing.
 --
--- KEYS  1 session  2 token  3 outcome  4 commands  5 deadlines  6 events  7 replies channel  8 hints channel
+-- KEYS  1 session  2 token  3 outcome  4 commands  5 deadlines  6 events  7 replies channel  8 hints channel  9 live sessions
 -- ARGV  1 session id  2 state and 3 version that were decided on  4 next state ('' = the same)  5 time of the decision in ms
 --       6 next deadline in ms  7 retention ms  8 sealed token ('' = none)  9 replay window ms
 --       10 group  11 entry id ('' = no entry, the sweeper's)  12 command id  13 outcome  14 last ms to commit in (0 = no bound)
@@ -32,6 +32,7 @@ if state ~= '' then
     if ARGV[19] ~= '' then redis.call('HSET', KEYS[1], 'login_subject', ARGV[19]) end
   else
     redis.call('ZREM', KEYS[5], ARGV[1])
+    redis.call('ZREM', KEYS[9], ARGV[1])
     if state == 'consumed' then
       token = redis.call('GET', KEYS[2]) or ''
       redis.call('PEXPIRE', KEYS[2], ARGV[9])

@@ -83,7 +83,7 @@ async def test_script_that_redis_forgot_is_sent_in_full(redis: Redis, keys: Keys
         assert await redis.script_exists(READ.sha) == [exists]
         reply = await run_script(redis, READ, call)
         assert isinstance(reply, list)
-        assert reply[1:] == [None] * 6
+        assert reply[1:] == [None] * 7
 
 
 async def test_scripts_in_a_pipeline_are_sent_again_once_loaded(redis: Redis, keys: Keys) -> None:
@@ -91,7 +91,7 @@ async def test_scripts_in_a_pipeline_are_sent_again_once_loaded(redis: Redis, ke
     await redis.script_flush()
     calls = [Call((keys.session(f"00{number}"),), ()) for number in range(3)]
     replies = await run_scripts(redis, READ, calls)
-    assert [isinstance(reply, list) and reply[1:] for reply in replies] == [[None] * 6] * 3
+    assert [isinstance(reply, list) and reply[1:] for reply in replies] == [[None] * 7] * 3
     assert await run_scripts(redis, READ, []) == []
 
 

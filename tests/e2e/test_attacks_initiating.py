@@ -1,0 +1,139 @@
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.conftest import RedisServer
+from tests.e2e.attacker import PROXIES, Client, Login, audits, new_project
+from tests.e2e.conftest import Service, services
+from tests.eventually import wait_until
+
+PER_ADDRESS, PER_PROJECT, LIVE = 6, 20, 9
+WINDOW_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two API processes with small budgets."""
+    with services(redis_server, tmp_path_factory) as start_service:
+        yield start_service(
+            apis=2,
+            trusted_proxies=PROXIES,
+            budget_window_ms=WINDOW_MS,
+            initiations_per_address=PER_ADDRESS,
+            initiations_per_project=PER_PROJECT,
+            live_sessions_per_project=LIVE,
+        )
+
+
+def initiate(client: Client, **body: object) -> Login | None:
+    """Start a login; None if it is refused with 429."""
+    answer = client.post("", body)
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        assert answer.text == "Too many logins were started. Try again later."
+        assert int(answer.headers["retry-after"]) >= 1
+        return None
+    told = answer.json()
+    return Login(told["login_code"], told["polling_code"], told["session_id"])
+
+
+def consume(client: Client, login: Login) -> None:
+    """See a login through to its end."""
+    client.complete(login.login_code)
+    assert client.poll(login.polling_code).json()["status"] == "success"
+
+
+def test_an_address_starts_only_so_many_logins(target: Service) -> None:
+    """By all API processes together, and whatever becomes of the logins."""
+    client = Client(target, new_project(target))
+    for _ in range(PER_ADDRESS):
+        login = initiate(client)
+        assert login
+        consume(client, login)
+    assert initiate(client) is None
+    assert initiate(client) is None
+    assert initiate(Client(target, client.project))
+
+
+def test_a_project_starts_only_so_many_logins(target: Service) -> None:
+    """Many addresses together use up the project's budget; another project is not concerned."""
+    project = new_project(target)
+    for _ in range(PER_PROJECT):
+        client = Client(target, project)
+        login = initiate(client)
+        assert login
+        consume(client, login)
+    assert initiate(Client(target, project)) is None
+    assert initiate(Client(target, new_project(target)))
+
+
+def test_an_address_past_its_budget_uses_up_no_project(redis_server: RedisServer, target: Service) -> None:
+    """What is refused for its address is not counted for its project."""
+    client = Client(target, new_project(target))
+    made = [initiate(client) for _ in range(PER_ADDRESS + 5)]
+    assert [login is not None for login in made] == [True] * PER_ADDRESS + [False] * 5
+    with redis_server.client() as redis:
+        counted = redis.get(target.keys.initiations_in_project(0, client.project.project_id))
+    assert int(counted or 0) == PER_ADDRESS
+
+
+def test_a_project_has_only_so_many_live_sessions(target: Service) -> None:
+    """A consumed session makes room for another."""
+    project = new_project(target)
+    first = Client(target, project)
+    logins = [initiate(client) for client in [first, *(Client(target, project) for _ in range(LIVE - 1))]]
+    assert all(logins)
+    assert initiate(Client(target, project)) is None
+    login = logins[0]
+    assert login
+    first.complete(login.login_code)
+    assert initiate(Client(target, project)) is None
+    assert first.poll(login.polling_code).json()["status"] == "success"
+    assert initiate(Client(target, project))
+    assert initiate(Client(target, project)) is None
+
+
+def test_expired_sessions_make_room(target: Service) -> None:
+    """Sessions that nobody completes do not fill a project for longer than they live."""
+    project = new_project(target)
+    assert all(initiate(Client(target, project), expires_in_millis=1_000) for _ in range(LIVE))
+    assert initiate(Client(target, project)) is None
+    asyncio.run(wait_until(lambda: initiate(Client(target, project))))
+
+
+def test_logins_that_are_under_way_are_not_concerned(target: Service) -> None:
+    """A full project, and an address past its budget, still end the logins that they have."""
+    client = Client(target, new_project(target))
+    logins = [login for _ in range(PER_ADDRESS + 1) if (login := initiate(client))]
+    assert len(logins) == PER_ADDRESS
+    for login in logins:
+        consume(client, login)
+
+
+def test_nothing_is_left_of_a_refused_login(redis_server: RedisServer, target: Service) -> None:
+    """A flood of initiations fills neither Redis nor the events."""
+    client = Client(target, new_project(target))
+    while initiate(client):
+        pass
+    with redis_server.client() as redis:
+        pattern, events = f"{target.settings.prefix}:*", target.keys.events(0)
+        before = set(redis.scan_iter(pattern)), redis.xlen(events)
+        assert not any(initiate(client) for _ in range(10))
+        assert (set(redis.scan_iter(pattern)), redis.xlen(events)) == before
+
+
+def test_refused_initiations_are_told_once(redis_server: RedisServer, target: Service) -> None:
+    """An event for the address that is past its budget, and one for a project that is full."""
+    project = new_project(target)
+    flood = Client(target, project)
+    for _ in range(PER_ADDRESS + 5):
+        initiate(flood)
+    for _ in range(LIVE):
+        initiate(Client(target, project))
+    told = audits(redis_server, target, project)
+    assert [(audit.type, audit.data["budget"]) for audit in told] == [
+        ("audit.initiation_refused", "address"),
+        ("audit.initiation_refused", "live_sessions"),
+    ]
+    assert told[0].data["address"] == flood.address

@@ -1,0 +1,239 @@
+import asyncio
+import secrets
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from statemachine.session import s256
+from tests.conftest import RedisServer
+from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, Client, Login, audits, new_project
+from tests.e2e.conftest import Service, services
+from tests.eventually import wait_until
+
+INTERVAL = 2
+PAUSE_MS = 1_600  # 0.8 intervals
+
+
+@pytest.fixture(scope="module")
+def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two API processes that keep polls apart."""
+    with services(redis_server, tmp_path_factory) as start_service:
+        yield start_service(apis=2, trusted_proxies=PROXIES, throttle_polls=True, poll_interval_s=INTERVAL)
+
+
+@pytest.fixture
+def client(target: Service) -> Client:
+    """A tool of a project of its own."""
+    return Client(target, new_project(target))
+
+
+def pass_time(server: RedisServer, target: Service, login: Login) -> None:
+    """Let the time pass until a session may be polled again, as the end of its key does."""
+    with server.client() as redis:
+        redis.delete(target.keys.polled(login.session_id))
+
+
+def is_throttled(answer: httpx.Response) -> bool:
+    """Whether it is the 429 of a poll that came too soon."""
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        assert answer.text.startswith("This login was asked about too soon.")
+        return True
+    assert answer.json() == {"status": "waiting"}
+    return False
+
+
+def verifier() -> str:
+    """Return a code verifier (RFC 7636 §4.1)."""
+    return secrets.token_urlsafe(32)
+
+
+def test_hurried_polls_of_a_pending_session_are_refused(
+    redis_server: RedisServer, target: Service, client: Client
+) -> None:
+    """The first is free; one within 0.8 intervals is told how long to wait, in whole seconds, by every process."""
+    login = client.initiate()
+    assert [is_throttled(client.poll(login.polling_code)) for _ in range(4)] == [False, True, True, True]
+    with redis_server.client() as redis:
+        assert 0 < redis.pttl(target.keys.polled(login.session_id)) <= PAUSE_MS
+    assert client.poll(login.polling_code).headers["retry-after"] in {"1", "2"}
+    pass_time(redis_server, target, login)
+    assert not is_throttled(client.poll(login.polling_code))
+
+
+def test_refused_poll_does_not_move_the_window(redis_server: RedisServer, target: Service, client: Client) -> None:
+    """A client that never waits is still answered every 0.8 intervals."""
+    login = client.initiate()
+    client.poll(login.polling_code)
+    with redis_server.client() as redis:
+        ends = redis.pexpiretime(target.keys.polled(login.session_id))
+        assert is_throttled(client.poll(login.polling_code))
+        assert redis.pexpiretime(target.keys.polled(login.session_id)) == ends
+    assert asyncio.run(
+        wait_until(lambda: not is_throttled(client.poll(login.polling_code)), within=PAUSE_MS / 1000 + 1)
+    )
+
+
+def test_completed_session_is_never_throttled(client: Client) -> None:
+    """Whoever polls a moment after the last poll gets the token, if it is there."""
+    login = client.initiate()
+    client.poll(login.polling_code)
+    assert is_throttled(client.poll(login.polling_code))
+    client.complete(login.login_code, refresh_token="rt")
+    assert client.poll(login.polling_code).json() == {"status": "success", "refresh_token": "rt"}
+    assert [client.poll(login.polling_code).json() for _ in range(3)] == [{"status": "used"}] * 3
+
+
+def test_expired_session_is_never_throttled(client: Client) -> None:
+    """Nobody waits to hear that there is nothing to wait for."""
+    login = client.initiate(expires_in_millis=1_000)
+
+    def is_expired() -> bool:
+        answer = client.poll(login.polling_code)
+        return answer.status_code == httpx.codes.OK and answer.json() == {"status": "expired"}
+
+    asyncio.run(wait_until(is_expired, within=3))
+    assert [client.poll(login.polling_code).json() for _ in range(3)] == [{"status": "expired"}] * 3
+
+
+def test_only_the_holder_of_the_polling_code_moves_the_window(client: Client) -> None:
+    """Session ids are no secret: with one alone, or without the verifier, nobody slows its tool down."""
+    proof = verifier()
+    login = client.initiate(code_challenge=s256(proof).decode())
+    client.poll(login.polling_code[:-4] + "AAAA", code_verifier=proof)
+    client.poll(login.polling_code)
+    assert not is_throttled(client.poll(login.polling_code, code_verifier=proof))
+    assert is_throttled(client.poll(login.polling_code, code_verifier=proof))
+
+
+def test_held_poll_is_one_poll(client: Client) -> None:
+    """A poll that waits looks more than once, and is throttled for none of it."""
+    login = client.initiate()
+    held = client.post(
+        "/poll", {"polling_code": login.polling_code}, {**client.project.client_headers, "prefer": "wait=2"}
+    )
+    assert held.json() == {"status": "waiting"}
+
+
+def test_throttled_polls_are_told_once_a_session(redis_server: RedisServer, target: Service, client: Client) -> None:
+    """One event for a session, however often it is polled."""
+    logins = [client.initiate() for _ in range(2)]
+    for _ in range(6):
+        for login in logins:
+            client.poll(login.polling_code)
+    told = audits(redis_server, target, client.project)
+    assert [(audit.type, audit.subject) for audit in told] == [
+        ("audit.poll_throttled", login.session_id) for login in logins
+    ]
+    assert told[0].data["address"] == client.address
+
+
+def test_published_clients_are_not_throttled(service: Service) -> None:
+    """Without the setting a poll is answered at any pace."""
+    client = Client(service, service.project)
+    login = client.initiate()
+    assert [client.poll(login.polling_code).json() for _ in range(5)] == [{"status": "waiting"}] * 5
+
+
+def wrong_answers(client: Client, login: Login, proof: str) -> list[httpx.Response]:
+    """Return what a thief of the polling code hears, with everything but the right verifier."""
+    return [
+        client.poll(login.polling_code),
+        client.poll(login.polling_code, code_verifier=verifier()),
+        client.poll(login.polling_code, code_verifier=s256(proof).decode()),
+        client.poll(login.polling_code, code_verifier=""),
+        client.poll(login.polling_code, code_verifier=proof + "A"),
+        client.poll(login.polling_code, code_verifier=proof.swapcase()),
+    ]
+
+
+def test_stolen_polling_code_of_a_bound_session_is_worth_nothing(
+    redis_server: RedisServer, target: Service, client: Client
+) -> None:
+    """Without the verifier it answers exactly like a code that nobody has: pending, completed and consumed alike."""
+    proof = verifier()
+    login = client.initiate(code_challenge=s256(proof).decode(), code_challenge_method="S256")
+    unknown = client.guess_polling_code()
+    assert unknown.json()["code"] == INVALID_POLLING_CODE
+    ignored = {"date", *(f"x-{name}-request-id" for name in ("stack", "hexclave"))}
+
+    def answers_like_unknown() -> bool:
+        return all(
+            (answer.status_code, answer.content) == (unknown.status_code, unknown.content)
+            and {name: value for name, value in answer.headers.items() if name not in ignored}
+            == {name: value for name, value in unknown.headers.items() if name not in ignored}
+            for answer in wrong_answers(client, login, proof)
+        )
+
+    assert answers_like_unknown()
+    assert client.poll(login.polling_code, code_verifier=proof).json() == {"status": "waiting"}
+    client.complete(login.login_code, refresh_token="rt")
+    assert answers_like_unknown()
+    pass_time(redis_server, target, login)
+    assert client.poll(login.polling_code, code_verifier=proof).json()["refresh_token"] == "rt"
+    assert answers_like_unknown()
+    assert client.poll(login.polling_code, code_verifier=proof).json() == {"status": "used"}
+
+
+def test_replayed_answer_needs_the_verifier_too(client: Client) -> None:
+    """Whoever saw the code and the Idempotency-Key of a poll hears its token no second time."""
+    proof = verifier()
+    login = client.initiate(code_challenge=s256(proof).decode())
+    client.complete(login.login_code, refresh_token="rt")
+    headers = {**client.project.client_headers, "idempotency-key": "once"}
+    for _ in range(2):
+        answer = client.post("/poll", {"polling_code": login.polling_code, "code_verifier": proof}, headers)
+        assert answer.json()["refresh_token"] == "rt"
+    stolen = client.post("/poll", {"polling_code": login.polling_code}, headers)
+    assert stolen.json()["code"] == INVALID_POLLING_CODE
+
+
+def test_verifier_for_a_session_without_challenge_is_wrong(client: Client) -> None:
+    """A tool that proves something believes its session bound; one that is not is another's (RFC 9700 §4.8.2)."""
+    login = client.initiate()
+    assert client.poll(login.polling_code, code_verifier=verifier()).json()["code"] == INVALID_POLLING_CODE
+    assert client.poll(login.polling_code).json() == {"status": "waiting"}
+
+
+def test_failed_binding_is_told_and_counted(redis_server: RedisServer, target: Service, client: Client) -> None:
+    """One event for a session and address, and one guess each time."""
+    proof = verifier()
+    login = client.initiate(code_challenge=s256(proof).decode())
+    thief = Client(target, client.project)
+    count = len(wrong_answers(thief, login, proof))
+    told = audits(redis_server, target, client.project)
+    assert [(audit.type, audit.subject) for audit in told] == [("audit.binding_failed", login.session_id)]
+    assert told[0].data["address"] == thief.address
+    with redis_server.client() as redis:
+        assert int(redis.get(target.keys.wrong_codes_of_address(thief.address)) or 0) == count
+
+
+def test_only_a_bound_session_has_a_challenge(redis_server: RedisServer, target: Service, client: Client) -> None:
+    """It is kept only where it was given."""
+    challenge = s256(verifier()).decode()
+    with redis_server.client() as redis:
+        for body, kept in (({}, None), ({"code_challenge": challenge}, challenge.encode())):
+            login = client.initiate(**body)
+            assert redis.hget(target.keys.session(login.session_id), "code_challenge") == kept
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code_challenge": "A" * 42},
+        {"code_challenge": "A" * 44},
+        {"code_challenge": "A" * 42 + "="},
+        {"code_challenge": "A" * 43 + "\n"},
+        {"code_challenge": "+" * 43},
+        {"code_challenge": None},
+        {"code_challenge": "A" * 43, "code_challenge_method": "plain"},
+        {"code_challenge": "A" * 43, "code_challenge_method": "s256"},
+        {"code_challenge_method": "S256"},
+    ],
+)
+def test_challenge_that_is_none_is_refused(client: Client, body: dict[str, object]) -> None:
+    """Only S256, and only 43 characters of base64url: `plain` would show the verifier to whoever sees the challenge."""
+    answer = client.post("", body)
+    assert answer.status_code == httpx.codes.BAD_REQUEST
+    assert answer.headers["x-stack-known-error"] == "SCHEMA_ERROR"
+    assert "code_challenge" in answer.text
