@@ -29,6 +29,7 @@ SILENT_PERIODS = 3  # a connection on which not even a PING is answered for so l
 FALLBACK_BATCH = 500  # look-ups a round trip
 
 _log = structlog.get_logger("api")
+RECONNECTS.labels("subscriber", "ConnectionError")  # present from the start, so that the first is seen as an increase
 _OUTCOMES, _CHANGES = (WAITERS.labels(kind) for kind in ("outcome", "change"))
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
 

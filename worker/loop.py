@@ -31,6 +31,7 @@ async def repeat(
     A step that fails is logged once per series of failures, followed by `repair` (which may fail too) and a back-off.
     Only a step that returned counts as progress.
     """
+    RECONNECTS.labels(name, "ConnectionError")  # present from the start, so that the first is seen as an increase
     failures = 0
     while not stopping.is_set():
         try:

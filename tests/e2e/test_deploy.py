@@ -1,0 +1,85 @@
+"""The dashboard and the alerts, against what processes really tell."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.conftest import StartService
+from tests.e2e.scraping import Samples, scrape
+from tests.e2e.test_metrics import Caller, counted
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/dashboards/login-relay.json").read_text())
+ALERTS: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+
+_SELECTOR = re.compile(r"\b(login_relay_[a-z_]+)(?:\{([^}]*)\})?")
+_BY = re.compile(r"\bby \(([a-z_, ]+)\)")
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Return every query, with the name of what asks it."""
+    for panel in DASHBOARD["panels"]:
+        for target in panel.get("targets", ()):
+            yield f"panel {panel['title']!r}", target["expr"]
+    for group in ALERTS["groups"]:
+        for rule in group["rules"]:
+            yield f"alert {rule['alert']}", rule["expr"]
+
+
+def labels_of(samples: Samples, name: str) -> set[str]:
+    """Return the names of all labels that a metric has."""
+    return {label for (sample, labels) in samples if sample == name for label, _ in labels}
+
+
+async def test_all_that_dashboard_and_alerts_ask_for_is_told(start_service: StartService) -> None:
+    """Every metric by its name, and every label that a query selects or groups by, after one login."""
+    service = start_service()
+    caller = Caller(service)
+    started = caller.initiate()
+    assert caller.complete(started).status_code == 200
+    assert caller.poll(started).status_code == 201
+    samples = await counted(service.apis[0], "polls_total", 1, outcome="success")
+    samples |= await scrape(service.workers[0])
+    names = {name for name, _ in samples}
+
+    asked = [(who, expression) for who, expression in expressions() if "login_relay_" in expression]
+    assert len(asked) > 30
+    for who, expression in asked:
+        found = _SELECTOR.findall(expression)
+        assert found, f"{who}: {expression}"
+        for name, selected in found:
+            assert name in names, f"{who} asks for {name}, which no process tells"
+            wanted = set(re.findall(r"([a-z_]+)\s*=", selected))
+            wanted |= {label.strip() for labels in _BY.findall(expression) for label in labels.split(",")}
+            assert wanted <= labels_of(samples, name), f"{who}: {name} has no label {wanted}"
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "alerts.yml"])
+def test_prometheus_files_are_of_one_deployment(name: str) -> None:
+    """Each job that an alert names is one that is scraped, and each scraped name is a service of the compose file."""
+    text = (DEPLOY / "prometheus" / name).read_text()
+    scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    jobs = {config["job_name"]: config["dns_sd_configs"][0] for config in scraped["scrape_configs"]}
+    for pattern in re.findall(r'job=~?"([^"]+)"', text):
+        assert any(re.fullmatch(pattern, job) for job in jobs), pattern
+    services = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    for discovery in jobs.values():
+        assert set(discovery["names"]) <= services.keys()
+        assert services[discovery["names"][0]]["environment"]["LOGIN_RELAY_METRICS_HOST"] == "0.0.0.0"  # noqa: S104 - within the compose network
+
+
+def test_observability_is_a_profile_of_its_own() -> None:
+    """`docker compose up` starts neither; with the profile, all their files are where the images look for them."""
+    services = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    for name in ("prometheus", "grafana"):
+        service = services[name]
+        assert service["profiles"] == ["observability"]
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        mounted = [volume.split(":")[0] for volume in service["volumes"] if volume.startswith("./")]
+        assert mounted
+        assert all((DEPLOY.parent / path).is_dir() for path in mounted)
