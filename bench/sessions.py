@@ -26,6 +26,7 @@ LIFETIME_MS = 86_400_000  # all outlive the run
 CONCURRENCY = 128
 MANY = 10_000  # from here on two processes share the work
 BACKLOG_LIMIT = 1_000_000
+NO_LIMIT = 1_000_000_000  # one address and one project stand for all tools
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -49,8 +50,15 @@ class Store(NamedTuple):
 
 
 def new_settings(redis_url: str) -> Settings:
-    """Return the defaults under a prefix of their own; polls are held for five minutes if they ask for it."""
-    return Settings(redis_url=redis_url, prefix=f"bench-{uuid.uuid4().hex[:8]}", long_poll_max_s=300)
+    """Return the defaults under a prefix of their own; polls are held for five minutes, and nobody starts too many."""
+    return Settings(
+        redis_url=redis_url,
+        prefix=f"bench-{uuid.uuid4().hex[:8]}",
+        long_poll_max_s=300,
+        initiations_per_address=NO_LIMIT,
+        initiations_per_project=NO_LIMIT,
+        live_sessions_per_project=NO_LIMIT,
+    )
 
 
 @asynccontextmanager
