@@ -57,9 +57,20 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     """
     settings = load_settings(os.environ)
     settings = msgspec.structs.replace(settings, host=host or settings.host, port=port or settings.port)
-    check_listen_address(settings.host, settings.port)
+    _check(settings)
     folder = make_state_folder(settings)
     asyncio.run(_until_signalled(settings, folder, workers))
+
+
+def _check(settings: Settings) -> None:
+    """Find what a child would refuse, before anything is made or started."""
+    if settings.redis_url is not None:
+        _ = command_client(settings, "login-relay:serve")
+    if settings.admin_jwks_file is not None:
+        from api.admin_tokens import AdminTokens  # noqa: PLC0415 - the web framework comes with it
+
+        AdminTokens.from_settings(settings)
+    check_listen_address(settings.host, settings.port)
 
 
 async def _until_signalled(settings: Settings, folder: Path, workers: int) -> None:
