@@ -70,7 +70,7 @@ requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade
 	$(COMPILE) $(UPGRADE) --group build -c requirements/run.txt -o requirements/build.txt
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra otel --group dev -c requirements/otel.txt -c requirements/build.txt \
 		-o requirements/dev.txt
-	$(COMPILE) $(UPGRADE) pyproject.toml --group bench -c requirements/run.txt -o requirements/bench.txt
+	$(COMPILE) $(UPGRADE) --group bench -c requirements/dev.txt -o requirements/bench.txt
 
 clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -4,6 +4,7 @@ import argparse
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ QUICK = Effort(rounds=2, seconds=1, logins=300, tokens=30, backlog=1_000, polls=
 
 
 def main() -> int:
-    """Run what was asked for; returns 2 when something is not installed."""
+    """Run what was asked for; returns 1 when a part could not be measured, 2 when something is not installed."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--quick", action="store_true", help="a few rounds, to see that all runs; nothing is kept")
     parser.add_argument("--live", type=int, help="most live sessions")
@@ -54,18 +55,24 @@ def main() -> int:
     effort = QUICK if arguments.quick else FULL
     most = arguments.live or (10_000 if arguments.quick else LIVE)
     results = {} if arguments.quick else load()
+    failed = False
     for name, measure in _sections(effort, most, rivals=arguments.rivals).items():
         if arguments.only in (None, name):
             started = time.monotonic()
             print(f"{name} …", end=" ", flush=True, file=sys.stderr)
-            results[name] = {"machine": machine(), "rounds": effort.rounds, **measure()}
+            try:
+                results[name] = {"machine": machine(), "rounds": effort.rounds, **measure()}
+            except Exception:  # noqa: BLE001 - what cannot be measured must not cost the rest
+                traceback.print_exc()
+                failed = True
+                continue
             print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
             if not arguments.quick:
                 save(results)
     print(page(results))
     if not arguments.quick:
         print(f"kept in {PAGE}", file=sys.stderr)
-    return 0
+    return int(failed)
 
 
 def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[[], dict[str, Any]]]:

@@ -94,7 +94,8 @@ class _Level(NamedTuple):
     api: Server
     floor: Server
     project: Project
-    sessions: list[Initiated]
+    to_poll: list[Initiated]
+    to_complete: list[Initiated]
 
 
 def measure_growth(levels: Sequence[int], *, rounds: int, seconds: int, requests: int) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def measure_growth(levels: Sequence[int], *, rounds: int, seconds: int, requests
     Every number of sessions has a Valkey, an API and a worker of its own, so that the rounds can be interleaved.
     """
     with contextlib.ExitStack() as stack:
-        opened = {str(live): _open(stack, live) for live in levels}
+        opened = {str(live): _open(stack, live, (rounds + 1) * requests) for live in levels}
         cases: dict[str, Callable[[], float]] = {}
         for name, level in opened.items():
             cases[f"floor {name}"] = _rate(level, seconds, poll=False)
@@ -125,18 +126,19 @@ def measure_growth(levels: Sequence[int], *, rounds: int, seconds: int, requests
     return measured
 
 
-def _open(stack: contextlib.ExitStack, live: int) -> _Level:
+def _open(stack: contextlib.ExitStack, live: int, completes: int) -> _Level:
     url = stack.enter_context(valkey())
     settings = new_settings(url)
     project = create_project(settings)
     sessions = initiate(settings, project, live)
     stack.enter_context(workers(settings))
-    return _Level(stack.enter_context(relay(settings)), stack.enter_context(floor(url)), project, sessions)
+    api, bare = stack.enter_context(relay(settings)), stack.enter_context(floor(url))
+    return _Level(api, bare, project, sessions[completes:], sessions[:completes])
 
 
 def _rate(level: _Level, seconds: int, *, poll: bool) -> Callable[[], float]:
     """Return a measurement of polls, or of the floor, per second; polls go round over sessions of all ages."""
-    codes = [each.polling_code for each in level.sessions[:: max(1, len(level.sessions) // CODES)]]
+    codes = [each.polling_code for each in level.to_poll[:: max(1, len(level.to_poll) // CODES)]]
     load = poll_load(level.api, level.project, codes) if poll else floor_load(level.floor.port)
     return lambda: wrk(load, connections=CONNECTIONS, seconds=seconds).per_second
 
@@ -164,5 +166,5 @@ async def _initiate_once(connection: Connection, level: _Level) -> int:
 
 
 async def _complete_once(connection: Connection, level: _Level) -> int:
-    body = {"login_code": level.sessions.pop().login_code, "refresh_token": REFRESH_TOKEN}
+    body = {"login_code": level.to_complete.pop().login_code, "refresh_token": REFRESH_TOKEN}
     return (await connection.post(COMPLETE, level.project.server, body)).status

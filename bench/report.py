@@ -37,7 +37,7 @@ def machine() -> dict[str, Any]:
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cores": os.cpu_count(),
         "processor": _processor(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
@@ -70,6 +70,7 @@ def page(results: dict[str, Any]) -> str:
         "# Benchmarks",
         "Written by `make bench` and `make bench-rivals`; [how it is measured](../bench/README.md).",
         "![The figures below, drawn](benchmarks.svg)",
+        _machines(results),
         "## Targets",
         _targets(results),
     ]
@@ -88,19 +89,24 @@ def page(results: dict[str, Any]) -> str:
     if "drain" in results:
         sections += ["## Workers draining a backlog", _on(results["drain"]), _drain(results["drain"]["workers"])]
     if "memory" in results:
-        sections += ["## Memory", _on(results["memory"]), _memory(results["memory"])]
+        sections += ["## Memory", results["memory"]["machine"]["at"], _memory(results["memory"])]
     if "growth" in results:
         sections += ["## With many live sessions", _on(results["growth"]), _growth(results["growth"]["levels"])]
     return "\n\n".join(sections) + "\n"
 
 
+def _machines(results: dict[str, Any]) -> str:
+    """Return what the sections were measured on: one line, or more if they were measured here and there."""
+    lines = {
+        f"{on['cores']} cores ({on['processor']}), {on['system']}, Python {on['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in on["versions"].items()): None
+        for on in (section["machine"] for section in results.values())
+    }
+    return "\n".join(f"- {line}" for line in lines)
+
+
 def _on(section: dict[str, Any]) -> str:
-    on = section["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
-    return (
-        f"{on['at']}, {on['cores']} cores ({on['processor']}), Python {on['python']}, {versions}. "
-        f"Median of {section['rounds']} rounds, least to greatest in brackets."
-    )
+    return f"{section['machine']['at']}; median of {section['rounds']} rounds, least to greatest in brackets."
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -87,6 +87,15 @@ def floor(redis_url: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def floor_with(redis_url: str, options: tuple[str, ...]) -> Iterator[Server]:
+    """Run the floor with settings of one's own, as granian's command takes them."""
+    port = _free_port()
+    command = (sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), *options)
+    with _process(*command, "bench.floor:create_app", environment={"FLOOR_REDIS_URL": redis_url}) as process:
+        yield _listening(process, port)
+
+
+@contextlib.contextmanager
 def oidc_provider(redis_url: str) -> Iterator[Server]:
     """Run the rival, one process of Node."""
     port = _free_port()

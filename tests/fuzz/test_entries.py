@@ -1,0 +1,77 @@
+"""Whatever lies on the stream of commands, a worker decides it or names it as the one at fault."""
+
+import asyncio
+import uuid
+
+import hypothesis
+import msgspec
+from hypothesis import strategies as st
+
+from statemachine.commands import CompleteSession, ConsumeSession, encode_command
+from statemachine.connections import command_client
+from statemachine.keys import Keys
+from statemachine.session import new_session_id
+from statemachine.settings import Settings
+from statemachine.store import SessionStore
+from statemachine.stream import CommandStream
+from tests.conftest import RedisServer, remove_keys
+from worker.handlers import Handlers
+
+SESSIONS = [new_session_id(0) for _ in range(3)]
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+commands = st.one_of(
+    st.builds(CompleteSession, st.text(), st.sampled_from(SESSIONS), st.text(), st.binary(max_size=64)),
+    st.builds(ConsumeSession, st.text(), st.sampled_from(SESSIONS), st.text(), st.integers(-(2**63), 2**63 - 1)),
+).map(encode_command)
+
+
+@st.composite
+def misshapen(draw: st.DrawFn) -> bytes:
+    """Return a command with a field that it should not have, lacks, or has in another shape."""
+    fields: dict[str, object] = msgspec.json.decode(draw(commands))
+    name = draw(st.sampled_from(sorted(fields)) | st.text(max_size=5))
+    if draw(st.booleans()):
+        fields.pop(name, None)
+    else:
+        fields[name] = draw(json)
+    return msgspec.json.encode(fields)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Return a command in which bytes were changed, put in or cut out."""
+    command = draw(commands)
+    start = draw(st.integers(0, len(command)))
+    return command[:start] + draw(st.binary(max_size=4)) + command[start + draw(st.integers(0, 4)) :]
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(batch=st.lists(st.binary(max_size=64) | commands | misshapen() | damaged(), min_size=1, max_size=20))
+def test_every_entry_is_decided_or_named_as_the_one_at_fault(redis_server: RedisServer, batch: list[bytes]) -> None:
+    """Nothing raises, nothing is lost, and no entry is left pending for Redis' fault."""
+    settings = Settings(redis_url=redis_server.url, prefix=f"fuzz-{uuid.uuid4().hex[:12]}")
+    keys = Keys(settings.prefix, settings.partitions)
+
+    async def handle() -> None:
+        redis = command_client(settings, "login-relay:test")
+        stream = CommandStream(redis, keys)
+        await stream.ensure_groups()
+        for command in batch:
+            await redis.xadd(keys.commands(0), {"command": command})
+        entries = await stream.read(redis, "worker", len(batch), block_ms=1)
+        assert [entry.command for entry in entries] == batch
+        failures = await Handlers(SessionStore(redis, keys, settings), settings.pickup_window_ms).handle(entries)
+        assert all(failure.is_poison for failure in failures)
+        assert await redis.xlen(keys.commands(0)) == len(failures)
+        await redis.aclose()
+
+    try:
+        asyncio.run(handle())
+    finally:
+        leaked = remove_keys(redis_server, keys)
+    assert not leaked

@@ -1,0 +1,47 @@
+"""A running service against its own OpenAPI document, for a while: `make fuzz`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RedisServer
+from tests.e2e.conftest import services
+
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
+SEED = os.environ.get("FUZZ_SEED")
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(SECONDS + 120)
+def test_every_answer_is_one_that_the_document_describes(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Requests that fit the document and requests that do not, alone and one after the other: all checks hold."""
+    folder = tmp_path_factory.mktemp("schemathesis")
+    with services(redis_server, tmp_path_factory) as start_service:
+        service = start_service(long_poll_max_s=1)
+        headers = service.project.server_headers
+        arguments = [word for name, value in headers.items() for word in ("--header", f"{name}: {value}")]
+        if SEED:
+            arguments += ["--seed", SEED]
+        done = subprocess.run(
+            (
+                *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.url}/schema"),
+                *("--checks", "all", "--max-time", str(SECONDS), "--no-color", "--request-timeout", "20"),
+                # The events have no end; `test_event_stream.py` has their answers.
+                *("--exclude-operation-id", "events", "--generation-database", "none"),
+                *arguments,
+            ),
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.accepted", "PYTHONPATH": str(Path.cwd())},
+            cwd=folder,
+            check=False,
+            text=True,
+            capture_output=True,
+        )
+        assert all(process.is_running for process in service.processes), service.output
+    print(done.stdout)  # noqa: T201 - the seed, and how much was tried
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "traceback" not in service.output.lower()
