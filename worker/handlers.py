@@ -57,7 +57,7 @@ class Handlers:
         for entry in entries:
             try:
                 command = decode_command(entry.command)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 # The text tells the place and the expected type; values it never repeats, but for the unknown type's.
                 failures.append(Failure(entry, f"undecodable: {error}", is_poison=True))
                 continue

@@ -189,13 +189,25 @@ async def test_command_for_no_session_has_an_outcome(relay: Relay) -> None:
     [
         (b"\xff\x00", "undecodable: "),
         (b"", "undecodable: "),
+        (b'{"type":"\x80"}', "undecodable: "),
+        (b'{"type":"ConsumeSession","x":' + b"[" * 100_000, "undecodable: "),
         (b'{"type":"CancelSession","id":"x","session_id":"y"}', "undecodable: "),
         (b'{"type":"ConsumeSession"}', "undecodable: "),
         (encode_command(ConsumeSession("x", "", "api", 1)), "names no session of this partition"),
         (encode_command(ConsumeSession("x", "no session", "api", 1)), "names no session of this partition"),
         (encode_command(ConsumeSession("x", new_session_id(1), "api", 1)), "names no session of this partition"),
     ],
-    ids=["not_json", "empty", "unknown_type", "no_fields", "no_session", "malformed_session", "other_partition"],
+    ids=[
+        "not_json",
+        "empty",
+        "not_utf8",
+        "too_deep",
+        "unknown_type",
+        "no_fields",
+        "no_session",
+        "malformed_session",
+        "other_partition",
+    ],
 )
 async def test_entry_that_cannot_be_read_holds_up_no_other(relay: Relay, data: bytes, reason: str) -> None:
     """It stays pending and is named as the one at fault; its neighbours in the batch are decided."""
