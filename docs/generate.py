@@ -1,8 +1,9 @@
-"""Write the generated parts of the documentation, or with --check tell which of them are not current.
+"""Write the generated files and parts of the documentation, or with --check tell which of them are not current.
 
-A generated part stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
+A generated part of a file stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
 """
 
+import json
 import re
 import sys
 import typing
@@ -10,7 +11,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import msgspec
+from event_schemas import asyncapi, json_schema
 
+from statemachine.events import EVENT_TYPES
 from statemachine.machine import RULES, Rule, Trigger, mermaid
 from statemachine.session import State
 from statemachine.settings import Settings, variable
@@ -54,10 +57,25 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
+def event_table() -> str:
+    """Return what each type of event tells, as a table."""
+    rows = ["| `type` | happened | `data` |", "| --- | --- | --- |"]
+    for data, name in EVENT_TYPES.items():
+        fields = []
+        for field in msgspec.structs.fields(data):
+            is_optional = field.default is not msgspec.NODEFAULT
+            fields.append(f"`{field.name}`" + (" (optional)" if is_optional else ""))
+        rows.append(f"| `{name}` | {(data.__doc__ or '').splitlines()[0]} | {', '.join(fields)} |")
+    return "\n".join(rows)
+
+
 PARTS = {
     "README.md": {"settings": settings_table},
+    "docs/events.md": {"event types": event_table},
     "docs/state-machine.md": {"state diagram": state_diagram, "state table": state_table},
 }
+
+FILES = {"docs/events.schema.json": json_schema, "docs/asyncapi.json": asyncapi}
 
 
 def current(text: str, part: str, content: str) -> str:
@@ -70,14 +88,16 @@ def current(text: str, part: str, content: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or with --check compare; returns 1 if a part was not current."""
-    stale = []
+    """Write, or with --check compare; returns 1 if something was not current."""
+    texts = {name: json.dumps(content(), indent=2, ensure_ascii=False) + "\n" for name, content in FILES.items()}
     for name, parts in PARTS.items():
-        path = ROOT / name
-        text = before = path.read_text()
+        texts[name] = (ROOT / name).read_text()
         for part, content in parts.items():
-            text = current(text, part, content())
-        if text != before:
+            texts[name] = current(texts[name], part, content())
+    stale = []
+    for name, text in texts.items():
+        path = ROOT / name
+        if not path.exists() or path.read_text() != text:
             stale.append(name)
             if "--check" not in arguments:
                 path.write_text(text)

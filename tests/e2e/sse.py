@@ -25,6 +25,8 @@ class EventSource:
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
         self.received: list[Received] = []
+        self.raw: list[str] = []
+        """The data of each event as it came."""
         self.comments: list[str] = []
         self.last_event_id = ""
         self.is_open = True
@@ -62,7 +64,8 @@ class EventSource:
     def _dispatch(self) -> None:
         self.last_event_id = self._id
         if self._data:
-            event = msgspec.json.decode("\n".join(self._data), type=CloudEvent)
+            self.raw.append("\n".join(self._data))
+            event = msgspec.json.decode(self.raw[-1], type=CloudEvent)
             self.received.append(Received(event, self._name, self._id))
         self._name, self._data = "", []
 

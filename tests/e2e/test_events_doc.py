@@ -1,0 +1,193 @@
+import asyncio
+import json
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from jsonschema import Draft202012Validator
+from redis.exceptions import ResponseError
+
+from tests.conftest import RedisServer
+from tests.e2e.conftest import Service, StartService
+from tests.e2e.sse import event_source
+from tests.e2e.test_event_stream import WHOLE_LIFE, log_in
+from tests.eventually import wait_until
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+EXAMPLE = re.compile(r"^```(\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def examples(language: str, service: Service, server: RedisServer) -> list[str]:
+    """The examples of the page, for the Redis of the tests and a prefix of its own instead of the defaults."""
+    assert service.settings.partitions == 1
+    page = (DOCS / "events.md").read_text()
+    found = [text for of, text in EXAMPLE.findall(page) if of == language]
+    assert found, f"no example in {language}"
+    return [
+        text.replace("lr:{10}:events", service.keys.events(0)).replace("redis://127.0.0.1:6379/0", server.url)
+        for text in found
+    ]
+
+
+def redis_cli(server: RedisServer, words: list[str]) -> str:
+    """Run a command as redis-cli does; where there is none, send the same words to Redis."""
+    if program := shutil.which("redis-cli"):
+        done = subprocess.run([program, "-u", server.url, *words], capture_output=True, text=True, check=True)
+        return done.stdout
+    address = urlsplit(server.url)
+    with (
+        socket.create_connection((address.hostname, address.port), 10) as connection,
+        connection.makefile("rb") as file,
+    ):
+        connection.sendall(
+            b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in map(str.encode, words))
+        )
+        text = b""
+        while b"session.consumed" not in text and b".1" not in text:
+            text += file.readline()
+        return text.decode()
+
+
+async def test_redis_cli_shows_a_login(start_service: StartService, redis_server: RedisServer) -> None:
+    """A stranger who types what the page says sees it happen."""
+    service = await asyncio.to_thread(start_service)
+    session_id = await log_in(service.url, service.project)
+    kept, next_one = (shlex.split(text) for text in examples("redis-cli", service, redis_server))
+    shown = await asyncio.to_thread(redis_cli, redis_server, kept)
+    for type_, version in WHOLE_LIFE:
+        assert type_ in shown
+        assert f"{session_id}.{version}" in shown
+    waiting = asyncio.create_task(asyncio.to_thread(redis_cli, redis_server, next_one))
+    with redis_server.client() as redis:
+        await wait_until(lambda: any(row["cmd"] == "xread" and row["flags"] == "b" for row in redis.client_list()))
+    later = await log_in(service.url, service.project)
+    assert f"{later}.1" in await waiting
+
+
+@asynccontextmanager
+async def running(command: list[str], folder: Path) -> AsyncIterator[list[str]]:
+    """Run a program until the end of the context; yields the lines that it prints."""
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=subprocess.PIPE)
+    lines: list[str] = []
+
+    async def read() -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            lines.append(line.decode().rstrip())  # noqa: PERF401 - others look at the list while it grows
+
+    reading = asyncio.create_task(read())
+    try:
+        yield lines
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+        await reading
+
+
+async def check_group(command: list[str], folder: Path, service: Service, server: RedisServer, group: str) -> None:
+    """Fail unless a group gets every event once, though its program is not there at first, and ended and started."""
+    stream = service.keys.events(0)
+    sessions = [await log_in(service.url, service.project, subject="ada")]
+    told: list[str] = []
+    for _ in range(2):
+        async with running(command, folder) as lines:
+            sessions.append(await log_in(service.url, service.project, subject="ada"))
+            await wait_until(partial(has_lines, lines, 3 * len(sessions) - len(told)), within=20)
+            with server.client() as redis:
+                await wait_until(lambda: redis.execute_command("XPENDING", stream, group)["pending"] == 0)
+        told += lines
+    assert sorted(told) == sorted(
+        line
+        for session_id in sessions
+        for line in (
+            f"session.initiated {session_id} {'None' if group == 'billing' else 'undefined'}",
+            f"session.completed {session_id} ada",
+            f"session.consumed {session_id} ada",
+        )
+    )
+
+
+def has_lines(lines: list[str], count: int) -> bool:
+    """Whether that many lines came."""
+    return len(lines) >= count
+
+
+async def test_consumer_group_in_python_works(
+    start_service: StartService, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """The example as it stands on the page."""
+    service = await asyncio.to_thread(start_service)
+    [program] = examples("python", service, redis_server)
+    (tmp_path / "events.py").write_text(program)
+    await check_group([sys.executable, "events.py"], tmp_path, service, redis_server, "billing")
+
+
+async def test_consumer_group_in_javascript_works(
+    start_service: StartService, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """The example as it stands on the page, with the library that it names."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("there is no Node.js here")
+    install = [npm, "install", "--no-audit", "--no-fund", "--silent", "redis@5"]
+    if await asyncio.to_thread(subprocess.call, install, cwd=tmp_path, timeout=60, stderr=subprocess.DEVNULL):
+        pytest.skip("node-redis cannot be installed here")
+    service = await asyncio.to_thread(start_service)
+    [program] = examples("js", service, redis_server)
+    (tmp_path / "events.mjs").write_text(program)
+    await check_group([node, "events.mjs"], tmp_path, service, redis_server, "audit")
+
+
+async def test_real_events_fit_the_schema(service: Service, redis_server: RedisServer) -> None:
+    """Entries of the stream with what is in their data, and what the API tells of the same login."""
+    schema = json.loads((DOCS / "events.schema.json").read_text())
+    of_event, of_entry = (
+        Draft202012Validator(schema),
+        Draft202012Validator({**schema, "oneOf": [{"$ref": "#/$defs/Entry"}]}),
+    )
+    async with event_source(service.url, service.project.server_headers) as source:
+        await wait_until(lambda: source.last_event_id)
+        session_id = await log_in(service.url, service.project)
+        await wait_until(lambda: sum(item.event.subject == session_id for item in source.received) == 3)
+    with redis_server.client() as redis:
+        rows = redis.xrange(service.keys.events(0))
+    entries = [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in rows]
+    entries = [entry for entry in entries if entry["subject"] == session_id]
+    assert len(entries) == 3
+    for entry, received in zip(entries, source.raw[-3:], strict=True):
+        of_entry.validate(entry)
+        assert entry.keys() == schema["$defs"]["Entry"]["properties"].keys(), "a field is not described"
+        event = {**entry, "version": int(entry["version"]), "data": json.loads(entry["data"])}
+        of_event.validate(event)
+        assert json.loads(received) == event
+
+
+def test_rights_that_the_page_names_are_enough(service: Service, redis_server: RedisServer) -> None:
+    """A user of Redis with these and no more reads in a group; and reads nothing else."""
+    page = (DOCS / "events.md").read_text()
+    [rights] = re.findall(r"ACL SETUSER reader on >… (.*?)`", page)
+    [more] = re.findall(r"also `(.*?)`", page)
+    stream = service.keys.events(0)
+    rights = rights.replace("lr:*:events", stream.replace("{10}", "*"))
+    with redis_server.client() as redis:
+        redis.execute_command("ACL", "SETUSER", "reader", "reset", "on", ">made-up", *rights.split(), *more.split())
+        try:
+            redis.execute_command("AUTH", "reader", "made-up")
+            redis.xgroup_create(stream, "readers", id="0", mkstream=True)
+            redis.execute_command("XREADGROUP", "GROUP", "readers", "me", "STREAMS", stream, ">")
+            redis.execute_command("XREAD", "STREAMS", stream, "0")
+            with pytest.raises(ResponseError, match="no permissions"):
+                redis.get(service.keys.project_names())
+        finally:
+            with redis_server.client() as other:
+                other.execute_command("ACL", "DELUSER", "reader")
