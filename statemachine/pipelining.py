@@ -42,16 +42,23 @@ class PipeliningRedis(Redis):
         await super().aclose(close_connection_pool)
 
     async def _send(self) -> None:
-        while self._asked:
-            together, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
-            for asked, reply in zip(together, await self._round_trip(together), strict=True):
-                if asked.reply.done():
-                    continue  # whoever asked was cancelled
-                if isinstance(reply, Exception):
-                    asked.reply.set_exception(reply)
-                else:
-                    asked.reply.set_result(reply)
-        self._sending = None
+        together: list[_Asked] = []
+        try:
+            while self._asked:
+                together, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
+                for asked, reply in zip(together, await self._round_trip(together), strict=True):
+                    if asked.reply.done():
+                        continue  # whoever asked was cancelled
+                    if isinstance(reply, Exception):
+                        asked.reply.set_exception(reply)
+                    else:
+                        asked.reply.set_result(reply)
+        finally:
+            self._sending = None
+            # Only when this task itself was cancelled, at the end of the process: nobody is to wait for ever.
+            for asked in (*together, *self._asked):
+                asked.reply.cancel()
+            self._asked = []
 
     async def _round_trip(self, together: list[_Asked]) -> list[Any]:
         """Return a reply or an error for each."""

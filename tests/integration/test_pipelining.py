@@ -86,3 +86,17 @@ async def test_closing_waits_for_what_was_sent(settings: Settings) -> None:
     await asyncio.sleep(0)
     await client.aclose()
     assert await asked is True
+
+
+async def test_nobody_waits_for_ever_when_the_sender_is_cancelled(redis: Redis, key: str) -> None:
+    """At the end of a process every task is cancelled, in any order; whoever asked hears of it, and may ask again."""
+    await redis.ping()
+    before = asyncio.all_tasks()
+    asked = asyncio.create_task(redis.execute_command("BLPOP", key, 10))  # not answered in the time of this test
+    await asyncio.sleep(0)
+    [sender] = asyncio.all_tasks() - before - {asked}
+    await asyncio.sleep(0.1)
+    sender.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asked, 5)
+    assert await asyncio.wait_for(redis.execute_command("ECHO", "next"), 5) == b"next"
