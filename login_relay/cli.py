@@ -30,6 +30,7 @@ COMMANDS = {
         "dead_letters_commands", "dead_letters", "Look at, replay or drop entries that no worker could decide."
     ),
     "status": Place("status", "status", "Show the partitions with their backlog, and the workers."),
+    "top": Place("top", "top", "Show logins, their times, the backlog, the workers and the latest sessions, live."),
     "health": Place("health", "health", "Say whether a process of this machine works: exit code 0 yes, 1 no."),
     "admin-token": Place(
         "admin_token", "admin_token", "Print an admin access token for projects, signed with a private key."

@@ -47,6 +47,25 @@ class Status(msgspec.Struct, frozen=True):
     workers: list[WorkerStatus]
 
 
+async def read_partitions(relay: Relay) -> list[PartitionStatus]:
+    """Return how the commands stand, partition by partition."""
+    stream = CommandStream(relay.redis, relay.keys)
+    found = []
+    for partition in relay.keys.partitions:
+        backlog = await stream.backlog(partition)
+        found.append(
+            PartitionStatus(
+                partition,
+                backlog.entries,
+                backlog.pending,
+                backlog.oldest_unread_ms,
+                backlog.oldest_pending_ms,
+                backlog.dead_letters,
+            )
+        )
+    return found
+
+
 async def read_workers(relay: Relay) -> list[WorkerStatus]:
     """Return the workers that the group knows, the living ones first."""
     stream = CommandStream(relay.redis, relay.keys)
@@ -80,21 +99,7 @@ def _worker(consumer: str, pending: int, idle_ms: int, sign: bytes | None) -> Wo
 @on_relay
 async def status(relay: Relay, *, as_json: bool) -> None:
     """Show the partitions with their backlog, and the workers."""
-    stream = CommandStream(relay.redis, relay.keys)
-    partitions = []
-    for partition in relay.keys.partitions:
-        backlog = await stream.backlog(partition)
-        partitions.append(
-            PartitionStatus(
-                partition,
-                backlog.entries,
-                backlog.pending,
-                backlog.oldest_unread_ms,
-                backlog.oldest_pending_ms,
-                backlog.dead_letters,
-            )
-        )
-    found = Status(partitions, await read_workers(relay))
+    found = Status(await read_partitions(relay), await read_workers(relay))
     click.echo(msgspec.json.encode(found) if as_json else _text(found))
 
 
