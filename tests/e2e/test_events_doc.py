@@ -3,14 +3,12 @@ import json
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -43,18 +41,8 @@ def redis_cli(server: RedisServer, words: list[str]) -> str:
     if program := shutil.which("redis-cli"):
         done = subprocess.run([program, "-u", server.url, *words], capture_output=True, text=True, check=True)
         return done.stdout
-    address = urlsplit(server.url)
-    with (
-        socket.create_connection((address.hostname, address.port), 10) as connection,
-        connection.makefile("rb") as file,
-    ):
-        connection.sendall(
-            b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in map(str.encode, words))
-        )
-        text = b""
-        while b"session.consumed" not in text and b".1" not in text:
-            text += file.readline()
-        return text.decode()
+    with server.client() as redis:
+        return str(redis.execute_command(*words))
 
 
 async def test_redis_cli_shows_a_login(start_service: StartService, redis_server: RedisServer) -> None:
