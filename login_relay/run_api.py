@@ -15,7 +15,7 @@ from api.draining import DRAIN_SIGNAL
 from login_relay.api_metrics import metrics_of_processes
 from login_relay.embedded import resolve_redis_url
 from login_relay.http_server import HTTP_SERVER, allow_open_files
-from login_relay.lifeline import stop_when_stdin_closes
+from login_relay.lifeline import stop_when_parent_ends, stop_when_stdin_closes
 from login_relay.listening import base_url, check_listen_address, host_option, port_option
 from statemachine.connections import command_client
 from statemachine.logs import configure_logging
@@ -88,4 +88,5 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
 def _application() -> Callable[..., Any]:
     from api.app import create_app  # noqa: PLC0415 - after the metrics' folder was made
 
+    stop_when_parent_ends()
     return create_app(tracing=start_tracing(os.environ, "login-relay-api"))

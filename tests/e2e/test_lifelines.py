@@ -1,0 +1,23 @@
+"""Processes that lost the one they work for."""
+
+import socket
+from signal import Signals
+from urllib.parse import urlsplit
+
+from tests.e2e.conftest import StartService
+from tests.eventually import wait_until
+
+
+def _listens(url: str) -> bool:
+    address = urlsplit(url)
+    with socket.socket() as caller:
+        caller.settimeout(1)
+        return caller.connect_ex((address.hostname, address.port)) == 0
+
+
+async def test_an_api_that_is_killed_leaves_nobody_on_its_port(start_service: StartService) -> None:
+    """The processes that serve HTTP end with the one that started them; another API can have the port at once."""
+    service = start_service(apis=1, workers=0)
+    assert _listens(service.url)
+    service.apis[0].send(Signals.SIGKILL)
+    await wait_until(lambda: not _listens(service.url), 10)
