@@ -99,6 +99,8 @@ def openapi_endpoint() -> HTTPRouteHandler:
 def document() -> Json:
     """Return the document."""
     _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    # What no Struct can say, and initiate checks.
+    schemas[InitiateRequest.__name__]["dependentRequired"] = {"code_challenge_method": ["code_challenge"]}
     return {
         "openapi": "3.1.0",
         "info": {
