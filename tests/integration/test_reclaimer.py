@@ -157,7 +157,8 @@ async def test_consumers_of_processes_that_are_gone_are_forgotten(
     monkeypatch.setattr(module, "FORGET_PERIOD", 0.0)
     await relay.record(b"x")
     await relay.read("with-entry")
-    await relay.read("gone")
+    for name in ("gone", "heir"):
+        await relay.redis.xgroup_createconsumer(relay.keys.commands(0), "workers", name)
     reclaimer = reclaimer_of(relay, MIN_IDLE_MS)
     await reclaimer.step()
     assert {name for name, _, _ in await relay.stream.consumers(0)} >= {"with-entry", "gone"}

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,7 +159,6 @@ def test_every_day_is_written_alike_in_lua_and_python(redis_server: RedisServer)
             assert lua_times(client, part) == [rfc3339(moment) for moment in part]
 
 
-@hypothesis.settings(deadline=None)
 @given(moments=st.lists(st.integers(0, 10**13), min_size=50, max_size=50))
 def test_every_moment_is_written_alike_in_lua_and_python(redis_server: RedisServer, moments: list[int]) -> None:
     """Hours, minutes, seconds and milliseconds too."""

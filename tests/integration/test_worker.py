@@ -137,6 +137,7 @@ async def test_worker_that_stops_leaves_no_trace_of_itself(relay: Relay, redis: 
         return [name async for name in redis.scan_iter(keys.worker("*"))]
 
     async with working(relay.settings):
+        await is_served(relay)  # before 7.2, a consumer exists only once it has read something
         await wait_until(signs)
         [sign] = await signs()
         [(name, _, _)] = await relay.stream.consumers(0)

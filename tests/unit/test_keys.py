@@ -55,6 +55,13 @@ def test_tags_are_distinct() -> None:
     assert len(set(TAGS)) == MAX_PARTITIONS == 64
 
 
+def test_partition_of_a_login_code_never_changes() -> None:
+    """Two versions that run side by side look for a session in the same place."""
+    keys = Keys("lr", MAX_PARTITIONS)
+    codes = ["BCDFGHJKLMNP", "WDJBMJHTXKQP", "ZZZZZZZZZZZZ"]
+    assert [keys.partition_of_login(login_code_digest("project", code)) for code in codes] == [60, 51, 26]
+
+
 def test_login_codes_spread_over_the_partitions() -> None:
     """Each of four partitions gets about a quarter of 4 000 sessions."""
     keys = Keys("lr", 4)
