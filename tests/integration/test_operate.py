@@ -27,6 +27,7 @@ from statemachine.commands import CompleteSession, ConsumeSession, encode_comman
 from statemachine.keys import Keys
 from statemachine.projects import KEY_PREFIXES, KeyKind, Projects
 from statemachine.settings import Settings, variable
+from statemachine.stream import CommandStream
 from tests.eventually import wait_until
 from tests.integration.conftest import PROJECT, SEALED, Relay
 
@@ -320,19 +321,36 @@ async def test_name_of_no_dead_letter_is_refused(operate: Operate, letter: str) 
 
 async def test_status_shows_backlog_and_ages(operate: Operate, relay: Relay, redis: Redis) -> None:
     """What is unread, what a worker has, how old each is, and what died."""
-    await bury(relay, redis, b"dead")
-    for number in range(3):
-        await relay.record(b"entry %d" % number)
+    now = await relay.now()
+    for age in (900_000, 600_000, 300_000):
+        await redis.execute_command("XADD", relay.keys.commands(0), f"{now - age}-0", "command", "")
     await relay.read("busy", 1)
+    await redis.xadd(relay.keys.dead_letters(0), {"reason": "undecodable"})
     found = shown(await operate("status", "--json"))
     [partition] = found["partitions"]
-    ages = [partition.pop(name) for name in ("oldest_unread_ms", "oldest_pending_ms")]
+    assert 600_000 <= partition.pop("oldest_unread_ms") < 700_000
+    assert 900_000 <= partition.pop("oldest_pending_ms") < 1_000_000
     assert partition == {"partition": 0, "backlog": 3, "pending": 1, "dead_letters": 1}
-    assert all(0 <= age < 10_000 for age in ages)
-    assert ages[0] <= ages[1]
-    assert {worker["consumer"]: worker["pending"] for worker in found["workers"]} == {"busy": 1, "worker": 0}
-    assert not any(worker["alive"] for worker in found["workers"])
+    [worker] = found["workers"]
+    assert (worker["consumer"], worker["pending"], worker["alive"]) == ("busy", 1, False)
     assert "busy" in (await operate("status")).stdout
+
+
+async def test_status_counts_a_worker_of_several_partitions_once(
+    operate: Operate, redis: Redis, settings: Settings
+) -> None:
+    """A row for each partition; a worker reads them all, and is one worker."""
+    keys = Keys(settings.prefix, 2)
+    stream = CommandStream(redis, keys)
+    await stream.ensure_groups()
+    for partition in keys.partitions:
+        await redis.xadd(keys.commands(partition), {"command": b""})
+    assert len(await stream.read(redis, "busy", 10, block_ms=1)) == 2
+    found = shown(await operate("status", "--json", **{variable("partitions"): "2"}))
+    assert [(row["partition"], row["pending"]) for row in found["partitions"]] == [(0, 1), (1, 1)]
+    assert [(worker["consumer"], worker["pending"]) for worker in found["workers"]] == [("busy", 2)]
+    for partition in keys.partitions:
+        await redis.delete(keys.commands(partition))
 
 
 async def test_status_works_before_the_first_worker(operate: Operate, redis: Redis, keys: Keys) -> None:
