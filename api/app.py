@@ -42,6 +42,7 @@ from statemachine.stream import CommandStream
 from statemachine.tracing import Tracing
 
 MAX_BODY_BYTES = 65_536
+CANCEL_WAIT = 1.0  # seconds; by then a loop has ended, or ends with the process
 
 _OVERRIDE = tuple(f"{prefix}override-error-status".encode() for prefix in HEADER_PREFIXES)
 _ACTUAL_STATUS = tuple(f"{prefix}actual-status".encode() for prefix in HEADER_PREFIXES)
@@ -138,7 +139,8 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         finally:
             for task in running:
                 task.cancel()
-            await asyncio.wait(running)
+            # A cancellation can be lost: in Python 3.11 asyncio.wait_for, which redis-py sends in, drops some.
+            await asyncio.wait(running, timeout=CANCEL_WAIT)
             await reader.aclose()
             await subscriber.aclose()
             await redis.aclose()

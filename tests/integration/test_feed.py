@@ -57,8 +57,9 @@ async def feed(settings: Settings, redis: Redis, keys: Keys) -> AsyncIterator[Fe
         feed = Feed(EventLog(keys), redis, reader, block_ms=200)
         running = asyncio.create_task(feed.run())
         yield feed
-        running.cancel()
-        await asyncio.wait({running})
+        while not running.done():  # a cancellation can be lost: see api.app
+            running.cancel()
+            await asyncio.wait({running}, timeout=1)
 
 
 @pytest.fixture
