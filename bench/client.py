@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from litestar.status_codes import HTTP_400_BAD_REQUEST
+
 INITIATE = "/api/v1/auth/cli"
 POLL = "/api/v1/auth/cli/poll"
 COMPLETE = "/api/v1/auth/cli/complete"
@@ -18,7 +20,21 @@ class Response(NamedTuple):
     """An answer."""
 
     status: int
-    body: dict[str, Any]
+    body: bytes
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the body's fields.
+
+        Raises:
+            RuntimeError: the answer is an error; the figures would mean nothing.
+
+        """
+        if self.status >= HTTP_400_BAD_REQUEST:
+            message = f"answered {self.status}: {self.body.decode(errors='replace')}"
+            raise RuntimeError(message)
+        fields: dict[str, Any] = json.loads(self.body)
+        return fields
 
 
 class Connection:
@@ -54,4 +70,4 @@ class Connection:
         """Wait for the answer to the request that was sent."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        return Response(int(head[9:12]), json.loads(await self._reader.readexactly(length)))
+        return Response(int(head[9:12]), await self._reader.readexactly(length))
