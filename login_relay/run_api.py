@@ -30,6 +30,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type] # granian chooses the 
         """Take SIGTERM or SIGINT."""
         for process in self.wrks:
             if process.is_alive():
+                # One that does not take the signal yet ends by it, at once; SIGTERM would be lost on it.
                 os.kill(process.inner.pid, DRAIN_SIGNAL)
         super().signal_handler_interrupt(*args, **kwargs)
 
