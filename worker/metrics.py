@@ -29,13 +29,19 @@ COMPLETE_TO_CONSUME = Histogram(
     "From a session's completion to its token's hand-over, Redis time.",
     buckets=LOGIN_BUCKETS,
 )
-CONFLICTS = Counter("login_relay_conflicts", "Decisions on a session that had changed meanwhile (compare-and-set).")
+CONFLICTS = Counter(
+    "login_relay_conflicts",
+    "Decisions on a session that had changed meanwhile (compare-and-set); of deadlines, because every worker sweeps.",
+    ["trigger"],
+)
 REDELIVERIES = Counter("login_relay_redeliveries", "Entries taken over from a worker that did not finish them.")
 DEAD_LETTERS = Counter("login_relay_dead_letters", "Entries moved to the dead letters.")
 
 # Present from the start, so that the first of each is seen as an increase.
 _CHANGES = {(rule.source, rule.target) for rule in RULES if rule.target}
 _ENDS = {target for _, target in _CHANGES} - {source for source, _ in _CHANGES}
+for _trigger in ("command", "deadline"):
+    CONFLICTS.labels(_trigger)
 for _source, _target in sorted(_CHANGES):
     TRANSITIONS.labels(_source, _target)
     if _target in _ENDS:
@@ -51,7 +57,7 @@ def count(transition: Transition, commit: Commit) -> None:
     """Count what became of a decision."""
     command, decision = transition.command, transition.decision
     if commit is Commit.CONFLICT:
-        CONFLICTS.inc()
+        CONFLICTS.labels("command" if command else "deadline").inc()
     elif commit is Commit.LATE and command:
         _commands(type(command).__name__, commit).inc()
     if commit is not Commit.COMMITTED:
