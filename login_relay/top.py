@@ -1,11 +1,13 @@
 """`login-relay top`: whether logins flow, at a glance, for as long as one looks."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
 import click
 import msgspec
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.rule import Rule
@@ -23,6 +25,8 @@ from statemachine.session import State
 LOOK_BACK = 300_000  # milliseconds; sessions that began before are counted, without the time they took
 WORKERS_SHOWN, SESSIONS_KEPT = 4, 20
 BARS = " ▁▂▃▄▅▆▇█"
+# Rich's, without the fonts that it would have a viewer fetch from elsewhere.
+_SVG = re.sub(r"@font-face \{\{.*?\}\}|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 COLOURS: dict[str, str] = {
     State.PENDING: "yellow",
     State.COMPLETED: "cyan",
@@ -123,7 +127,7 @@ async def _once(watch: Watch, svg: str | None, *, as_json: bool) -> None:
     console = Console(width=80, record=True) if svg else Console()
     console.print(frame(snapshot, logins, 24))
     if svg:
-        console.save_svg(svg, title="login-relay top")
+        console.save_svg(svg, title="login-relay top", code_format=_SVG)
 
 
 def frame(snapshot: Snapshot, logins: Sequence[int], height: int) -> RenderableType:

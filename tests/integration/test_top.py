@@ -104,6 +104,7 @@ async def test_a_look_can_be_drawn(relay: Relay, environment: dict[str, str], tm
     picture = (tmp_path / "top.svg").read_text()
     assert picture.startswith("<svg")
     assert session_id in picture
+    assert "https://" not in picture, "whoever looks at it would fetch something from elsewhere"
 
 
 async def test_live_view_follows_what_happens(relay: Relay, environment: dict[str, str]) -> None:
