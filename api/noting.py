@@ -123,6 +123,7 @@ class Noting:
     def __init__(self, settings: Settings, spans: "RequestSpans | None") -> None:
         self._answered: list[Note] = []
         self._spans = spans
+        self._counts = settings.metrics_port != 0
         self._logs = settings.log_level in {"debug", "info"}
         self._as_json = writes_json(settings)
 
@@ -141,9 +142,10 @@ class Noting:
         note.at, note.seconds = time.time(), time.perf_counter() - note.started
         note.status, note.method = status, cast("HTTPScope", scope)["method"]  # nothing but HTTP is served
         note.route = scope.get("path_template") or NO_ROUTE
-        if not self._answered:
-            asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush, context=Context())
-        self._answered.append(note)
+        if self._counts or self._logs:
+            if not self._answered:
+                asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush, context=Context())
+            self._answered.append(note)
         if self._spans is not None and note.span is not None:
             self._spans.end(note.span, status, note.request_id, note.session_id)
         return note.request_id
@@ -157,10 +159,11 @@ class Noting:
     def flush(self) -> None:
         """Count and log what was answered since the last time."""
         answered, self._answered = self._answered, []
-        for note in answered:
-            requests(note.route, note.status).observe(note.seconds)
-        for outcome, times in Counter(note.poll for note in answered if note.poll).items():
-            POLLS.labels(outcome).inc(times)
+        if self._counts:
+            for note in answered:
+                requests(note.route, note.status).observe(note.seconds)
+            for outcome, times in Counter(note.poll for note in answered if note.poll).items():
+                POLLS.labels(outcome).inc(times)
         if self._logs and self._as_json:
             sys.stderr.buffer.write(_encoder.encode_lines([_line(note) for note in answered]))
             sys.stderr.buffer.flush()

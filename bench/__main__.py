@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from bench.cost import measure_growth, measure_memory
 from bench.drain import measure_drain
 from bench.logins import measure_logins, measure_time_to_token
+from bench.observing import measure_observing
 from bench.report import PAGE, load, machine, page, save
 from bench.servers import OIDC_PROVIDER
 from bench.throughput import measure_rival, measure_throughput
@@ -40,7 +41,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a few rounds, to see that all runs; nothing is kept")
     parser.add_argument("--live", type=int, help="most live sessions")
     parser.add_argument("--rivals", action="store_true", help="measure the rival too, and nothing but request rates")
-    parser.add_argument("--only", choices=("throughput", "logins", "time_to_token", "drain", "memory", "growth"))
+    parser.add_argument(
+        "--only", choices=("throughput", "observing", "logins", "time_to_token", "drain", "memory", "growth")
+    )
     parser.add_argument("--render", action="store_true", help="measure nothing: render the results there are")
     arguments = parser.parse_args()
     if arguments.render:
@@ -82,6 +85,7 @@ def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[
     levels = [1_000, *(live for live in (100_000,) if live < most), most]
     return {
         "throughput": lambda: {"cases": measure_throughput(rounds=rounds, seconds=seconds)},
+        "observing": lambda: measure_observing(rounds=rounds, seconds=seconds),
         "logins": lambda: measure_logins(rounds=rounds, logins=effort.logins),
         "time_to_token": lambda: {"waiting": measure_time_to_token(rounds=rounds, tokens=effort.tokens)},
         "drain": lambda: {"workers": measure_drain(rounds=rounds, sessions=effort.backlog)},

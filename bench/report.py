@@ -77,6 +77,8 @@ def page(results: dict[str, Any]) -> str:
     for name, title in (("throughput", "## Requests per second"), ("rival", "## Beside oidc-provider")):
         if name in results:
             sections += [title, _on(results[name]), _throughput(results[name]["cases"])]
+    if "observing" in results:
+        sections += ["## What metrics and logs cost", _on(results["observing"]), _observing(results["observing"])]
     if "logins" in results:
         sections += ["## A whole login", _on(results["logins"]), _logins(results["logins"])]
     if "time_to_token" in results:
@@ -150,6 +152,16 @@ def _throughput(cases: dict[str, Any]) -> str:
             )
     head = ["", "requests/s, 64 connections", "of the floor", "p50, one at a time", "of the floor"]
     return _table(head, rows)
+
+
+def _observing(observing: dict[str, Any]) -> str:
+    cases = observing["cases"]
+    ratio = observing["to_unobserved"]
+    rows = [
+        ["metrics and request log on, as it comes", _spread(cases["observed"]), _spread(ratio, 3, " ×")],
+        ["neither", _spread(cases["unobserved"]), ""],
+    ]
+    return _table(["pending polls", "per second", "of neither"], rows)
 
 
 def _logins(logins: dict[str, Any]) -> str:

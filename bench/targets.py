@@ -44,6 +44,13 @@ def targets(most_live: int) -> list[Target]:
             "pending poll, of the floor", (*throughput, "poll c64", "per_second_to_floor", "median"), 0.85, None, " ×"
         ),
         Target(
+            "pending poll, of one that is neither counted nor logged",
+            ("observing", "to_unobserved", "median"),
+            0.95,
+            None,
+            " ×",
+        ),
+        Target(
             "initiate, of the floor", (*throughput, "initiate c64", "per_second_to_floor", "median"), 0.65, None, " ×"
         ),
         Target(

@@ -1,0 +1,33 @@
+"""What metrics and logs cost: pending polls of a relay as it comes, beside one that does not count or log requests."""
+
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from bench.rounds import interleaved, ratios, spread
+from bench.servers import relay, valkey
+from bench.sessions import create_project, initiate, new_settings
+from bench.throughput import CODES, CONNECTIONS, poll_load
+from bench.wrk import wrk
+
+MORE_ROUNDS = 4  # times as many as elsewhere: the difference is smaller than what rounds differ by
+
+
+def measure_observing(*, rounds: int, seconds: int) -> dict[str, Any]:
+    """Measure both relays in turn, on one Valkey with the same sessions."""
+    with valkey() as url:
+        settings = new_settings(url)
+        silent = msgspec.structs.replace(settings, metrics_port=0, log_level="warning")
+        project = create_project(settings)
+        codes = [each.polling_code for each in initiate(settings, project, CODES)]
+        with relay(settings) as observed, relay(silent) as unobserved:
+            servers = {"observed": observed, "unobserved": unobserved}
+            loads = {name: poll_load(server, project, codes) for name, server in servers.items()}
+            cases = {name: partial(wrk, load, connections=CONNECTIONS, seconds=seconds) for name, load in loads.items()}
+            answers = interleaved(cases, rounds * MORE_ROUNDS)
+    rates = {name: [answer.per_second for answer in answered] for name, answered in answers.items()}
+    return {
+        "cases": {name: spread(values)._asdict() for name, values in rates.items()},
+        "to_unobserved": ratios(rates["observed"], rates["unobserved"])._asdict(),
+    }
