@@ -7,6 +7,7 @@ from statemachine.commands import CompleteSession
 from statemachine.keys import Keys
 from statemachine.machine import Outcome
 from statemachine.session import State, login_code_digest, new_session_id
+from statemachine.stream import Recorded
 from tests.integration.conftest import PROJECT, SEALED, Relay
 from worker.sweeper import COUNT, Sweeper
 
@@ -66,6 +67,10 @@ async def test_session_in_its_time_is_left_alone(relay: Relay, sweeper: Sweeper)
     await sweeper.step()
     assert (await relay.session(pending)).state is State.PENDING
     assert await relay.session(completed) == session
+    # Past its `expires_at`, the completed one still gives its token away.
+    assert await relay.consume(completed) == Recorded()
+    await relay.work()
+    assert await relay.outcome(completed, "consume") is Outcome.CONSUMED
 
 
 async def test_ended_session_leaves_the_index(relay: Relay, redis: Redis, keys: Keys) -> None:
