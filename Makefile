@@ -3,6 +3,9 @@ PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 
+FUZZ_SECONDS ?= 60
+QUICK := not container and not chaos and not fuzz
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
@@ -13,7 +16,7 @@ WHEEL_CHECK := build/wheel-check
 TEST_FILES = $(wildcard tests docs bench deploy requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
+.PHONY: help run check fuzz audit test test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,18 +24,28 @@ help: ## list the targets
 run: $(VENV)/run.stamp ## start everything in one go: embedded server, worker, API (ARGS="--port 8123")
 	@exec $(BIN)/login-relay serve $(ARGS)
 
-check: $(VENV)/dev.stamp ## format, lint, types and import contracts
+check: $(VENV)/dev.stamp ## format, lint, types, import contracts, and the fuzzers (FUZZ_SECONDS=60)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory fuzz
 
 test: $(VENV)/dev.stamp ## every test that needs no container engine
-	$(BIN)/pytest -m "not container and not chaos" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "$(QUICK)" $(PYTEST_ARGS)
 
 test-container: $(VENV)/dev.stamp ## integration tests on a real Redis, and the compose file, in containers
-	$(BIN)/pytest -m "not container and not chaos" --redis container tests/integration $(PYTEST_ARGS)
+	$(BIN)/pytest -m "$(QUICK)" --redis container tests/integration $(PYTEST_ARGS)
 	$(BIN)/pytest -m container $(PYTEST_ARGS)
+
+# Bounded: schemathesis for FUZZ_SECONDS, the others by their number of examples. A finding prints its seed: FUZZ_SEED=…
+fuzz: $(VENV)/dev.stamp ## send a running service, a worker and the checks of access what no client would
+	FUZZ_SECONDS=$(FUZZ_SECONDS) timeout $$(($(FUZZ_SECONDS) + 200)) $(BIN)/pytest -q -rP --hypothesis-show-statistics tests/fuzz
+
+audit: $(VENV)/dev.stamp ## look for known weaknesses in the pinned packages (needs the advisory service of PyPI)
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python $(PIP_INSTALL) pip-audit
+	build/audit/bin/pip-audit --disable-pip --require-hashes --strict $(foreach file,run otel build dev,-r requirements/$(file).txt)
 
 wheel: $(VENV)/run.stamp ## build dist/login_relay-*.whl
 	@rm -f dist/login_relay-*.whl
@@ -46,7 +59,7 @@ test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
 	$(PYTHON) -m venv $(WHEEL_CHECK)/venv
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --no-deps --no-index dist/login_relay-*.whl
-	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "not container and not chaos" $(PYTEST_ARGS)
+	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "$(QUICK)" $(PYTEST_ARGS)
 
 bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 20 minutes (QUICK=1: two, nothing kept; LIVE=100000)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(LIVE),--live $(LIVE)) $(ARGS)

@@ -2,10 +2,14 @@
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import hypothesis
 import msgspec
+import pytest
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from statemachine.commands import CompleteSession, ConsumeSession, encode_command
 from statemachine.connections import command_client
@@ -50,28 +54,46 @@ def damaged(draw: st.DrawFn) -> bytes:
     return command[:start] + draw(st.binary(max_size=4)) + command[start + draw(st.integers(0, 4)) :]
 
 
+class Bench(NamedTuple):
+    """A worker's handlers over a stream, and the loop that they run in."""
+
+    runner: asyncio.Runner
+    redis: Redis
+    keys: Keys
+    stream: CommandStream
+    handlers: Handlers
+
+
+@pytest.fixture(scope="module")
+def bench(redis_server: RedisServer) -> Iterator[Bench]:
+    """The same for all batches."""
+    settings = Settings(redis_url=redis_server.url, prefix=f"fuzz-{uuid.uuid4().hex[:12]}")
+    keys, redis = Keys(settings.prefix, settings.partitions), command_client(settings, "login-relay:test")
+    with asyncio.Runner() as runner:
+        stream = CommandStream(redis, keys)
+        runner.run(stream.ensure_groups())
+        yield Bench(
+            runner, redis, keys, stream, Handlers(SessionStore(redis, keys, settings), settings.pickup_window_ms)
+        )
+        runner.run(redis.aclose())
+    assert remove_keys(redis_server, keys) == []
+
+
 @hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(batch=st.lists(st.binary(max_size=64) | commands | misshapen() | damaged(), min_size=1, max_size=20))
-def test_every_entry_is_decided_or_named_as_the_one_at_fault(redis_server: RedisServer, batch: list[bytes]) -> None:
+def test_every_entry_is_decided_or_named_as_the_one_at_fault(bench: Bench, batch: list[bytes]) -> None:
     """Nothing raises, nothing is lost, and no entry is left pending for Redis' fault."""
-    settings = Settings(redis_url=redis_server.url, prefix=f"fuzz-{uuid.uuid4().hex[:12]}")
-    keys = Keys(settings.prefix, settings.partitions)
 
     async def handle() -> None:
-        redis = command_client(settings, "login-relay:test")
-        stream = CommandStream(redis, keys)
-        await stream.ensure_groups()
+        await bench.redis.xtrim(bench.keys.commands(0), maxlen=0)  # what a failed example left
         for command in batch:
-            await redis.xadd(keys.commands(0), {"command": command})
-        entries = await stream.read(redis, "worker", len(batch), block_ms=1)
+            await bench.redis.xadd(bench.keys.commands(0), {"command": command})
+        entries = await bench.stream.read(bench.redis, "worker", len(batch), block_ms=1)
         assert [entry.command for entry in entries] == batch
-        failures = await Handlers(SessionStore(redis, keys, settings), settings.pickup_window_ms).handle(entries)
+        failures = await bench.handlers.handle(entries)
         assert all(failure.is_poison for failure in failures)
-        assert await redis.xlen(keys.commands(0)) == len(failures)
-        await redis.aclose()
+        assert await bench.redis.xlen(bench.keys.commands(0)) == len(failures)
+        for failure in failures:
+            assert await bench.stream.move_to_dead_letters(failure.entry, failure.reason)
 
-    try:
-        asyncio.run(handle())
-    finally:
-        leaked = remove_keys(redis_server, keys)
-    assert not leaked
+    bench.runner.run(handle())
