@@ -4,7 +4,6 @@ Entries are deleted by the script that commits them, so a stream's length is its
 would drop entries that nobody has read.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -22,6 +21,7 @@ _REMOVE_CONSUMER = Script.named("remove_consumer")
 _BACKLOG = Script.named("backlog")
 
 DEAD_LETTERS_KEPT = 10_000  # per partition; enough to look into an accident, bounded like everything else
+HANDED_BACK = 10_000  # entries; many times what a worker can have in hand
 HANDED_BACK_IDLE = 3_600_000  # ms; what XCLAIM sets, so that any min-idle is reached at once
 
 RawEntry = tuple[bytes, dict[bytes, bytes]]
@@ -153,12 +153,16 @@ class CommandStream:
             entries = [entry._replace(deliveries=deliveries.get(entry.id.encode(), 1)) for entry in entries]
         return next_cursor.decode(), entries, [id_.decode() for id_ in lost]
 
-    async def hand_back(self, consumer: str, entries: Sequence[Entry]) -> None:
-        """Make entries claimable by others at once, without counting a delivery (XCLAIM … IDLE … JUSTID)."""
-        for partition in {entry.partition for entry in entries}:
-            ids = [entry.id for entry in entries if entry.partition == partition]
+    async def hand_back(self, partition: int, consumer: str) -> None:
+        """Make all that is pending for a consumer claimable by others at once, without counting a delivery.
+
+        XCLAIM … IDLE … JUSTID. What is beyond `HANDED_BACK` entries becomes claimable by itself.
+        """
+        stream = self._keys.commands(partition)
+        rows = await self._redis.xpending_range(stream, GROUP, "-", "+", HANDED_BACK, consumer)
+        if rows:
             await self._redis.execute_command(
-                *("XCLAIM", self._keys.commands(partition), GROUP, consumer, 0, *ids),
+                *("XCLAIM", stream, GROUP, consumer, 0, *(row["message_id"] for row in rows)),
                 *("IDLE", HANDED_BACK_IDLE, "JUSTID"),
                 parse_justid=True,  # redis-py would take the ids for whole entries
             )

@@ -100,10 +100,9 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
             await stopping.wait()
             for consumer in consumers:
                 await _orderly(consumer.unblock(redis))
-        for consumer in consumers:
-            await consumer.hand_back()
         await _orderly(heartbeat.resign())
         for partition in keys.partitions:
+            await _orderly(stream.hand_back(partition, name))
             await _orderly(stream.remove_consumer(partition, name))
         _log.info("worker stopped", consumer=name)
     finally:

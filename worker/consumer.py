@@ -2,10 +2,8 @@
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from statemachine.connections import CONNECTION_LOST
-from statemachine.stream import CommandStream, Entry
+from statemachine.stream import CommandStream
 from worker.handlers import Handlers
 
 COUNT = 64  # entries a read; one pipeline of their scripts then holds Redis for about a millisecond
@@ -23,7 +21,6 @@ class Consumer:
         self._name = name
         self._block_ms = block_ms
         self._client_id: int | None = None
-        self._unfinished: list[Entry] = []
 
     async def step(self) -> None:
         """Read one batch, waiting for it if need be, and decide it."""
@@ -36,10 +33,7 @@ class Consumer:
             raise
         if not entries:
             return
-        self._unfinished = entries
-        failures = await self._handlers.handle(entries)
-        self._unfinished = [failure.entry for failure in failures]
-        for failure in failures:
+        for failure in await self._handlers.handle(entries):
             _log.warning("entry left pending", entry=failure.entry.id, reason=failure.reason)
 
     async def repair(self) -> None:
@@ -50,11 +44,3 @@ class Consumer:
         """End a blocking read now (CLIENT UNBLOCK): cancelling it could lose entries that are on their way."""
         if self._client_id is not None:
             await redis.client_unblock(self._client_id)
-
-    async def hand_back(self) -> None:
-        """Let other workers have at once what this one did not finish."""
-        if self._unfinished:
-            try:
-                await self._stream.hand_back(self._name, self._unfinished)
-            except (*CONNECTION_LOST, RedisError):
-                _log.warning("entries not handed back", count=len(self._unfinished))

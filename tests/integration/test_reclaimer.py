@@ -63,8 +63,9 @@ async def test_idle_entry_behind_many_fresh_ones_is_reached(relay: Relay) -> Non
             pipeline.execute_command("XADD", relay.keys.commands(0), "*", "command", data)
         await pipeline.execute()
     await relay.complete(session_id, backlog_limit=2_000)
-    entries = await relay.read("busy", count=2_000)
-    await relay.stream.hand_back("busy", entries[-1:])
+    await relay.read("busy", count=10 * module.COUNT + 1)
+    await relay.read("dead")
+    await relay.stream.hand_back(0, "dead")
     reclaimer = reclaimer_of(relay, MIN_IDLE_MS)
     await reclaimer.step()
     assert await relay.outcome(session_id, "complete") is Outcome.PENDING

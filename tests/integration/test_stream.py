@@ -115,12 +115,15 @@ async def test_pending_entry_that_vanished_is_reported(relay: Relay, redis: Redi
     assert ([entry.id for entry in claimed], lost) == ([there.id], [gone.id])
 
 
-async def test_entry_handed_back_is_claimable_at_once(relay: Relay) -> None:
-    """Whoever stops cleanly costs the entry neither the idle time nor a delivery."""
-    kept, given = await unread_and_dead(relay, 2)
-    await relay.stream.hand_back("dead", [given])
+async def test_entries_handed_back_are_claimable_at_once(relay: Relay) -> None:
+    """Whoever stops cleanly costs its entries, of whichever read, neither the idle time nor a delivery."""
+    given = [*await unread_and_dead(relay, 2), *await unread_and_dead(relay, 1)]
+    await relay.complete((await relay.initiate()).session_id, "kept")
+    [kept] = await relay.read("other")
+    await relay.stream.hand_back(0, "dead")
+    await relay.stream.hand_back(0, "nobody")
     _, claimed, _ = await relay.stream.claim(0, "heir", HOUR_MS - 60_000, "0-0", 10)
-    assert claimed == [given._replace(deliveries=2)]
+    assert claimed == [entry._replace(deliveries=2) for entry in given]
     assert kept.id not in {entry.id for entry in claimed}
 
 

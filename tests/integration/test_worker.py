@@ -67,7 +67,9 @@ class TestPartitions:
         """A worker that died with entries of each leaves nothing behind."""
         for session_id in ids:
             assert await relay.complete(session_id) == Recorded()
-        await relay.stream.hand_back("dead", await relay.read("dead"))
+        await relay.read("dead")
+        for partition in relay.keys.partitions:
+            await relay.stream.hand_back(partition, "dead")
         async with working(relay.settings):
             for session_id in ids:
                 await becomes(relay, session_id, "complete", Outcome.COMPLETED)
@@ -148,18 +150,19 @@ async def test_worker_that_stops_leaves_no_trace_of_itself(relay: Relay, redis: 
 
 
 async def test_worker_that_stops_hands_back_what_it_could_not_decide(relay: Relay) -> None:
-    """An entry in hand is claimable at once, and its consumer stays until it is claimed."""
+    """Entries in hand, of whichever batch, are claimable at once, and their consumer stays until they are claimed."""
     async with working(msgspec.structs.replace(relay.settings, reclaim_period_ms=2_999)):
-        await relay.record(b"rubbish")
+        for count in range(1, 5):
+            await relay.record(b"rubbish")
 
-        async def is_read() -> bool:
-            return await relay.pending() == 1
+            async def are_read(count: int = count) -> bool:
+                return await relay.pending() == count
 
-        await wait_until(is_read)
+            await wait_until(are_read)
     [(name, pending, _)] = await relay.stream.consumers(0)
-    assert pending == 1
-    _, [claimed], _ = await relay.stream.claim(0, "heir", 3_000_000, "0-0", 10)
-    assert claimed.command == b"rubbish"
+    assert pending == 4
+    _, claimed, _ = await relay.stream.claim(0, "heir", 3_000_000, "0-0", 10)
+    assert [entry.command for entry in claimed] == [b"rubbish"] * 4
     assert await relay.stream.remove_consumer(0, name)
 
 
