@@ -5,6 +5,8 @@ PYTEST_ARGS ?=
 
 FUZZ_SECONDS ?= 60
 QUICK := not container and not chaos and not fuzz
+# Most tests wait for a process or for a time to pass, so more of them than cores run side by side.
+PARALLEL := -n 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +34,7 @@ check: $(VENV)/dev.stamp ## format, lint, types, import contracts, and the fuzze
 	@$(MAKE) --no-print-directory fuzz
 
 test: $(VENV)/dev.stamp ## every test that needs no container engine
-	$(BIN)/pytest -m "$(QUICK)" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "$(QUICK)" $(PARALLEL) $(PYTEST_ARGS)
 
 test-container: $(VENV)/dev.stamp ## integration tests on a real Redis, and the compose file, in containers
 	$(BIN)/pytest -m "$(QUICK)" --redis container tests/integration $(PYTEST_ARGS)
@@ -59,7 +61,7 @@ test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
 	$(PYTHON) -m venv $(WHEEL_CHECK)/venv
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --no-deps --no-index dist/login_relay-*.whl
-	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "$(QUICK)" $(PYTEST_ARGS)
+	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "$(QUICK)" $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 20 minutes (QUICK=1: two, nothing kept; LIVE=100000)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(LIVE),--live $(LIVE)) $(ARGS)
