@@ -1,7 +1,7 @@
 """What an API process counts. Names and labels are part of the interface: `deploy/` and the documentation use them.
 
 Counted here and not with Litestar's plugin, whose middleware costs a pending poll more than all of this
-(docs/adr/0012-metrics-on-a-port-of-their-own.md).
+(docs/adr/0012-requests-are-noted-in-batches.md).
 """
 
 from functools import lru_cache
