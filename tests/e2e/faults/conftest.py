@@ -10,8 +10,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from statemachine.connections import command_client
 from statemachine.keys import Keys
-from statemachine.stream import RawEntry
+from tests.conftest import RedisServer, remove_keys
 from tests.e2e.conftest import ProjectKeys, Service, StartService
 from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
@@ -67,21 +68,25 @@ def _key(key: str | None) -> dict[str, str]:
 
 
 class Site:
-    """A running service and its surroundings."""
+    """A running service with a proxy in front of its first API."""
 
-    def __init__(self, redis: RedisProcess, service: Service, to_redis: Proxy, to_api: Proxy, client: Client) -> None:
-        self.redis = redis
+    def __init__(self, service: Service, look: Redis) -> None:
         self.service = service
-        self.to_redis = to_redis
-        """Between Redis and the service's processes."""
-        self.to_api = to_api
-        """Between the client and the first API."""
-        self.client = client
-
-    @property
-    def look(self) -> Redis:
+        self.look = look
         """A connection to Redis that no fault touches."""
-        return self.redis.client
+        self.to_api = Proxy(urlsplit(service.url).port or 80)
+        self.client: Client
+        """Through the proxy."""
+
+    async def open(self) -> None:
+        """Start the proxy and its client."""
+        await self.to_api.start()
+        self.client = Client(f"http://127.0.0.1:{self.to_api.port}", self.service.project)
+
+    async def close(self) -> None:
+        """End both."""
+        await self.client.http.aclose()
+        await self.to_api.close()
 
     @property
     def keys(self) -> Keys:
@@ -90,17 +95,43 @@ class Site:
 
     async def versions(self, session_id: str) -> list[tuple[str, int]]:
         """Return the types and versions of a session's events."""
-        entries: list[RawEntry] = await self.look.execute_command("XRANGE", self.keys.events(0), "-", "+")
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = await self.look.execute_command(
+            "XRANGE", self.keys.events(0), "-", "+"
+        )
         return [
             (fields[b"type"].decode(), int(fields[b"version"]))
             for _, fields in entries
             if fields[b"subject"].decode() == session_id
         ]
 
+    async def until_ready(self) -> None:
+        """Return when all processes serve; not by `Service.wait_until_ready`, which would hold up the proxies."""
+        await asyncio.to_thread(self.service.wait_until_ready)
+
     async def is_at_rest(self) -> bool:
         """Whether no command is left."""
         stream = self.keys.commands(0)
         return not await self.look.xlen(stream) and not (await self.look.xpending(stream, "workers"))["pending"]
+
+
+class OwnSite(Site):
+    """One on a Redis of its own, with a proxy in front of that too."""
+
+    def __init__(self, service: Service, redis: RedisProcess, to_redis: Proxy) -> None:
+        super().__init__(service, redis.client)
+        self.redis = redis
+        self.to_redis = to_redis
+
+
+@pytest.fixture
+async def site(service: Service) -> AsyncIterator[Site]:
+    """The service that all tests share: do nothing to its processes or its Redis."""
+    look = command_client(service.settings, "login-relay:test")
+    site = Site(service, look)
+    await site.open()
+    yield site
+    await site.close()
+    await look.aclose()
 
 
 @pytest.fixture
@@ -120,21 +151,22 @@ class StartSite:
     def __init__(self, redis: RedisProcess, start_service: StartService) -> None:
         self._redis = redis
         self._start_service = start_service
-        self.closing: list[Proxy | Client] = []
+        self.sites: list[OwnSite] = []
 
-    async def __call__(self, *, apis: int = 1, workers: int = 1, **settings: object) -> Site:
+    async def __call__(
+        self, *, apis: int = 1, workers: int = 1, through_proxy: bool = True, **settings: object
+    ) -> OwnSite:
         """Start a service, as `start_service` does, and what belongs to it."""
         to_redis = Proxy(self._redis.port)
         await to_redis.start()
+        url = f"redis://127.0.0.1:{to_redis.port}/0" if through_proxy else self._redis.url
         service: Service = await asyncio.to_thread(
-            self._start_service,
-            **{"apis": apis, "workers": workers, "redis_url": f"redis://127.0.0.1:{to_redis.port}/0", **settings},
+            self._start_service, **{"apis": apis, "workers": workers, "redis_url": url, **settings}
         )
-        to_api = Proxy(urlsplit(service.url).port or 80)
-        await to_api.start()
-        client = Client(f"http://127.0.0.1:{to_api.port}", service.project)
-        self.closing += [to_redis, to_api, client]
-        return Site(self._redis, service, to_redis, to_api, client)
+        site = OwnSite(service, self._redis, to_redis)
+        await site.open()
+        self.sites.append(site)
+        return site
 
 
 @pytest.fixture
@@ -142,5 +174,10 @@ async def start_site(own_redis: RedisProcess, start_service: StartService) -> As
     """Start sites of one's own; do to them as you like."""
     start = StartSite(own_redis, start_service)
     yield start
-    for thing in start.closing:
-        await (thing.http.aclose() if isinstance(thing, Client) else thing.close())
+    leaked: list[str] = []
+    for site in start.sites:
+        await site.close()
+        await asyncio.to_thread(site.service.end)
+        await site.to_redis.close()
+        leaked += await asyncio.to_thread(remove_keys, RedisServer(own_redis.url, None), site.keys)
+    assert not leaked, f"keys without TTL: {leaked}"

@@ -1,0 +1,114 @@
+"""Processes of two versions side by side, and processes whose clocks are wrong."""
+
+import re
+import shutil
+import time
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from signal import SIGCONT
+
+import pytest
+
+from tests.e2e.faults.conftest import Client, StartSite
+from tests.eventually import wait_until
+
+PACKAGES = ("api", "worker", "statemachine", "login_relay")
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+HOUR = 3_600
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> dict[str, str]:
+    """The variables of a process that runs a version to come: other scripts, and commands with a new field."""
+    folder = tmp_path / "next-version"
+    for name in PACKAGES:
+        spec = find_spec(name)
+        assert spec
+        assert spec.origin
+        shutil.copytree(Path(spec.origin).parent, folder / name)
+    for script in (folder / "statemachine" / "lua").glob("*.lua"):
+        script.write_text(script.read_text() + "\n-- of the next version\n")
+    commands = folder / "statemachine" / "commands.py"
+    encoded = "return _encoder.encode(command)"
+    assert encoded in commands.read_text()
+    commands.write_text(commands.read_text().replace(encoded, f"{encoded}[:-1] + b',\"new_field\":1}}'"))
+    return {"PYTHONPATH": str(folder)}
+
+
+async def logs_in(client: Client, key: str) -> None:
+    """Log in once."""
+    login = await client.initiate()
+    assert (await client.complete(login, key=key)).status_code == 200
+    assert (await client.complete(login, key=key)).status_code == 200
+    assert (await client.poll(login)).json()["refresh_token"] == f"rt-{login.session_id}"
+    assert (await client.poll(login)).json() == {"status": "used"}
+
+
+async def test_two_versions_work_side_by_side(start_site: StartSite, next_version: dict[str, str]) -> None:
+    """Each way round: API of one and worker of the other, then all together, with the scripts of both in Redis."""
+    site = await start_site()
+    service, old = site.service, site.service.workers[0]
+    service.start_api(**next_version)
+    await site.until_ready()
+    clients = [site.client, Client(service.urls[1], site.client.project)]
+    for client in clients:
+        await logs_in(client, "old-worker")
+    new = service.start_worker(**next_version)
+    await site.until_ready()
+    old.stop()
+    for client in clients:
+        await logs_in(client, "new-worker")
+    old.send(SIGCONT)
+    for number in range(10):
+        for client in clients:
+            await logs_in(client, f"both-{number}")
+    await clients[1].http.aclose()
+    assert old.is_running
+    assert new.is_running
+    assert "Traceback" not in service.output
+    await wait_until(site.is_at_rest)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime (Debian: the package faketime)")
+@pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forwards", "back"])
+async def test_clock_that_is_set_decides_nothing(start_site: StartSite, tmp_path: Path, step: int) -> None:
+    """API and worker an hour wrong, from one moment to the next: sessions live and expire by the time of Redis."""
+    site = await start_site()
+    service, clock = site.service, tmp_path / "clock"
+    clock.write_text("+0")
+    wrong = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a clock that only runs forwards is not set
+    }
+    service.start_api(**wrong)
+    service.start_worker(**wrong)
+    await site.until_ready()
+    service.workers[0].stop()
+    client = Client(service.urls[1], site.client.project)
+    before = await client.initiate()
+    clock.write_text(f"{step:+}")
+
+    async def is_set() -> bool:
+        await client.poll(before)
+        logged = re.findall(r'"timestamp": *"([^"]+)"', service.apis[1].output)
+        return abs(datetime.fromisoformat(logged[-1]).timestamp() - time.time() - step) < 60
+
+    await wait_until(is_set)
+    short = await client.initiate(expires_in_millis=1_500)
+    for login in (before, short):
+        assert (await client.poll(login)).json() == {"status": "waiting"}
+    after = (await client.http.post("/cli", headers=client.project.client_headers)).json()
+    assert 800 < datetime.fromisoformat(after["expires_at"]).timestamp() - time.time() < 1_000
+    await logs_in(client, "k")
+    assert (await client.complete(before)).status_code == 200
+    assert (await client.poll(before)).json()["refresh_token"] == f"rt-{before.session_id}"
+
+    async def is_expired() -> bool:
+        return await site.versions(short.session_id) == [("session.initiated", 1), ("session.expired", 2)]
+
+    await wait_until(is_expired)
+    assert (await client.poll(short)).json() == {"status": "expired"}
+    await client.http.aclose()
