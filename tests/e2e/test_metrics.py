@@ -119,6 +119,18 @@ async def test_processes_of_one_api_are_added_up(start_service: StartService) ->
     assert not folder.exists()
 
 
+async def test_a_killed_process_leaves_nothing_for_long(start_service: StartService) -> None:
+    """The next one that starts removes its files, and leaves alone those that are in use."""
+    service = start_service(apis=2, workers=0)
+    killed, living = (counters(process)[0] for process in service.apis)
+    service.apis[0].send_to_group(Signals.SIGKILL)
+    service.apis[0].wait()
+    assert killed.exists()
+    service.start_api()
+    await wait_until(lambda: not killed.exists(), within=20)
+    assert living.exists()
+
+
 def counters(process: Process) -> tuple[Path, list[float]]:
     """Return the folder that a process' children count into, and the polls that each has counted."""
     children = subprocess.run(
