@@ -47,7 +47,7 @@ if state ~= '' then
 end
 if entry ~= '' then
   local life = redis.call('PTTL', KEYS[3])
-  redis.call('SET', KEYS[3], ARGV[13], 'PX', life > 0 and life or ARGV[9])
+  redis.call('SET', KEYS[3], ARGV[13], 'PX', math.max(life, tonumber(ARGV[9]))) -- known for as long as it can be replayed
   redis.call('PUBLISH', KEYS[7], ARGV[12] .. ' ' .. ARGV[13] .. ' ' .. token)
 end
 return { 'committed' }

@@ -126,10 +126,10 @@ async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redi
     assert await redis.pexpiretime(token) == expires_at + REPLAY_WINDOW_MS
     assert 86_390_000 < await redis.pttl(keys.outcome(0, "complete")) <= 86_400_000
 
-    await relay.consume(session_id, outcome_ms=60_000)
+    await relay.consume(session_id, outcome_ms=5_000)  # of its time when it was recorded, so much is left
     await relay.work()
-    assert REPLAY_WINDOW_MS - 10_000 < await redis.pttl(token) <= REPLAY_WINDOW_MS
-    assert 50_000 < await redis.pttl(keys.outcome(0, "consume")) <= 60_000
+    for replayed in (token, keys.outcome(0, "consume")):
+        assert REPLAY_WINDOW_MS - 10_000 < await redis.pttl(replayed) <= REPLAY_WINDOW_MS
     assert await redis.pexpiretime(session) == expires_at + RETENTION_MS
 
 
