@@ -1,5 +1,6 @@
 """`/health/live` and `/health/ready`: whether the process runs, and whether it could serve a request now."""
 
+import asyncio
 from typing import Literal
 
 import msgspec
@@ -8,6 +9,7 @@ from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
+from statemachine.connections import COMMAND_TIMEOUT
 from statemachine.session import new_session_id
 from statemachine.store import SessionStore
 
@@ -32,7 +34,8 @@ def health_endpoints(store: SessionStore) -> list[HTTPRouteHandler]:
     @get("/health/ready", operation_id="ready", media_type=MediaType.JSON)
     async def ready() -> ASGIResponse:
         # A script, not PING: it is what requests need. Without Redis it raises, and the answer is 503.
-        await store.read(new_session_id(0))
+        async with asyncio.timeout(COMMAND_TIMEOUT):  # probes would pile up before a Redis that says nothing
+            await store.read(new_session_id(0))
         return ASGIResponse(body=READY)
 
     return [live, ready]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import httpx
 import pytest
 
 from tests.e2e.faults.conftest import StartSite
@@ -33,3 +34,18 @@ async def test_every_request_is_answered_in_its_time(start_site: StartSite, hold
     assert took < hold + BOUND + TOLERANCE
     assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1")] * 4
     assert (await client.complete(pending, key="complete")).status_code == 200
+
+
+async def test_readiness_is_told_in_its_time(start_site: StartSite) -> None:
+    """Probes that come every second do not pile up: each is told within two seconds that the process is not ready."""
+    site = await start_site()
+    site.redis.freeze()
+    try:
+        async with httpx.AsyncClient(base_url=site.service.url, trust_env=False, timeout=30) as http:
+            started = time.monotonic()
+            answers = await asyncio.gather(*(http.get("/health/ready") for _ in range(5)))
+            took = time.monotonic() - started
+    finally:
+        site.redis.thaw()
+    assert {answer.status_code for answer in answers} == {503}
+    assert took < 2 + TOLERANCE
