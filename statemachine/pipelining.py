@@ -5,10 +5,14 @@ its own. Here, what is asked while a round trip is under way goes out with the n
 """
 
 import asyncio
+import math
+from functools import partial
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import DataError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import DataError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MAX_TOGETHER = 256  # commands a round trip; scripts take some 20 µs each, so Redis is held for a few milliseconds
 
@@ -63,13 +67,48 @@ class PipeliningRedis(Redis):
     async def _round_trip(self, together: list[_Asked]) -> list[Any]:
         """Return a reply or an error for each."""
         try:
-            async with self.pipeline(transaction=False) as pipeline:
-                for asked in together:
-                    pipeline.execute_command(*asked.command, **asked.options)
-                return await pipeline.execute(raise_on_error=False)
+            connection = await self.connection_pool.get_connection()
+            try:
+                replies = await connection.retry.call_with_retry(
+                    partial(_exchange, connection, [asked.command for asked in together]),
+                    lambda _: connection.disconnect(),
+                )
+            finally:
+                await self.connection_pool.release(connection)
         except (DataError, UnicodeError) as error:  # a command that cannot be encoded; nothing was sent
             if len(together) == 1:
                 return [error]
             return [(await self._round_trip([asked]))[0] for asked in together]
         except Exception as error:  # noqa: BLE001 - whatever it is, each of them is to know
             return [error] * len(together)
+        return [self._parsed(asked, reply) for asked, reply in zip(together, replies, strict=True)]
+
+    def _parsed(self, asked: _Asked, reply: Any) -> Any:  # noqa: ANN401 - redis-py's
+        """Return a reply in redis-py's form for its command, or the error that it is."""
+        parse = self.response_callbacks.get(asked.command[0])
+        if parse is None or isinstance(reply, Exception):
+            return reply
+        try:
+            return parse(reply, **{name: value for name, value in asked.options.items() if name != "keys"})
+        except Exception as error:  # noqa: BLE001 - as above
+            return error
+
+
+async def _exchange(connection: AbstractConnection, commands: list[tuple[Any, ...]]) -> list[Any]:
+    """Send commands and read their replies; an error is the reply of its command.
+
+    redis-py would set a clock for each of them, which takes longer than to read it.
+    """
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    try:
+        async with asyncio.timeout(connection.socket_timeout):
+            while len(replies) < len(commands):
+                try:
+                    replies.append(await connection.read_response(timeout=math.inf))
+                except ResponseError as error:
+                    replies.append(error)
+    except TimeoutError:
+        message = f"no reply within {connection.socket_timeout} s"
+        raise RedisTimeoutError(message) from None
+    return replies
