@@ -113,7 +113,7 @@ def ids(events: list[dict[str, Any]]) -> list[str]:
 
 async def test_events_of_all_partitions_are_printed_in_time_order(start: Start, printed: Print, relay: Relay) -> None:
     """Each is a CloudEvent, and people get a line of the same."""
-    sessions = [await relay.completed() for _ in range(12)]
+    sessions = [await relay.completed() for _ in range(48)]
     events = await printed()
     assert sorted(ids(events)) == sorted(f"{one.session_id}.{version}" for one in sessions for version in (1, 2))
     assert len({event["subject"][:2] for event in events}) == PARTITIONS

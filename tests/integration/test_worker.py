@@ -127,7 +127,7 @@ async def test_worker_starts_before_its_redis(own_server: ValkeyServer, own_rela
     own_server.stop()
     with capture_logs() as logs:
         async with working(own_relay.settings):
-            await wait_until(lambda: [log for log in logs if log["event"] == "waiting for redis"])
+            await wait_until(lambda: [log for log in logs if log["event"] == "waiting for redis"], 30)
             own_server.start()
             await is_served(own_relay)
 
