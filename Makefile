@@ -4,7 +4,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 FUZZ_SECONDS ?= 60
-QUICK := not container and not chaos and not fuzz
+HERE := not container and not chaos and not fuzz
 # Most tests wait for a process or for a time to pass, so more of them than cores run side by side.
 PARALLEL := -n 4
 
@@ -33,10 +33,10 @@ check: $(VENV)/dev.stamp ## format, lint, types and import contracts
 	$(BIN)/lint-imports --no-logo
 
 test: $(VENV)/dev.stamp ## every test that needs no container engine
-	$(BIN)/pytest -m "$(QUICK)" $(PARALLEL) $(PYTEST_ARGS)
+	$(BIN)/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
 
 test-container: $(VENV)/dev.stamp ## integration tests on a real Redis, and the compose file, in containers
-	$(BIN)/pytest -m "$(QUICK)" --redis container tests/integration $(PYTEST_ARGS)
+	$(BIN)/pytest -m "$(HERE)" --redis container tests/integration $(PYTEST_ARGS)
 	$(BIN)/pytest -m container $(PYTEST_ARGS)
 
 # Bounded: schemathesis for FUZZ_SECONDS, the others by their number of examples. A finding prints its seed: FUZZ_SEED=…
@@ -60,7 +60,7 @@ test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
 	$(PYTHON) -m venv $(WHEEL_CHECK)/venv
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --no-deps --no-index dist/login_relay-*.whl
-	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "$(QUICK)" $(PARALLEL) $(PYTEST_ARGS)
+	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 20 minutes (QUICK=1: two, nothing kept; LIVE=100000)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(LIVE),--live $(LIVE)) $(ARGS)
