@@ -5,10 +5,11 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import hypothesis
 import pytest
+import structlog
 from hypothesis import HealthCheck
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
@@ -82,6 +83,19 @@ def embedded_server(folder: Path, **config: str) -> ValkeyServer:
 def redis_url(redis_server: RedisServer) -> str:
     """The URL of the server."""
     return redis_server.url
+
+
+@pytest.fixture(autouse=True)
+def logging_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave no test the logging of another: a logger that was used keeps its set-up, and nothing could be captured."""
+    configure = structlog.configure
+
+    def configure_for_now(**options: Any) -> None:  # noqa: ANN401 - structlog's
+        configure(**options | {"cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_for_now)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
