@@ -1,6 +1,7 @@
 # Everything needs only make and Python 3.11 or newer; `make` alone lists the targets.
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 60
 PYTEST_ARGS ?=
 
 FUZZ_SECONDS ?= 60
@@ -18,7 +19,7 @@ WHEEL_CHECK := build/wheel-check
 TEST_FILES = $(wildcard tests docs bench deploy requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check fuzz audit test test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
+.PHONY: help run check fuzz audit test chaos test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +35,9 @@ check: $(VENV)/dev.stamp ## format, lint, types and import contracts
 
 test: $(VENV)/dev.stamp ## every test that needs no container engine
 	$(BIN)/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
+
+chaos: $(VENV)/dev.stamp ## logins while processes are killed and connections break, and a verdict (SECONDS=40 SEED=7)
+	$(BIN)/python -m tests.chaos.runner --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 test-container: $(VENV)/dev.stamp ## integration tests on a real Redis, and the compose file, in containers
 	$(BIN)/pytest -m "$(HERE)" --redis container tests/integration $(PYTEST_ARGS)

@@ -31,6 +31,9 @@ COMMANDS = {
     ),
     "status": Place("status", "status", "Show the partitions with their backlog, and the workers."),
     "top": Place("top", "top", "Show logins, their times, the backlog, the workers and the latest sessions, live."),
+    "doctor": Place(
+        "doctor", "doctor", "Check that Redis is set up for what the relay promises, and say what to type if not."
+    ),
     "health": Place("health", "health", "Say whether a process of this machine works: exit code 0 yes, 1 no."),
     "admin-token": Place(
         "admin_token", "admin_token", "Print an admin access token for projects, signed with a private key."

