@@ -125,6 +125,7 @@ def redis_with_tls(folder: Path, certificates: Certificates) -> Iterator[int]:
         pytest.skip("there is no redis-server on PATH, and the embedded Valkey is built without TLS")
     options = {"port": 0, "tls-port": port, "tls-auth-clients": "no", "bind": "127.0.0.1", "save": "", "dir": folder}
     options |= {"tls-cert-file": certificates.certificate, "tls-key-file": certificates.key}
+    options |= {"appendonly": "yes", "maxmemory-policy": "noeviction"}
     options |= {"tls-ca-cert-file": certificates.authority, "unixsocket": folder / "redis.sock"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     with subprocess.Popen((command, *words), stdout=subprocess.DEVNULL) as process:
@@ -222,6 +223,7 @@ def operate(service: Service, session_id: str, admin: Redis) -> None:
     assert "consumed" in run(service, "sessions", "show", session_id)
     assert "session.consumed" in run(service, "events", "--session", session_id)
     run(service, "status")
+    assert "unseen" in run(service, "doctor")  # it asks for what it is not given, and says so
     admin.xadd(service.keys.commands(0), {"command": b"no command"})
     for end in ("replay", "drop"):  # what is replayed comes back: it is still no command
         asyncio.run(wait_until(lambda: admin.xlen(service.keys.dead_letters(0)), within=20))
@@ -244,7 +246,7 @@ def test_everything_runs_over_tls_as_a_user_who_may_do_only_what_is_listed(
         assert [process.wait() for process in service.processes] == [0, 0]
         denied = [(entry["reason"], entry["object"]) for entry in admin.acl_log()]
         statistics = admin.info("commandstats")
-    assert denied == []
+    assert denied == [("command", command) for command in ONLY_ASKED]
     used = {name.removeprefix("cmdstat_") for name in statistics}
     assert used >= {"xautoclaim", "xread", "subscribe", "client|unblock", "script|load"}  # the run was a whole one
     assert allowed() - used - commands_of_scripts() <= RARE
@@ -252,6 +254,10 @@ def test_everything_runs_over_tls_as_a_user_who_may_do_only_what_is_listed(
 
 RARE = {"client|setinfo", "select", "xclaim", "xinfo|stream"}
 """For newer servers, a database other than 0, a worker that stops within a batch, and events that are gone."""
+
+
+ONLY_ASKED = ["config|get"]
+"""`doctor` has a look where it may. The rule does not let it: CONFIG GET tells passwords too."""
 
 
 def commands_of_scripts() -> set[str]:
@@ -273,7 +279,7 @@ def test_the_list_has_every_command_that_the_source_names() -> None:
     }
     assert "xclaim" in words
     named = allowed() | {word.partition("|")[0] for word in allowed()}  # a script names the container alone
-    assert (words | commands_of_scripts()) - named == set()
+    assert (words | commands_of_scripts()) - named == set(ONLY_ASKED)
 
 
 def test_a_server_whose_certificate_nobody_vouches_for_is_refused(
