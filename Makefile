@@ -27,11 +27,12 @@ help: ## list the targets
 run: $(VENV)/run.stamp ## start everything in one go: embedded server, worker, API (ARGS="--port 8123")
 	@exec $(BIN)/login-relay serve $(ARGS)
 
-check: $(VENV)/dev.stamp ## format, lint, types and import contracts
+check: $(VENV)/dev.stamp ## format, lint, types, import contracts, and the fuzzers (FUZZ_SECONDS=60)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory fuzz
 
 test: $(VENV)/dev.stamp ## every test that needs no container engine
 	$(BIN)/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
