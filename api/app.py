@@ -18,7 +18,7 @@ from api.access import Access, header
 from api.admin_tokens import AdminTokens
 from api.complete import Completer, complete_endpoint
 from api.draining import DRAIN_SIGNAL
-from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES, KnownError
+from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES, TOO_SLOW, KnownError, PlainError
 from api.events import events_endpoint
 from api.feed import Feed
 from api.guard import Guard
@@ -44,6 +44,15 @@ from statemachine.tracing import Tracing
 MAX_BODY_BYTES = 65_536
 CANCEL_WAIT = 1.0  # seconds; by then a loop has ended, or ends with the process
 
+# Nothing is kept, nothing is a page (OWASP's list for APIs), and nothing names the server: an empty `server` keeps it
+# from adding its own.
+_ON_ALL = (
+    (b"cache-control", b"no-store, max-age=0"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"server", b""),
+)
 _OVERRIDE = tuple(f"{prefix}override-error-status".encode() for prefix in HEADER_PREFIXES)
 _ACTUAL_STATUS = tuple(f"{prefix}actual-status".encode() for prefix in HEADER_PREFIXES)
 _REQUEST_ID = tuple(f"{prefix}request-id".encode() for prefix in HEADER_PREFIXES)
@@ -61,7 +70,7 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
     actual = str(status).encode()
     message["headers"] = [
         *message["headers"],
-        (b"cache-control", b"no-store, max-age=0"),
+        *_ON_ALL,
         *((name, request_id) for name in _REQUEST_ID),
         *((name, actual) for name in _ACTUAL_STATUS),
     ]
@@ -70,18 +79,22 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
         message["status"] = HTTP_200_OK if override == "true" else status
 
 
-async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
+async def _begin(noting: Noting, within: float, request: Request[Any, Any, Any]) -> None:
     """Note the request, and read its whole body before anything is refused.
 
     The server closes a connection on which an answer overtook the body, and the client's next request would fail.
 
     Raises:
         KnownError: `BODY_PARSING_ERROR` if the client left before it had sent it all.
+        PlainError: it takes longer than `within` seconds. (The server itself limits the time for the head.)
 
     """
     noting.begin(request.scope)
     try:
-        await request.body()
+        async with asyncio.timeout(within):
+            await request.body()
+    except TimeoutError:
+        raise PlainError(408, TOO_SLOW) from None
     except InternalServerException:
         raise KnownError("BODY_PARSING_ERROR", "The request body is not complete.") from None
 
@@ -154,11 +167,13 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
             openapi_endpoint(),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        before_request=partial(_begin, noting),
+        before_request=partial(_begin, noting, settings.request_timeout_ms / 1000),
         before_send=[partial(_finish, noting)],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,
+        # Said here, not left to LITESTAR_DEBUG and LITESTAR_PDB: no environment makes it show a stack trace, or stop.
         debug=False,
+        pdb_on_exception=False,
     )

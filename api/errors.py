@@ -12,7 +12,7 @@ import structlog
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
-from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.status_codes import HTTP_408_REQUEST_TIMEOUT, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ExceptionHandlersMap
 from redis.exceptions import RedisError
 
@@ -120,6 +120,8 @@ def _known(_: ErrorRequest, error: KnownError) -> Response[bytes]:
 
 def _plain(_: ErrorRequest, error: PlainError) -> Response[bytes]:
     headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
+    if error.status == HTTP_408_REQUEST_TIMEOUT:
+        headers["connection"] = "close"  # what is still to come would be taken for the next request
     return Response(error.text.encode(), status_code=error.status, headers=headers, media_type=MediaType.TEXT)
 
 

@@ -7,10 +7,12 @@ import resource
 from typing import Any, Final
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 MAX_REQUESTS = 16_384  # under way at once in a process: 10 000 held polls and room for the others
 BACKLOG = 4_096  # connections not accepted yet; all clients of a restarted process come at once
+MAX_HEAD_BYTES = 32_768  # of a request, in at most a hundred headers; 431 comes beyond, at the latest at twice that
 SPARE_FILES = 256  # descriptors beside those of requests: Redis connections, logs, the event loop's own
 
 HTTP_SERVER: Final[dict[str, Any]] = {
@@ -24,6 +26,11 @@ HTTP_SERVER: Final[dict[str, Any]] = {
     "log_level": LogLevels.warning,
 }
 """Arguments of `granian.Granian`."""
+
+
+def http1_settings(request_timeout_ms: int) -> HTTP1Settings:
+    """Return the limits on what a client may send, and how slowly; the body's are the application's."""
+    return HTTP1Settings(header_read_timeout=request_timeout_ms, max_buffer_size=MAX_HEAD_BYTES)
 
 
 def allow_open_files() -> None:

@@ -14,7 +14,7 @@ from api.admin_tokens import AdminTokens
 from api.draining import DRAIN_SIGNAL
 from login_relay.api_metrics import metrics_of_processes
 from login_relay.embedded import resolve_redis_url
-from login_relay.http_server import HTTP_SERVER, allow_open_files
+from login_relay.http_server import HTTP_SERVER, allow_open_files, http1_settings
 from login_relay.lifeline import stop_when_parent_ends, stop_when_stdin_closes
 from login_relay.listening import base_url, check_listen_address, host_option, port_option
 from statemachine.connections import command_client
@@ -73,6 +73,7 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
         port=settings.port,
         workers=workers,
         workers_kill_timeout=math.ceil(settings.shutdown_grace_ms / 1000),
+        http1_settings=http1_settings(settings.request_timeout_ms),
         **HTTP_SERVER,
     )
     if until_stdin_closes:

@@ -24,7 +24,7 @@ from statemachine.projects import KeyKind, Projects
 from statemachine.settings import Settings, variable
 from tests.conftest import RedisServer, free_port, remove_keys
 
-PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "OTEL_EXPORTER_OTLP_ENDPOINT", "LITESTAR_DEBUG", "LITESTAR_PDB")
 STARTUP = 30.0  # seconds; a process is there in two, on a busy machine in more
 SHUTDOWN = 15.0  # seconds; more than the grace of the processes themselves
 
