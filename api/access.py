@@ -137,6 +137,11 @@ class Access:
             raise refusal
         return Caller(project, AccessType.ADMIN if admin_token is not None else access_type)
 
+    async def is_origin_allowed(self, headers: Headers, origin: str) -> bool:
+        """Whether the project that a request names lets pages of an origin call."""
+        project, _ = await self._project(header(headers, _PROJECT_ID) or "")
+        return project is not None and origin in project.allowed_origins
+
     def _refusal(self, headers: Headers, access_type: AccessType, project: Project, now: int) -> KnownError | None:
         """Check a credential; as much work for a project that there is as for one that there is not."""
         admin_token = header(headers, _ADMIN_ACCESS_TOKEN)

@@ -26,6 +26,7 @@ from api.health import health_endpoints
 from api.initiate import initiate_endpoint
 from api.noting import Noting, name_request
 from api.openapi import openapi_endpoint
+from api.origins import Origins, preflight_endpoint
 from api.outcomes import Outcomes
 from api.poll import Poller, poll_endpoint
 from api.waiting import Waiting
@@ -124,7 +125,9 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     outcomes = Outcomes(
         stream, store, waiting, keys, backlog_limit=settings.backlog_limit, wait_ms=settings.outcome_wait_ms
     )
-    access = Access(Projects(redis, keys), AdminTokens.from_settings(settings), settings.project_cache_ms)
+    projects = Projects(redis, keys)
+    access = Access(projects, AdminTokens.from_settings(settings), settings.project_cache_ms)
+    origins = Origins(projects, access, settings.project_cache_ms)
     guard = Guard(Guesses(redis, keys, settings), Refusals(redis, keys, settings), trusted_networks(settings))
     poller = Poller(store, outcomes, waiting, keys, settings)
     completer = Completer(store, outcomes, keys, settings)
@@ -132,6 +135,8 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
+            # First: Litestar answers OPTIONS itself at a path of which it has seen another endpoint before.
+            preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete")),
             initiate_endpoint(access, guard, store, settings),
             poll_endpoint(access, guard, poller, settings),
             complete_endpoint(access, guard, completer, settings),
@@ -168,7 +173,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         before_request=partial(_begin, noting, settings.request_timeout_ms / 1000),
-        before_send=[partial(_finish, noting)],
+        before_send=[partial(_finish, noting), origins.answer],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,

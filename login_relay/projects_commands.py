@@ -1,4 +1,4 @@
-"""`login-relay projects`: create, list, rotate and delete the tenants of a relay."""
+"""`login-relay projects`: create, list, update, rotate and delete the tenants of a relay."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from login_relay.relay import Relay, json_option, on_relay
 from login_relay.tables import table
 from statemachine.errors import ProjectNameTakenError, UnknownProjectError
 from statemachine.events import rfc3339
-from statemachine.projects import KeyKind, Project, Projects, is_project_name
+from statemachine.projects import KeyKind, Project, Projects, is_project_name, normalise_origin
 
 KEY_CHOICES = {
     "publishable": [KeyKind.PUBLISHABLE_CLIENT],
@@ -33,19 +33,35 @@ def projects() -> None:
     """Manage projects and their keys."""
 
 
+def _checked_origins(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    origins = [normalise_origin(text) for text in given]
+    if None in origins:
+        message = "an origin is a scheme, a host and perhaps a port, such as https://app.example.com"
+        raise click.BadParameter(message)
+    return [origin for origin in origins if origin]
+
+
 @projects.command("create")
 @click.argument("name", callback=_checked_name)
 @click.option("--allow-client-complete", is_flag=True, help="Let the publishable key complete logins too.")
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    callback=_checked_origins,
+    metavar="ORIGIN",
+    help="Let pages of this web origin call the API (CORS); may be repeated. Absent: no page may.",
+)
 @json_option
 @on_relay
-async def create(relay: Relay, name: str, *, allow_client_complete: bool, as_json: bool) -> None:
+async def create(relay: Relay, name: str, *, allow_client_complete: bool, origins: list[str], as_json: bool) -> None:
     """Create a project and show its keys.
 
     --json prints one object: project_id, name, publishable_client_key, secret_server_key, super_secret_admin_key.
     """
     try:
         project_id, keys = await Projects(relay.redis, relay.keys).create(
-            name, allow_client_complete=allow_client_complete
+            name, allow_client_complete=allow_client_complete, allowed_origins=origins
         )
     except ProjectNameTakenError:
         message = f"a project named {name!r} exists already"
@@ -67,6 +83,7 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
                         "project_id": project.id,
                         "name": project.name,
                         "allow_client_complete": project.allow_client_complete,
+                        "allowed_origins": project.allowed_origins,
                         "created_at": rfc3339(project.created_at),
                     }
                     for project in found
@@ -78,10 +95,53 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
         click.echo("No project yet. `login-relay projects create NAME` makes one.")
         return
     rows = [
-        (project.name, project.id, rfc3339(project.created_at), "yes" if project.allow_client_complete else "no")
+        (
+            project.name,
+            project.id,
+            rfc3339(project.created_at),
+            "yes" if project.allow_client_complete else "no",
+            " ".join(project.allowed_origins) or "none",
+        )
         for project in found
     ]
-    click.echo(table(("name", "id", "created", "client may complete"), rows))
+    click.echo(table(("name", "id", "created", "client may complete", "origins"), rows))
+
+
+@projects.command("update")
+@click.argument("project", metavar="NAME|ID")
+@click.option(
+    "--allow-client-complete/--no-allow-client-complete",
+    default=None,
+    help="Let the publishable key complete logins too, or not any more.",
+)
+@click.option(
+    "--allow-origin",
+    "allowed",
+    multiple=True,
+    callback=_checked_origins,
+    metavar="ORIGIN",
+    help="Let pages of this web origin call the API (CORS), beside those that may; may be repeated.",
+)
+@click.option(
+    "--forbid-origin",
+    "forbidden",
+    multiple=True,
+    callback=_checked_origins,
+    metavar="ORIGIN",
+    help="Do not let them any more; may be repeated.",
+)
+@on_relay
+async def update(
+    relay: Relay, project: str, *, allow_client_complete: bool | None, allowed: list[str], forbidden: list[str]
+) -> None:
+    """Change what a project allows: every API process follows within five seconds."""
+    store = Projects(relay.redis, relay.keys)
+    found = await _find(store, project)
+    origins = {*found.allowed_origins, *allowed} - set(forbidden)
+    if allow_client_complete is None:
+        allow_client_complete = found.allow_client_complete
+    await store.update(found, allow_client_complete=allow_client_complete, allowed_origins=origins)
+    click.echo(f"Updated {found.name!r} ({found.id}).")
 
 
 @projects.command("rotate")

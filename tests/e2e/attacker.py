@@ -99,6 +99,11 @@ class Audit(NamedTuple):
     data: dict[str, Any]
 
 
+def refusals(server: RedisServer, service: Service, project: ProjectKeys) -> list[Audit]:
+    """Return what was told of attacks on a project, in order."""
+    return [audit for audit in audits(server, service, project) if audit.type != "audit.project_changed"]
+
+
 def audits(server: RedisServer, service: Service, project: ProjectKeys) -> list[Audit]:
     """Return what was told of a project, sessions' lives aside, in order."""
     with server.client() as redis:

@@ -9,9 +9,9 @@ from tests.e2e.attacker import (
     INVALID_POLLING_CODE,
     PROXIES,
     Client,
-    audits,
     new_address,
     new_project,
+    refusals,
 )
 from tests.e2e.conftest import Service, services
 
@@ -171,7 +171,7 @@ def test_refused_guesses_are_told_once_and_at_each_tenfold(redis_server: RedisSe
     client = Client(target, project)
     for _ in range(10 * PER_ADDRESS + 5):
         polling(client)
-    told = audits(redis_server, target, project)
+    told = refusals(redis_server, target, project)
     assert [(audit.type, audit.subject) for audit in told] == [("audit.guess_refused", project.project_id)] * 2
     assert [audit.data["wrong_codes"] for audit in told] == [PER_ADDRESS + 1, 10 * PER_ADDRESS]
     assert told[0].data == {
@@ -190,6 +190,6 @@ def test_a_botnet_cannot_flood_the_events(redis_server: RedisServer, target: Ser
     for _ in range(PER_PROJECT + 10):
         polling(Client(target, project))
         completing(Client(target, project))
-    told = [audit.data["budget"] for audit in audits(redis_server, target, project)]
+    told = [audit.data["budget"] for audit in refusals(redis_server, target, project)]
     assert sorted(set(told)) == ["key", "project"]
     assert len(told) <= 4

@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from tests.conftest import RedisServer
-from tests.e2e.attacker import PROXIES, Client, Login, audits, new_project
+from tests.e2e.attacker import PROXIES, Client, Login, new_project, refusals
 from tests.e2e.conftest import Service, services
 from tests.eventually import wait_until
 
@@ -131,7 +131,7 @@ def test_refused_initiations_are_told_once(redis_server: RedisServer, target: Se
         initiate(flood)
     for _ in range(LIVE):
         initiate(Client(target, project))
-    told = audits(redis_server, target, project)
+    told = refusals(redis_server, target, project)
     assert [(audit.type, audit.data["budget"]) for audit in told] == [
         ("audit.initiation_refused", "address"),
         ("audit.initiation_refused", "live_sessions"),

@@ -7,7 +7,7 @@ import pytest
 
 from statemachine.session import s256
 from tests.conftest import RedisServer
-from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, Client, Login, audits, new_project
+from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, Client, Login, new_project, refusals
 from tests.e2e.conftest import Service, services
 from tests.eventually import wait_until
 
@@ -121,7 +121,7 @@ def test_throttled_polls_are_told_once_a_session(redis_server: RedisServer, targ
     for _ in range(6):
         for login in logins:
             client.poll(login.polling_code)
-    told = audits(redis_server, target, client.project)
+    told = refusals(redis_server, target, client.project)
     assert [(audit.type, audit.subject) for audit in told] == [
         ("audit.poll_throttled", login.session_id) for login in logins
     ]
@@ -201,7 +201,7 @@ def test_failed_binding_is_told_and_counted(redis_server: RedisServer, target: S
     login = client.initiate(code_challenge=s256(proof).decode())
     thief = Client(target, client.project)
     count = len(wrong_answers(thief, login, proof))
-    told = audits(redis_server, target, client.project)
+    told = refusals(redis_server, target, client.project)
     assert [(audit.type, audit.subject) for audit in told] == [("audit.binding_failed", login.session_id)]
     assert told[0].data["address"] == thief.address
     with redis_server.client() as redis:

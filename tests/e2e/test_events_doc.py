@@ -90,18 +90,17 @@ async def check_group(command: list[str], folder: Path, service: Service, server
     for _ in range(2):
         async with running(command, folder) as lines:
             sessions.append(await log_in(service.url, service.project, subject="ada"))
-            await wait_until(partial(has_lines, lines, 3 * len(sessions) - len(told)), within=20)
+            await wait_until(partial(has_lines, lines, 1 + 3 * len(sessions) - len(told)), within=20)
             with server.client() as redis:
                 await wait_until(lambda: redis.execute_command("XPENDING", stream, group)["pending"] == 0)
         told += lines
+    nobody = "None" if group == "billing" else "undefined"
     assert sorted(told) == sorted(
-        line
-        for session_id in sessions
-        for line in (
-            f"session.initiated {session_id} {'None' if group == 'billing' else 'undefined'}",
-            f"session.completed {session_id} ada",
-            f"session.consumed {session_id} ada",
-        )
+        [
+            f"audit.project_changed {service.project.project_id} {nobody}",
+            *(f"session.initiated {session_id} {nobody}" for session_id in sessions),
+            *(f"session.{change} {session_id} ada" for session_id in sessions for change in ("completed", "consumed")),
+        ]
     )
 
 

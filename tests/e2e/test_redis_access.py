@@ -211,6 +211,8 @@ async def log_in(service: Service) -> str:
                 break
         expired = await http.post(f"{url}/poll", headers=tool, json={"polling_code": short["polling_code"]})
         assert expired.json() == {"status": "expired"}
+        preflight = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
+        assert (await http.options(url, headers=preflight)).status_code == 204
     return str(session["session_id"])
 
 

@@ -97,6 +97,52 @@ async def test_project_may_let_clients_complete(operate: Operate, projects: Proj
     assert listed["allow_client_complete"] is True
 
 
+async def test_project_is_updated_in_what_is_said_alone(operate: Operate, projects: Projects) -> None:
+    """Origins are added and taken away one by one; what is not named stays as it is."""
+    app, local = "https://app.example.com", "http://localhost:3000"
+    await operate(
+        "projects", "create", "acme", "--allow-origin", "HTTPS://app.example.com:443/", "--allow-origin", local
+    )
+    assert (await projects.find("acme")).allowed_origins == (local, app)
+    for arguments, origins, complete in (
+        (("--allow-client-complete",), (local, app), True),
+        (("--allow-origin", "https://b.example"), (local, app, "https://b.example"), True),
+        (("--forbid-origin", app, "--forbid-origin", "https://b.example"), (local,), True),
+        (("--no-allow-client-complete",), (local,), False),
+        ((), (local,), False),
+    ):
+        assert (await operate("projects", "update", "acme", *arguments)).exit_code == 0
+        project = await projects.find("acme")
+        assert (project.allowed_origins, project.allow_client_complete) == (origins, complete)
+    [listed] = shown(await operate("projects", "list", "--json"))
+    assert listed["allowed_origins"] == [local]
+    assert local in (await operate("projects", "list")).stdout
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "*",
+            "null",
+            "",
+            "app.example.com",
+            "https://",
+            "ftp://a.example",
+            "https://a.example/path",
+            "https://*.a.example",
+        ),
+        *("https://user@a.example", "https://a.example?x", "https://a.example https://b.example", "https://ä.example"),
+    ],
+)
+async def test_origin_that_is_none_is_refused(operate: Operate, projects: Projects, origin: str) -> None:
+    """No wildcard, no path, no user: what browsers send has none either."""
+    assert "https://app.example.com" in refused(
+        await operate("projects", "create", "acme", "--allow-origin", origin), 2
+    )
+    assert await projects.list_all() == []
+
+
 async def test_people_are_told_that_keys_are_shown_once(operate: Operate) -> None:
     """The keys are on standard output, the warning beside them."""
     result = await operate("projects", "create", "acme")
@@ -190,7 +236,7 @@ async def test_project_is_deleted_when_the_question_is_answered_with_yes(operate
     assert (await operate("projects", "delete", made["project_id"], "--yes")).exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["rotate", "delete"])
+@pytest.mark.parametrize("command", ["rotate", "update", "delete"])
 async def test_unknown_project_is_refused(operate: Operate, command: str) -> None:
     """In one line, before any question."""
     assert "'nobody'" in refused(await operate("projects", command, "nobody"), 1)

@@ -1,10 +1,12 @@
 import hashlib
 import uuid
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from statemachine.errors import ProjectNameTakenError, UnknownProjectError
+from statemachine.events import rfc3339
 from statemachine.keys import Keys
 from statemachine.projects import KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Projects
 
@@ -110,3 +112,61 @@ def test_key_matches_by_digest_and_time(*, key: str, now: int, matches: bool) ->
     """The current key always, the previous one up to its end, nothing else."""
     assert KeyDigest(digest("current"), digest("previous"), NOW).matches(key, now) is matches
     assert KeyDigest(digest("current"), NO_DIGEST, 0).matches(key, now) is (key == "current")
+
+
+async def told(redis: Redis, keys: Keys) -> list[tuple[str, str, dict[str, object]]]:
+    """Return the type, the subject and the data of every event."""
+    entries = await redis.execute_command("XRANGE", keys.events(0), "-", "+")
+    return [
+        (fields[b"type"].decode(), fields[b"subject"].decode(), msgspec.json.decode(fields[b"data"]))
+        for _, fields in entries
+    ]
+
+
+async def test_every_change_is_told_and_no_key_is(projects: Projects, redis: Redis, keys: Keys) -> None:
+    """Creation, update, rotation and deletion are events of the project, in that order, with what is true after it."""
+    origin = "https://app.example.com"
+    id_, made = await projects.create("acme", allow_client_complete=False)
+    await projects.update(await projects.find("acme"), allow_client_complete=True, allowed_origins=[origin])
+    kinds = [KeyKind.SECRET_SERVER, KeyKind.PUBLISHABLE_CLIENT]
+    new = await projects.rotate(await projects.find("acme"), kinds, overlap_ms=60_000)
+    rotated = await projects.find("acme")
+    await projects.delete(rotated)
+    until = rfc3339(rotated.keys[KeyKind.SECRET_SERVER].previous_until)
+    before = {"name": "acme", "allow_client_complete": False, "allowed_origins": []}
+    after = {"name": "acme", "allow_client_complete": True, "allowed_origins": [origin]}
+    assert await told(redis, keys) == [
+        ("audit.project_changed", id_, {"project_id": id_, "change": "created", **before}),
+        ("audit.project_changed", id_, {"project_id": id_, "change": "updated", **after}),
+        ("audit.key_rotated", id_, {"project_id": id_, "keys": kinds, "previous_valid_until": until}),
+        ("audit.project_changed", id_, {"project_id": id_, "change": "deleted", **after}),
+    ]
+    everything = repr(await told(redis, keys))
+    assert not [key for key in (*made.values(), *new.values()) if key in everything or digest(key).hex() in everything]
+
+
+async def test_deleted_project_comes_back_by_no_change(projects: Projects, redis: Redis, keys: Keys) -> None:
+    """Whoever looked before it was deleted, and changes it after, makes nothing of it."""
+    id_, _ = await projects.create("acme", allow_client_complete=False)
+    found = await projects.find("acme")
+    await projects.delete(found)
+    with pytest.raises(UnknownProjectError):
+        await projects.rotate(found, list(KeyKind), overlap_ms=0)
+    with pytest.raises(UnknownProjectError):
+        await projects.update(found, allow_client_complete=True, allowed_origins=["https://a.example"])
+    assert not await redis.exists(keys.project(id_), keys.allowed_origins())
+    assert len(await told(redis, keys)) == 2
+
+
+async def test_origin_is_allowed_as_long_as_a_project_allows_it(projects: Projects) -> None:
+    """Of two projects that share it, either may go; what only begins like it, or is its beginning, is not it."""
+    origin = "https://app.example.com"
+    ids = [(await projects.create(name, allow_client_complete=False, allowed_origins=[origin]))[0] for name in "ab"]
+    for other in ("https://app.example.co", "https://app.example.com:8443", "https://app.example.com ", "", "["):
+        assert not await projects.is_origin_allowed(other)
+    first, second = [await projects.find(id_) for id_ in ids]
+    await projects.delete(first)
+    assert await projects.is_origin_allowed(origin)
+    await projects.update(second, allow_client_complete=False, allowed_origins=["https://b.example"])
+    assert not await projects.is_origin_allowed(origin)
+    assert await projects.is_origin_allowed("https://b.example")
