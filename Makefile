@@ -5,7 +5,7 @@ SECONDS ?= 60
 PYTEST_ARGS ?=
 
 FUZZ_SECONDS ?= 60
-HERE := not container and not chaos and not fuzz
+HERE := not container and not chaos and not faults and not fuzz
 # Most tests wait for a process or for a time to pass, so more of them than cores run side by side.
 PARALLEL := -n 4
 
@@ -19,7 +19,7 @@ WHEEL_CHECK := build/wheel-check
 TEST_FILES = $(wildcard tests docs bench deploy requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check fuzz audit test chaos test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
+.PHONY: help run check fuzz audit test chaos test-faults test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,11 +34,14 @@ check: $(VENV)/dev.stamp ## format, lint, types, import contracts, and the fuzze
 	$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory fuzz
 
-test: $(VENV)/dev.stamp ## every test that needs no container engine
+test: $(VENV)/dev.stamp ## every test that needs neither a container engine nor minutes
 	$(BIN)/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
 
 chaos: $(VENV)/dev.stamp ## logins while processes are killed and connections break, and a verdict (SECONDS=40 SEED=7)
 	$(BIN)/python -m tests.chaos.runner --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+test-faults: $(VENV)/dev.stamp ## one fault at a time: killed and stopped processes, lost replies, a full Redis, overload
+	$(BIN)/pytest -m "faults and not chaos" -n 2 $(PYTEST_ARGS)
 
 test-container: $(VENV)/dev.stamp ## integration tests on a real Redis, and the compose file, in containers
 	$(BIN)/pytest -m "$(HERE)" --redis container tests/integration $(PYTEST_ARGS)

@@ -6,10 +6,14 @@ import os
 import subprocess
 from typing import Any
 
+import pytest
+
 from statemachine.settings import variable
 from tests.e2e.conftest import COMMAND
 from tests.e2e.faults.conftest import OwnSite, StartSite
 from tests.eventually import wait_until
+
+pytestmark = pytest.mark.faults
 
 QUICKLY: dict[str, Any] = {"min_idle_ms": 100, "reclaim_period_ms": 50, "outcome_wait_ms": 4_000}
 DELIVERIES = 5

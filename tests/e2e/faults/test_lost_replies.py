@@ -8,6 +8,8 @@ import pytest
 from login_relay.client import LoginRequest, Prompt, login_async
 from tests.e2e.faults.conftest import Client, Login, Site, StartSite
 
+pytestmark = pytest.mark.faults
+
 LOGINS = 25
 CUT_EVERY = 0.05  # seconds
 PATIENCE = 60.0  # seconds for all of them

@@ -12,6 +12,8 @@ from tests.e2e.conftest import Process
 from tests.e2e.faults.conftest import Login, OwnSite, StartSite
 from tests.eventually import wait_until
 
+pytestmark = pytest.mark.faults
+
 BACKLOG_LIMIT = 20
 OVERLOAD = 10  # times what the backlog holds
 ROUNDS = 2

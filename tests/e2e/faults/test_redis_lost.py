@@ -5,12 +5,15 @@ import time
 from collections.abc import Awaitable, Callable
 from signal import SIGCONT, SIGSTOP
 
+import pytest
 from redis.asyncio import Redis
 
 from api.waiting import FALLBACK_PERIOD
 from tests.e2e.conftest import create_project
 from tests.e2e.faults.conftest import Client, Login, OwnSite, StartSite
 from tests.eventually import wait_until
+
+pytestmark = pytest.mark.faults
 
 LOGINS = 30
 PROMPTLY = 0.7 * FALLBACK_PERIOD  # seconds; sooner than the look-up that stands in for a lost message

@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.faults.conftest import StartSite
 
+pytestmark = pytest.mark.faults
+
 OUTCOME_WAIT = 3.0  # seconds; more than min-idle and a reclaim period, less than the default to be quicker here
 BOUND = OUTCOME_WAIT + 2.0  # seconds; and two for Redis itself
 TOLERANCE = 1.0  # seconds

@@ -16,6 +16,8 @@ from tests.e2e.conftest import Process
 from tests.e2e.faults.conftest import OwnSite, StartSite
 from tests.eventually import wait_until
 
+pytestmark = pytest.mark.faults
+
 CLIENTS = 16
 LOGINS = 60  # between one stop and the next
 RESTARTS, AT_A_TIME = 200, 8

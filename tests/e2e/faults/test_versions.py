@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.faults.conftest import Client, StartSite
 from tests.eventually import wait_until
 
+pytestmark = pytest.mark.faults
+
 PACKAGES = ("api", "worker", "statemachine", "login_relay")
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 HOUR = 3_600
