@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import ipaddress
 import json
 import os
@@ -262,11 +263,16 @@ ONLY_ASKED = ["config|get"]
 """`doctor` has a look where it may. The rule does not let it: CONFIG GET tells passwords too."""
 
 
+def package(name: str) -> Path:
+    """Return where a package of ours is: in this checkout, or installed."""
+    return Path(str(importlib.import_module(name).__file__)).parent
+
+
 def commands_of_scripts() -> set[str]:
     """Return every command that a script of ours calls."""
     return {
         name.lower()
-        for script in (ROOT / "statemachine" / "lua").glob("*.lua")
+        for script in (package("statemachine") / "lua").glob("*.lua")
         for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)", script.read_text())
     }
 
@@ -276,7 +282,7 @@ def test_the_list_has_every_command_that_the_source_names() -> None:
     words = {
         name.lower().replace(" ", "|")
         for folder in ("statemachine", "api", "worker", "login_relay")
-        for file in (ROOT / folder).glob("*.py")
+        for file in package(folder).glob("*.py")
         for name in re.findall(r"execute_command\([^)]*?\"([A-Z]{2,}(?: [A-Z]+)?)\"", file.read_text())
     }
     assert "xclaim" in words

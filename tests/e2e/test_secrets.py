@@ -35,8 +35,9 @@ class Monitor:
         self._thread.start()
 
     def _listen(self) -> None:
-        while data := self._socket.recv(1 << 16):
-            self._heard.append(data)
+        with contextlib.suppress(ConnectionResetError):  # how a server that stops may end it
+            while data := self._socket.recv(1 << 16):
+                self._heard.append(data)
 
     def end(self) -> bytes:
         """Stop listening; returns what was heard."""
