@@ -30,6 +30,7 @@ from login_relay.client_types import (
     ServerUnreachable,
     printable,
 )
+from statemachine.session import s256
 
 # Seconds. A poll that hangs, and the pause after it, end within the 60 s for which the relay repeats a token.
 LONG_POLL: Final = 25  # asked for with `Prefer: wait` (RFC 7240 §4.3); proxies cut what is silent for 30
@@ -41,6 +42,7 @@ MIN_INTERVAL: Final = 0.1  # a server that says 0 does not ask for a busy loop
 DEFAULT_INTERVAL: Final = 2.0  # of servers that do not tell; what their published clients use
 DEFAULT_LIFETIME: Final = timedelta(minutes=15)  # of servers that do not tell; the relay's own default
 
+VERIFIER_BYTES: Final = 32  # random; 43 characters (RFC 7636 §4.1)
 MAX_SERVER_TEXT: Final = 500  # characters; more of an error text is no use in a terminal
 
 
@@ -52,7 +54,7 @@ class HttpRequest:
     """Below `LoginRequest.server`."""
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    """JSON. The polling code is here and nowhere else."""
+    """JSON. The polling code and the code verifier are here and nowhere else."""
     timeout: float
     """Seconds."""
 
@@ -113,30 +115,46 @@ def login_steps(
         "x-stack-project-id": request.project_id,
         "x-stack-publishable-client-key": request.publishable_client_key,
     }
-    polling_code, prompt = yield from _initiate(request, headers, clock, jitter)
+    shown, prompt = yield from _initiate(request, headers, clock, jitter)
     yield prompt
-    refresh_token = yield from _poll(polling_code, prompt, headers, clock, jitter)
+    refresh_token = yield from _poll(shown, prompt, headers, clock, jitter)
     yield Login(refresh_token, prompt.session_id)
 
 
 def _initiate(
     request: LoginRequest, headers: dict[str, str], clock: Callable[[], float], jitter: Callable[[], float]
-) -> Generator[Step, Reply, tuple[str, Prompt]]:
-    """Start a session. A lost answer leaves one behind that nobody saw the code of; it expires by itself."""
-    facts = {
-        "expires_in_millis": request.expires_in and request.expires_in // timedelta(milliseconds=1),
+) -> Generator[Step, Reply, tuple[dict[str, str], Prompt]]:
+    """Start a session; return what each of its polls must show, and what to show to the person.
+
+    A lost answer leaves a session behind that nobody saw the code of; it expires by itself.
+
+    A server of the same interface may refuse what the relay adds to it; it is then asked without. One that ignores the
+    additions gets a verifier with each poll, and ignores it too.
+    """
+    verifier = secrets.token_urlsafe(VERIFIER_BYTES)
+    lifetime = {"expires_in_millis": request.expires_in and request.expires_in // timedelta(milliseconds=1)}
+    additions = {
+        "code_challenge": s256(verifier).decode(),
         "client_name": request.client_name,
         "client_version": request.client_version,
         "hostname": request.hostname,
     }
-    body = msgspec.json.encode({name: value for name, value in facts.items() if value is not None})
     deadline = clock() + INITIATE_PATIENCE
-    failures = 0
+    failures, binds = 0, True
     while True:
+        fields = lifetime | additions if binds else lifetime
+        body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
         reply = yield HttpRequest("/api/v1/auth/cli", headers, body, REQUEST_TIMEOUT)
-        answer = _read(reply, _Session)
+        try:
+            answer = _read(reply, _Session)
+        except LoginRefused as refusal:
+            if refusal.code != "SCHEMA_ERROR" or not binds:
+                raise
+            binds = False
+            continue
         if isinstance(answer, _Session):
-            return answer.polling_code, _prompt(request, answer, _header(reply, "date"))
+            proof = {"code_verifier": verifier} if binds else {}
+            return {"polling_code": answer.polling_code} | proof, _prompt(request, answer, _header(reply, "date"))
         failures += 1
         pause = _backoff(answer, failures, interval=1.0) * jitter()
         if clock() + pause > deadline:
@@ -145,14 +163,14 @@ def _initiate(
 
 
 def _poll(
-    polling_code: str,
+    shown: dict[str, str],
     prompt: Prompt,
     headers: dict[str, str],
     clock: Callable[[], float],
     jitter: Callable[[], float],
 ) -> Generator[Step, Reply, str]:
     """Poll until the session ends. No poll starts sooner than one interval after the one before it."""
-    body = msgspec.json.encode({"polling_code": polling_code})
+    body = msgspec.json.encode(shown)
     key = secrets.token_urlsafe(24)  # the same for all polls: when an answer is lost, the next poll hears it
     deadline = clock() + prompt.expires_in.total_seconds() + GRACE
     expired = LoginExpired("Nobody approved the login in time.")

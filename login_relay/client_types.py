@@ -86,25 +86,33 @@ class LoginRequest:
     """Take `http://` to another machine. Whoever is on the way can then read the token."""
 
     def __post_init__(self) -> None:
-        try:
-            url = httpx.URL(self.server)
-            url.host.encode("idna")  # as a look-up of the name will do
-        except (httpx.InvalidURL, UnicodeError):
-            url = httpx.URL()
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError("server: expected a URL such as https://login.example.com")
-        if url.userinfo or url.query or url.fragment:
-            raise ValueError("server: a user name, a query or a fragment has no place in it")
-        if url.scheme == "http" and not (self.allow_insecure or is_loopback(url.host)):
-            raise ValueError("server: http:// to another machine shows the token to everyone on the way")
+        _check_server(self.server, allow_insecure=self.allow_insecure)
         for name in ("project_id", "publishable_client_key"):
             value: str = getattr(self, name)
             if not (value and value.isascii() and value.isprintable()) or " " in value:
                 raise ValueError(f"{name}: expected visible ASCII characters")
+        for name in ("client_name", "client_version", "hostname"):
+            fact: str | None = getattr(self, name)
+            if fact is not None and not (1 <= len(fact) <= MAX_FACT and fact.isprintable()):
+                raise ValueError(f"{name}: expected 1 to {MAX_FACT} printable characters")
         if self.confirm_url is not None and "{login_code}" not in self.confirm_url:
             raise ValueError("confirm_url: expected {login_code} in it")
         if self.expires_in is not None and not MIN_LIFETIME <= self.expires_in <= MAX_LIFETIME:
             raise ValueError("expires_in: expected 1 second to 24 hours")
+
+
+def _check_server(server: str, *, allow_insecure: bool) -> None:
+    try:
+        url = httpx.URL(server)
+        url.host.encode("idna")  # as a look-up of the name will do
+    except (httpx.InvalidURL, UnicodeError):
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("server: expected a URL such as https://login.example.com")
+    if url.userinfo or url.query or url.fragment:
+        raise ValueError("server: a user name, a query or a fragment has no place in it")
+    if url.scheme == "http" and not (allow_insecure or is_loopback(url.host)):
+        raise ValueError("server: http:// to another machine shows the token to everyone on the way")
 
 
 def is_loopback(host: str) -> bool:

@@ -84,6 +84,25 @@ def test_a_login_that_nobody_approves_expires(service: Service) -> None:
         login(replace(request_to(service), expires_in=timedelta(seconds=1)), lambda _: None)
 
 
+def test_a_login_is_bound_to_its_client(service: Service) -> None:
+    """Who has the polling code, and not what the client proves with, gets no token and cannot keep it from coming."""
+    heard = []
+
+    def steal_first(request: HttpRequest) -> Reply:
+        if request.path.endswith("/poll"):
+            body = json.loads(request.body)
+            for proof in ({}, {"code_verifier": "A" * 43}):
+                stolen = json.dumps({"polling_code": body["polling_code"], **proof}).encode()
+                heard.append(post(service, replace(request, body=stolen)))
+        return post(service, request)
+
+    tokens: list[str] = []
+    session = drive(request_to(service), completing(service, tokens), steal_first)
+
+    assert [session.refresh_token] == tokens
+    assert {(answer.status, json.loads(answer.body)["code"]) for answer in heard} == {(400, "INVALID_POLLING_CODE")}
+
+
 def test_a_wrong_key_is_refused_with_the_services_words(service: Service) -> None:
     """Nobody is prompted."""
     prompts: list[Prompt] = []
@@ -151,7 +170,7 @@ def test_a_token_whose_answer_was_lost_comes_with_the_next_poll(service: Service
 
 
 def test_a_login_that_someone_else_picked_up_is_used(service: Service) -> None:
-    """Who polls with the polling code but without the client's key takes the token from it."""
+    """Who has all that the client has takes the token from it."""
 
     def come_second(request: HttpRequest) -> Reply:
         if request.path.endswith("/poll"):

@@ -26,6 +26,7 @@ from login_relay.client import (
     login,
     login_async,
 )
+from statemachine.session import s256
 from tests.integration.scripted_relay import (
     KEY,
     LOGIN_CODE,
@@ -115,6 +116,32 @@ def test_a_server_that_hangs_is_asked_again(relay: ScriptedRelay, log_in: LogIn)
     relay.script += [initiated(), hang, SUCCESS]
 
     assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+
+
+def unknown(field: str) -> Behaviour:
+    """Refuse a field as servers of the interface do that do not know it."""
+    return answer(400, {"code": "SCHEMA_ERROR", "error": f"body contains unknown properties: {field}"})
+
+
+def test_a_server_that_refuses_to_bind_is_asked_without(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """It gets the fields that every server of the interface knows, and its polls no verifier."""
+    relay.script += [unknown("code_challenge"), initiated(), WAITING, SUCCESS]
+
+    assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+    refused, unbound, *polls = [request.body for request in relay.received]
+    assert "code_challenge" in refused
+    assert unbound == {}
+    assert polls == [{"polling_code": POLLING_CODE}] * 2
+
+
+def test_a_server_that_ignores_the_binding_is_logged_in_to(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """It hears the challenge and the verifier, and does nothing with them."""
+    relay.script += [initiated(), WAITING, SUCCESS]
+
+    assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+    initiate, *polls = [request.body for request in relay.received]
+    proofs = {str(poll["code_verifier"]) for poll in polls}
+    assert [initiate["code_challenge"]] == [s256(proof).decode() for proof in proofs]
 
 
 def test_retry_after_is_honoured(relay: ScriptedRelay, log_in: LogIn) -> None:

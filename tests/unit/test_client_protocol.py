@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,6 +16,7 @@ from login_relay.client_types import (
     LoginRefused,
     LoginUsed,
 )
+from statemachine.session import s256
 from tests.unit.scripted_login import (
     EXPIRED,
     INTERVAL,
@@ -37,7 +39,7 @@ from tests.unit.scripted_login import (
 
 
 def test_a_login_sends_what_the_wire_asks_for() -> None:
-    """Initiate carries the facts about the tool, a poll the polling code; both carry project and key."""
+    """Initiate carries facts about the tool and a challenge, a poll the code and the proof; both project and key."""
     request = replace(
         REQUEST,
         expires_in=timedelta(minutes=10),
@@ -49,14 +51,17 @@ def test_a_login_sends_what_the_wire_asks_for() -> None:
 
     (_, initiate), (_, poll) = this.requests
     assert initiate.path == "/api/v1/auth/cli"
+    proof = json.loads(poll.body)["code_verifier"]
+    assert re.fullmatch("[A-Za-z0-9_-]{43}", proof)
     assert json.loads(initiate.body) == {
+        "code_challenge": s256(proof).decode(),
         "expires_in_millis": 600_000,
         "client_name": "tool",
         "client_version": "1.2",
         "hostname": "laptop",
     }
     assert poll.path == "/api/v1/auth/cli/poll"
-    assert json.loads(poll.body) == {"polling_code": POLLING_CODE}
+    assert json.loads(poll.body) == {"polling_code": POLLING_CODE, "code_verifier": proof}
     for sent in (initiate, poll):
         assert sent.headers["content-type"] == "application/json"
         assert sent.headers["x-stack-project-id"] == "p"
@@ -66,8 +71,56 @@ def test_a_login_sends_what_the_wire_asks_for() -> None:
 
 
 def test_what_is_not_given_is_not_sent() -> None:
-    """An initiate with no facts has an empty body: servers refuse fields that are null."""
-    assert json.loads(run(script(SUCCESS)).requests[0][1].body) == {}
+    """An initiate with no facts has nothing but the challenge: servers refuse fields that are null."""
+    assert json.loads(run(script(SUCCESS)).requests[0][1].body).keys() == {"code_challenge"}
+
+
+def test_no_two_logins_have_the_same_verifier() -> None:
+    """It is drawn for each, and stays the same in all polls of one."""
+    proofs = [
+        {json.loads(poll.body)["code_verifier"] for _, poll in run(script(WAITING, SUCCESS)).polls} for _ in range(20)
+    ]
+    assert {len(proof) for proof in proofs} == {1}
+    assert len(set.union(*proofs)) == 20
+
+
+SCHEMA_ERROR = answer(400, {"code": "SCHEMA_ERROR", "error": "body contains unknown properties"})
+
+
+def test_a_server_that_refuses_what_the_relay_adds_is_asked_without() -> None:
+    """At once, with the fields of the interface alone; then no poll brings a verifier that it would refuse too."""
+    request = replace(REQUEST, expires_in=timedelta(minutes=10), client_name="tool")
+    this = run([(0.0, SCHEMA_ERROR), (0.0, initiated()), (0.0, WAITING), (0.0, SUCCESS)], request)
+
+    bodies = [json.loads(sent.body) for _, sent in this.requests]
+    assert bodies[0].keys() == {"expires_in_millis", "code_challenge", "client_name"}
+    assert bodies[1:] == [{"expires_in_millis": 600_000}, *[{"polling_code": POLLING_CODE}] * 2]
+    assert this.end == Login(TOKEN, "s1")
+    assert this.pauses == [INTERVAL]
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        [SCHEMA_ERROR, SCHEMA_ERROR],
+        [answer(400, {"code": "BODY_PARSING_ERROR", "error": "body contains unknown properties"})],
+        [answer(401, {"code": "INVALID_PUBLISHABLE_CLIENT_KEY", "error": "No."})],
+    ],
+)
+def test_no_other_refusal_unbinds_a_login(refusals: list[Reply]) -> None:
+    """A second refusal is final, and so is one for another reason."""
+    this = run([(0.0, refusal) for refusal in refusals])
+
+    assert isinstance(this.end, LoginRefused)
+    assert len(this.requests) == len(refusals)
+
+
+def test_trouble_unbinds_no_login() -> None:
+    """Whatever goes wrong on the way, initiate is sent with the same challenge again."""
+    this = run([(0.0, LOST), (0.0, answer(503)), (0.0, answer(429)), (0.0, initiated()), (0.0, SUCCESS)])
+
+    assert len({sent.body for _, sent in this.requests[:4]}) == 1
+    assert "code_verifier" in json.loads(this.polls[0][1].body)
 
 
 def test_the_prompt_has_the_link_and_the_lifetime_by_the_servers_clock() -> None:
@@ -196,5 +249,7 @@ def test_no_secret_is_shown_by_what_a_tool_may_log(answers: list[Reply]) -> None
     this = run(chain(script(*answers), repeat((0.0, EXPIRED))))
     shown = repr((REQUEST, this.requests, answers, this.prompt, this.end)) + str(this.end)
 
-    for secret in (TOKEN, POLLING_CODE, LOGIN_CODE, KEY, this.polls[0][1].headers["idempotency-key"]):
+    _, poll = this.polls[0]
+    drawn = (poll.headers["idempotency-key"], json.loads(poll.body)["code_verifier"])
+    for secret in (TOKEN, POLLING_CODE, LOGIN_CODE, KEY, *drawn):
         assert secret not in shown

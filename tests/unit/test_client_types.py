@@ -1,6 +1,7 @@
 import socket
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,15 @@ def test_a_lifetime_outside_the_wires_bounds_is_refused(lifetime: timedelta) -> 
     """One second to 24 hours (WIRE section 3)."""
     with pytest.raises(ValueError, match=r"^expires_in: "):
         replace(REQUEST, expires_in=lifetime)
+
+
+@pytest.mark.parametrize("name", ["client_name", "client_version", "hostname"])
+@pytest.mark.parametrize("fact", ["", "x" * 129, "a\nb", "a\x1b[31m", "a\u202eb", "a\ud800"])
+def test_what_the_relay_would_not_show_is_refused(name: str, fact: str) -> None:
+    """One to 128 printable characters (WIRE section 3): told here, as a server's refusal has other reasons too."""
+    facts: dict[str, Any] = {name: fact}
+    with pytest.raises(ValueError, match=rf"^{name}: expected 1 to 128 printable characters$"):
+        replace(REQUEST, **facts)
 
 
 def test_the_hostname_is_this_machines_unless_one_opts_out(monkeypatch: pytest.MonkeyPatch) -> None:
