@@ -181,7 +181,7 @@ class Access:
             if not _is_uuid(project_id):
                 return None, 0
             task = self._reads[project_id] = asyncio.create_task(self._read(project_id))
-        read = await asyncio.shield(task)
+        read = task.result() if task.done() else await asyncio.shield(task)
         return read.read.project, read.read.now + int((time.monotonic() - read.at) * 1000)
 
     async def _read(self, project_id: str) -> "_TimedRead":

@@ -6,6 +6,7 @@ invention. A name that cannot be read, and two headers that disagree, leave the 
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from litestar.types import Scope
@@ -40,6 +41,7 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> Address | None:
     return named[0] if named and named[0] is not None and named.count(named[0]) == len(named) else peer
 
 
+@lru_cache(maxsize=4_096)
 def counted_as(address: Address | None) -> str:
     """Return what an address is counted under: itself, or its network if it is IPv6."""
     if isinstance(address, IPv6Address):
@@ -86,6 +88,7 @@ def _node(text: str) -> Address | None:
     return _address(found[1] or found[2]) if found else None
 
 
+@lru_cache(maxsize=4_096)
 def _address(text: str) -> Address | None:
     try:
         address = ip_address(text)

@@ -1,17 +1,16 @@
 """`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
 
-import asyncio
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from litestar import Request, post
+from litestar import post
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from api.access import Access, require_server_access
 from api.body import PRINTABLE, idempotency_key, parse_body, schema_error
+from api.endpoint import JsonRequest, JsonResponse, answer_in_time
 from api.errors import BUSY, INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION, RECORDED, PlainError
 from api.guard import Guard, WrongCodeError
 from api.noting import asked_by, note_session
@@ -87,9 +86,9 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(CompleteRequest)
-_MINTED = msgspec.json.encode(Minted())
-_COMPLETED = msgspec.json.encode(Completed(success=True))
-_CHECKED = msgspec.json.encode(Checked("none"))
+_MINTED = JsonResponse(msgspec.json.encode(Minted()))
+_COMPLETED = JsonResponse(msgspec.json.encode(Completed(success=True)))
+_CHECKED = JsonResponse(msgspec.json.encode(Checked("none")))
 
 
 class Completer:
@@ -178,19 +177,18 @@ def _check_refresh_token(token: str) -> None:
 
 def complete_endpoint(access: Access, guard: Guard, completer: Completer, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
-    within = answer_within(settings)
+    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings)
 
     @post("/auth/cli/complete", status_code=200, operation_id="complete")
-    async def complete(request: Request[Any, Any, Any]) -> ASGIResponse:
-        async with asyncio.timeout(within):
-            return await answer(request)
+    async def complete(request: JsonRequest) -> JsonResponse:
+        return await answer_in_time(request, answer, reading=reading, answering=answering)
 
-    async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
+    async def answer(request: JsonRequest, content: bytes) -> JsonResponse:
         headers = dict(request.scope["headers"])
         caller = await access.check(headers)
         if not caller.project.allow_client_complete:
             require_server_access(caller)
-        body = parse_body(await request.body(), headers, _decoder)
+        body = parse_body(content, headers, _decoder)
         key = idempotency_key(headers)
         refresh_token = None if body.refresh_token is msgspec.UNSET else body.refresh_token
         subject = None if body.subject is msgspec.UNSET else body.subject
@@ -202,12 +200,12 @@ def complete_endpoint(access: Access, guard: Guard, completer: Completer, settin
                 raise _wrong_code()
             if body.mode == "complete":
                 await completer.complete(caller.project.id, login_code, refresh_token, subject, key)
-                return ASGIResponse(body=_MINTED if refresh_token is None else _COMPLETED)
+                return _MINTED if refresh_token is None else _COMPLETED
             await completer.check(caller.project.id, login_code)
         except WrongCodeError as wrong:
             raise await guard.wrong_code(wrong, caller, request) from None
         if body.mode == "claim-anon-session":
             raise PlainError(400, NO_ANONYMOUS_SESSION)
-        return ASGIResponse(body=_CHECKED)
+        return _CHECKED
 
     return complete

@@ -1,20 +1,19 @@
 """`POST /auth/cli`: a tool asks for a session."""
 
-import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from litestar import Request, post
+from litestar import post
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from api.access import Access
 from api.body import PRINTABLE, parse_body, schema_error
+from api.endpoint import JsonRequest, JsonResponse, answer_in_time
 from api.errors import ANONYMOUS_SESSIONS, PlainError
 from api.guard import Guard
 from api.metrics import INITIATED
-from api.noting import note_session
+from api.noting import note_count, note_session
 from api.outcomes import answer_within
 from statemachine.errors import InitiationRefusedError
 from statemachine.events import rfc3339
@@ -97,17 +96,16 @@ _encoder = msgspec.json.Encoder()
 
 def initiate_endpoint(access: Access, guard: Guard, store: SessionStore, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
-    within = answer_within(settings)
+    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings)
 
     @post("/auth/cli", status_code=200, operation_id="initiate")
-    async def initiate(request: Request[Any, Any, Any]) -> ASGIResponse:
-        async with asyncio.timeout(within):
-            return await answer(request)
+    async def initiate(request: JsonRequest) -> JsonResponse:
+        return await answer_in_time(request, answer, reading=reading, answering=answering)
 
-    async def answer(request: Request[Any, Any, Any]) -> ASGIResponse:
+    async def answer(request: JsonRequest, content: bytes) -> JsonResponse:
         headers = dict(request.scope["headers"])
         caller = await access.check(headers)
-        body = parse_body(await request.body(), headers, _decoder)
+        body = parse_body(content, headers, _decoder)
         if body.anon_refresh_token is not msgspec.UNSET:
             raise PlainError(400, ANONYMOUS_SESSIONS)
         challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge
@@ -122,9 +120,9 @@ def initiate_endpoint(access: Access, guard: Guard, store: SessionStore, setting
         except InitiationRefusedError as refused:
             raise await guard.no_session(refused, caller, request) from None
         note_session(initiated.session_id)
-        INITIATED.inc()
-        return ASGIResponse(
-            body=_encoder.encode(
+        note_count(INITIATED)
+        return JsonResponse(
+            _encoder.encode(
                 InitiateResponse(
                     polling_code=initiated.polling_code,
                     login_code=display_login_code(initiated.login_code),

@@ -5,11 +5,11 @@ once: one by one, they would cost a pending poll a tenth of its time (docs/adr/0
 """
 
 import asyncio
+import random
 import re
-import secrets
 import sys
 import time
-from collections import Counter
+from collections import Counter as Tally
 from collections.abc import Mapping, MutableMapping
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import structlog
 from litestar.types import HTTPScope, Scope
+from prometheus_client import Counter
 
 from api.access import header
-from api.metrics import NO_ROUTE, POLLS, requests
+from api.metrics import NO_ROUTE, requests
 from statemachine.logs import writes_json
 from statemachine.redaction import redact
 from statemachine.settings import Settings
@@ -41,7 +42,7 @@ _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 class Note:
     """One request: answered, or being answered."""
 
-    __slots__ = ("at", "method", "poll", "request_id", "route", "seconds", "session_id", "span", "started", "status")
+    __slots__ = ("at", "counter", "method", "request_id", "route", "seconds", "session_id", "span", "started", "status")
     # Known when it is answered:
     at: float
     seconds: float
@@ -52,12 +53,12 @@ class Note:
     def __init__(self, headers: Mapping[bytes, bytes]) -> None:
         given = header(headers, REQUEST_ID_HEADERS)
         if given is None or not _REQUEST_ID.fullmatch(given) or redact(given) != given:  # it would be logged
-            given = secrets.token_hex(16)
+            given = f"{random.getrandbits(128):032x}"  # a name, no secret; a system call is dear
         self.request_id = given
         self.session_id: str | None = None
         """Known once a code was read."""
-        self.poll: str | None = None
-        """What a poll was told."""
+        self.counter: Counter | None = None
+        """What counts its outcome."""
         self.span: Span | None = None
         """None if traces are off."""
         self.started = time.perf_counter()
@@ -74,10 +75,10 @@ def note_session(session_id: str) -> None:
         note.session_id = session_id
 
 
-def note_poll(outcome: str) -> None:
-    """Note what a poll is told."""
+def note_count(counter: Counter) -> None:
+    """Note what counts the request's outcome."""
     if (note := _current.get()) is not None:
-        note.poll = outcome
+        note.counter = counter
 
 
 def note_outcome(outcome: str) -> None:
@@ -162,8 +163,8 @@ class Noting:
         if self._counts:
             for note in answered:
                 requests(note.route, note.status).observe(note.seconds)
-            for outcome, times in Counter(note.poll for note in answered if note.poll).items():
-                POLLS.labels(outcome).inc(times)
+            for counter, times in Tally(note.counter for note in answered if note.counter).items():
+                counter.inc(times)
         if self._logs and self._as_json:
             sys.stderr.buffer.write(_encoder.encode_lines([_line(note) for note in answered]))
             sys.stderr.buffer.flush()

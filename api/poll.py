@@ -3,19 +3,21 @@
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from functools import partial
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from litestar import Request, post
+from litestar import post
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from api.access import Access
 from api.body import idempotency_key, parse_body, wait_preference
+from api.endpoint import JsonRequest, JsonResponse, answer_in_time
 from api.errors import KnownError
 from api.guard import Guard, PollTooSoonError, WrongCodeError
-from api.noting import asked_by, note_poll, note_session
+from api.metrics import POLLS
+from api.noting import asked_by, note_count, note_session
 from api.outcomes import Outcomes, answer_within, command_id
 from api.waiting import Answer, Waiting
 from statemachine.commands import ConsumeSession
@@ -71,7 +73,8 @@ class PollSuccess(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(PollRequest)
 _encoder = msgspec.json.Encoder()
-_BODIES = {status: _encoder.encode(PollStatus(status)) for status in ("waiting", "used", "expired")}
+_ANSWERS = {status: JsonResponse(_encoder.encode(PollStatus(status))) for status in ("waiting", "used", "expired")}
+_COUNTERS = {status: POLLS.labels(status) for status in (*_ANSWERS, "success")}
 _STATUSES = {
     Outcome.WAITING: "waiting",
     Outcome.USED: "used",
@@ -81,10 +84,10 @@ _STATUSES = {
 }
 
 
-def _told(status: str) -> ASGIResponse:
+def _told(status: str) -> JsonResponse:
     """Return an answer without a token."""
-    note_poll(status)
-    return ASGIResponse(body=_BODIES[status])
+    note_count(_COUNTERS[status])
+    return _ANSWERS[status]
 
 
 class Poller:
@@ -103,7 +106,7 @@ class Poller:
 
     async def answer(
         self, project_id: str, poll: PollRequest, key: str | None, hold: float, gone: Callable[[], Awaitable[None]]
-    ) -> ASGIResponse:
+    ) -> JsonResponse:
         """Answer one poll; `key` is its Idempotency-Key.
 
         A pending poll is held for up to `hold` seconds; `gone` returns when its client has gone away.
@@ -170,7 +173,7 @@ class Poller:
         finally:
             leaving.cancel()
 
-    async def _consume(self, session: Session, code: PollingCode, key: str | None) -> ASGIResponse:
+    async def _consume(self, session: Session, code: PollingCode, key: str | None) -> JsonResponse:
         id_ = command_id("consume", code.digest, key)
         command = ConsumeSession(id_, session.id, self._outcomes.reply_to, self._patience_ms, *asked_by())
         match await self._outcomes.of(command, State.COMPLETED, keep_ms=self._replay_window_ms):
@@ -186,7 +189,7 @@ class Poller:
                 # Not an error: published clients give up on one, and the next poll may well get the token.
                 return _told("waiting")
 
-    async def _replay(self, session: Session, code: PollingCode, key: str) -> ASGIResponse:
+    async def _replay(self, session: Session, code: PollingCode, key: str) -> JsonResponse:
         """Answer again a poll whose answer may have been lost: same code, same key."""
         id_ = command_id("consume", code.digest, key)
         [outcome] = await self._store.read_outcomes([(self._keys.partition_of(session.id), id_)])
@@ -194,13 +197,13 @@ class Poller:
             return await self._success(session, code, None)
         return _told("used")
 
-    async def _success(self, session: Session, code: PollingCode, sealed_token: bytes | None) -> ASGIResponse:
+    async def _success(self, session: Session, code: PollingCode, sealed_token: bytes | None) -> JsonResponse:
         sealed = sealed_token or await self._store.read_sealed_token(session.id)
         if sealed is None:  # the replay window closed between two reads
             return _told("used")
         token = unseal(sealed, code.text, session.project_id, session.id)
-        note_poll("success")
-        return ASGIResponse(body=_encoder.encode(PollSuccess("success", token)), status_code=201)
+        note_count(_COUNTERS["success"])
+        return JsonResponse(_encoder.encode(PollSuccess("success", token)), 201)
 
 
 class _Poller(NamedTuple):
@@ -218,22 +221,23 @@ def _wrong_code(unbound: str | None = None) -> WrongCodeError:
 
 def poll_endpoint(access: Access, guard: Guard, poller: Poller, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
-    within = answer_within(settings)
+    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings)
 
     @post("/auth/cli/poll", status_code=200, operation_id="poll")
-    async def poll(request: Request[Any, Any, Any]) -> ASGIResponse:
+    async def poll(request: JsonRequest) -> JsonResponse:
         headers = dict(request.scope["headers"])
         wait = wait_preference(request.scope["headers"]) if b"prefer" in headers else None
         hold = settings.hold_polls_s if wait is None else min(wait, settings.long_poll_max_s)
-        async with asyncio.timeout(hold + within):
-            response = await answer(request, headers, hold)
-        if wait is not None:
-            response.headers.add("preference-applied", f"wait={hold}")
-        return response
+        response = await answer_in_time(
+            request, partial(answer, headers, hold), reading=reading, answering=hold + answering
+        )
+        if wait is None:
+            return response
+        return response._replace(headers=((b"preference-applied", f"wait={hold}".encode()),))
 
-    async def answer(request: Request[Any, Any, Any], headers: dict[bytes, bytes], hold: int) -> ASGIResponse:
+    async def answer(headers: dict[bytes, bytes], hold: int, request: JsonRequest, content: bytes) -> JsonResponse:
         caller = await access.check(headers)
-        body = parse_body(await request.body(), headers, _decoder)
+        body = parse_body(content, headers, _decoder)
         key = idempotency_key(headers)
 
         async def gone() -> None:

@@ -164,5 +164,5 @@ def event_for(before: Session, after: Session, *, minted_token_digest: str | Non
 
 def rfc3339(milliseconds: int) -> str:
     """Return a time (milliseconds since the epoch) as `2026-01-01T00:15:00.000Z`."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
