@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Router
-from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import Message, Scope
@@ -18,7 +17,8 @@ from api.access import Access, header
 from api.admin_tokens import AdminTokens
 from api.complete import Completer, complete_endpoint
 from api.draining import DRAIN_SIGNAL
-from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES, TOO_SLOW, KnownError, PlainError
+from api.endpoint import MAX_BODY_BYTES, read_in_time
+from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES
 from api.events import events_endpoint
 from api.feed import Feed
 from api.guard import Guard
@@ -42,7 +42,6 @@ from statemachine.store import SessionStore
 from statemachine.stream import CommandStream
 from statemachine.tracing import Tracing
 
-MAX_BODY_BYTES = 65_536
 CANCEL_WAIT = 1.0  # seconds; by then a loop has ended, or ends with the process
 
 # Nothing is kept, nothing is a page (OWASP's list for APIs), and nothing names the server: an empty `server` keeps it
@@ -81,23 +80,10 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
 
 
 async def _begin(noting: Noting, within: float, request: Request[Any, Any, Any]) -> None:
-    """Note the request, and read its whole body before anything is refused.
-
-    The server closes a connection on which an answer overtook the body, and the client's next request would fail.
-
-    Raises:
-        KnownError: `BODY_PARSING_ERROR` if the client left before it had sent it all.
-        PlainError: it takes longer than `within` seconds. (The server itself limits the time for the head.)
-
-    """
+    """Note the request, and read the body of one to which nobody looks for one; the others read their own."""
     noting.begin(request.scope)
-    try:
-        async with asyncio.timeout(within):
-            await request.body()
-    except TimeoutError:
-        raise PlainError(408, TOO_SLOW) from None
-    except InternalServerException:
-        raise KnownError("BODY_PARSING_ERROR", "The request body is not complete.") from None
+    if request.scope["method"] != "POST":
+        await read_in_time(request, within)
 
 
 def create_app(settings: Settings | None = None, tracing: Tracing | None = None) -> Litestar:
