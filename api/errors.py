@@ -77,6 +77,7 @@ RECORDED = (
 BUSY = "The relay is busy. Nothing was recorded; try again."
 TOO_MANY_WRONG_CODES = "Too many wrong codes. Try again later."
 TOO_MANY_SESSIONS = "Too many logins were started. Try again later."
+TOO_MANY_STREAMS = "The project has too many event streams open here. Close some, or try again later."
 TOO_SOON = "This login was asked about too soon. Wait for the interval that the relay gave."
 TOO_SLOW = "The request was too slow to arrive."
 STORE_AWAY = "The relay cannot reach its store just now. Nothing is lost; try again."

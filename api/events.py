@@ -69,7 +69,7 @@ def events_endpoint(access: Access, feed: Feed) -> HTTPRouteHandler:
                 return True  # the key was good; without Redis there is nothing to tell it anyway
             return True
 
-        cursor = await feed.start(headers.get(b"last-event-id"))
+        cursor = await feed.start(caller.project.id, headers.get(b"last-event-id"))
         return EventStreamResponse(feed, EventStream(feed, caller.project.id, cursor, still_allowed))
 
     return events

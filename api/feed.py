@@ -17,13 +17,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.body import schema_error
-from api.errors import EVENTS_GONE, PlainError
+from api.errors import EVENTS_GONE, TOO_MANY_STREAMS, PlainError
 from statemachine.connections import CONNECTION_LOST
 from statemachine.event_log import Cursor, EntryId, EventLog, LoggedEvent, decode_cursor, encode_cursor
 
 HEARTBEAT_PERIOD = 15.0  # seconds; proxies take a connection that is silent for longer for dead
 MAX_WAITING = 4_096  # events that wait for one slow reader: four reads' worth, two megabytes
 DRAIN_GRACE = 1.0  # seconds for streams to end by themselves; then those that nobody reads are cut
+MAX_STREAMS = 100  # of one project in a process, which takes 16 384 connections; a backend needs one
+ROOM_AFTER = 15  # seconds; a stream whose client has gone is noticed by then, at its next heartbeat
 
 _log = structlog.get_logger("api")
 
@@ -59,15 +61,21 @@ class Feed:
         """By project id."""
         self._wanted = asyncio.Event()
 
-    async def start(self, last_event_id: bytes | None) -> Cursor:
+    async def start(self, project_id: str, last_event_id: bytes | None) -> Cursor:
         """Return where a stream begins: after the event that its client had last, or else now.
 
         Raises:
             KnownError: `SCHEMA_ERROR` if no relay with as many partitions gave this id.
-            PlainError: events after it have been trimmed; 410.
+            PlainError: events after it have been trimmed (410), or the project has too many streams already (429).
 
         """
         if not last_event_id:
+        cursor = await self._start(last_event_id)
+        if sum(stream.project_id == project_id for stream in self._open) >= MAX_STREAMS:
+            raise PlainError(429, TOO_MANY_STREAMS, retry_after=ROOM_AFTER)
+        return cursor
+
+    async def _start(self, last_event_id: bytes | None) -> Cursor:
             return await self.log.end(self.redis)
         cursor = decode_cursor(last_event_id.decode("latin-1"), self.log.partitions)
         if cursor is None:

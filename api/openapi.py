@@ -23,6 +23,7 @@ from api.errors import (
     RECORDED,
     STORE_AWAY,
     TOO_MANY_SESSIONS,
+    TOO_MANY_STREAMS,
     TOO_MANY_WRONG_CODES,
     TOO_SOON,
 )
@@ -253,7 +254,7 @@ def _events() -> Json:
         "description": "The last id that the client received: go on exactly after it. Absent: begin now.",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
     }
-    refused = {**refusals("events", []), 410: Bodies(texts=(EVENTS_GONE,))}
+    refused = {**refusals("events", [], [TOO_MANY_STREAMS]), 410: Bodies(texts=(EVENTS_GONE,))}
     stream = answer("The events of the project, from now or from `Last-Event-ID` on.", Bodies(), overridden=refused)
     stream["content"]["text/event-stream"] = EVENT_STREAM
     operation = _project_operation(

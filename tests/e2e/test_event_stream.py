@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 
+from api.feed import MAX_STREAMS
 from statemachine.event_log import EntryId, encode_cursor
 from tests.conftest import RedisServer
 from tests.e2e.conftest import ProjectKeys, Service, StartService, create_project
@@ -250,6 +251,38 @@ async def test_stream_is_for_backends(service: Service) -> None:
     }
     async with event_source(service.url, admin) as source:
         assert source.response.status_code == 200
+
+
+async def test_one_project_cannot_take_all_connections(service: Service) -> None:
+    """Asked for all at once, a process opens so many streams of a project and no more; another project gets its own."""
+    hog, other = [await create_project(service.settings, name) for name in ("hog", "modest")]
+    address = urlsplit(service.url)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in hog.server_headers.items())
+    asked = f"GET /api/v1/auth/cli/events HTTP/1.1\r\nhost: test\r\n{lines}\r\n".encode()
+
+    async def ask() -> tuple[bytes, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(asked)
+        return await reader.readuntil(b"\r\n\r\n"), writer
+
+    streams = await asyncio.gather(*(ask() for _ in range(MAX_STREAMS + 20)))
+    try:
+        statuses = [head.split()[1] for head, _ in streams]
+        assert (statuses.count(b"200"), statuses.count(b"429")) == (MAX_STREAMS, 20)
+        refused = get(service, hog.server_headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "15")
+        async with event_source(service.url, other.server_headers) as source:
+            assert source.response.status_code == 200
+    finally:
+        for _, writer in streams:
+            writer.close()
+
+    async def has_room() -> bool:
+        head, writer = await ask()
+        writer.close()
+        return head.split()[1] == b"200"
+
+    await wait_until(has_room)
 
 
 async def test_open_streams_do_not_hold_up_the_end_of_a_process(start_service: StartService) -> None:

@@ -76,7 +76,7 @@ async def connect(feed: Feed) -> AsyncIterator[Connect]:
         async def still_allowed() -> bool:
             return allowed()
 
-        stream = EventStream(feed, project_id, await feed.start(last_event_id.encode()), still_allowed)
+        stream = EventStream(feed, project_id, await feed.start(project_id, last_event_id.encode()), still_allowed)
         chunks: list[bytes] = []
 
         async def send(message: Message) -> None:
