@@ -102,6 +102,7 @@ class Poller:
         self._keys = keys
         self._patience_ms = max(settings.outcome_wait_ms - PATIENCE_MARGIN_MS, settings.outcome_wait_ms // 2)
         self._replay_window_ms = settings.replay_window_ms
+        self._held, self._held_max = 0, settings.held_polls_max
         self._pause_ms = settings.poll_interval_s * PAUSE_MS_PER_INTERVAL_S if settings.throttle_polls else 0
 
     async def answer(
@@ -121,7 +122,7 @@ class Poller:
             raise _wrong_code()
         note_session(code.session_id)
         poller = _Poller(project_id, code, b"" if poll.code_verifier is msgspec.UNSET else s256(poll.code_verifier))
-        if not hold:
+        if not hold or self._held >= self._held_max:
             session, outcome = await self._look(poller, paced=True)
         else:
             session, outcome = await self._hold(poller, hold, gone)
@@ -158,6 +159,7 @@ class Poller:
         until = loop.time() + hold
         leaving: asyncio.Future[None] = asyncio.ensure_future(gone())
         paced = True
+        self._held += 1
         try:
             while True:
                 # Registered first, looked at second: a change in between is not missed.
@@ -171,6 +173,7 @@ class Poller:
                         return session, outcome
                     await asyncio.wait({change, leaving}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._held -= 1
             leaving.cancel()
 
     async def _consume(self, session: Session, code: PollingCode, key: str | None) -> JsonResponse:

@@ -82,6 +82,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0, le=60, description="Hold every pending poll this many seconds, whether or not it asks (0: never)."),
     ] = 0
+    held_polls_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Polls that an API process holds at once; more are answered at once. It takes 16 384 "
+            "connections, and others need some of them.",
+        ),
+    ] = 12_000
     outcome_wait_ms: Annotated[
         Milliseconds, Meta(description="How long a request waits for a worker before it answers 503.")
     ] = 5_000

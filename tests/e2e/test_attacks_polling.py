@@ -8,7 +8,7 @@ import pytest
 from statemachine.session import s256
 from tests.conftest import RedisServer
 from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, Client, Login, new_project, refusals
-from tests.e2e.conftest import Service, services
+from tests.e2e.conftest import Service, StartService, services
 from tests.eventually import wait_until
 
 INTERVAL = 2
@@ -113,6 +113,40 @@ def test_held_poll_is_one_poll(client: Client) -> None:
         "/poll", {"polling_code": login.polling_code}, {**client.project.client_headers, "prefer": "wait=2"}
     )
     assert held.json() == {"status": "waiting"}
+
+
+async def test_held_polls_do_not_take_all_connections(start_service: StartService) -> None:
+    """More polls than a process holds keep nobody out: they are answered at once, until there is room."""
+    service = await asyncio.to_thread(start_service, held_polls_max=3)
+    client = Client(service, service.project)
+    login = client.initiate()
+    headers = {**client.project.client_headers, "prefer": "wait=30"}
+    async with httpx.AsyncClient(base_url=f"{service.url}/api/v1/auth/cli", headers=headers, timeout=60) as http:
+
+        async def poll() -> httpx.Response:
+            return await http.post("/poll", json={"polling_code": login.polling_code})
+
+        held = [asyncio.create_task(poll()) for _ in range(3)]
+
+        async def is_full() -> bool:
+            answer = asyncio.create_task(poll())
+            done, _ = await asyncio.wait({answer}, timeout=5)
+            if not done:
+                held.append(answer)
+                return False
+            assert answer.result().json() == {"status": "waiting"}
+            return True
+
+        assert await wait_until(is_full, within=30)
+        assert sum(not answer.done() for answer in held) == 3
+        assert client.complete(login.login_code, refresh_token="rt").json() == {"success": True}
+        told = [answer.json()["status"] for answer in await asyncio.gather(*held)]
+        assert told.count("success") == 1
+        again = client.initiate()
+        answer = asyncio.create_task(http.post("/poll", json={"polling_code": again.polling_code}))
+        assert not (await asyncio.wait({answer}, timeout=0.5))[0]
+        client.complete(again.login_code, refresh_token="rt")
+        assert (await answer).json()["status"] == "success"
 
 
 def test_throttled_polls_are_told_once_a_session(redis_server: RedisServer, target: Service, client: Client) -> None:
