@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import structlog
@@ -18,14 +18,15 @@ from redis.exceptions import RedisError
 
 from api.body import schema_error
 from api.errors import EVENTS_GONE, TOO_MANY_STREAMS, PlainError
+from api.loop import keep_running
 from statemachine.connections import CONNECTION_LOST
 from statemachine.event_log import Cursor, EntryId, EventLog, LoggedEvent, decode_cursor, encode_cursor
 
 HEARTBEAT_PERIOD = 15.0  # seconds; proxies take a connection that is silent for longer for dead
 MAX_WAITING = 4_096  # events that wait for one slow reader: four reads' worth, two megabytes
-DRAIN_GRACE = 1.0  # seconds for streams to end by themselves; then those that nobody reads are cut
 MAX_STREAMS = 100  # of one project in a process, which takes 16 384 connections; a backend needs one
 ROOM_AFTER = 15  # seconds; a stream whose client has gone is noticed by then, at its next heartbeat
+DRAIN_GRACE = 1.0  # seconds for streams to end by themselves; then those that nobody reads are cut
 
 _log = structlog.get_logger("api")
 
@@ -69,13 +70,13 @@ class Feed:
             PlainError: events after it have been trimmed (410), or the project has too many streams already (429).
 
         """
-        if not last_event_id:
         cursor = await self._start(last_event_id)
         if sum(stream.project_id == project_id for stream in self._open) >= MAX_STREAMS:
             raise PlainError(429, TOO_MANY_STREAMS, retry_after=ROOM_AFTER)
         return cursor
 
     async def _start(self, last_event_id: bytes | None) -> Cursor:
+        if not last_event_id:
             return await self.log.end(self.redis)
         cursor = decode_cursor(last_event_id.decode("latin-1"), self.log.partitions)
         if cursor is None:
@@ -115,6 +116,10 @@ class Feed:
 
     async def run(self) -> None:
         """Read and hand out until cancelled."""
+        await keep_running("feed", self._follow)
+
+    async def _follow(self) -> NoReturn:
+        """Begun again, it goes on where it was."""
         while True:
             await self._wanted.wait()
             async with contextlib.aclosing(

@@ -17,6 +17,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from api.loop import keep_running
 from api.metrics import FALLBACKS, WAITERS
 from statemachine.connections import CONNECTION_LOST
 from statemachine.keys import Keys
@@ -91,10 +92,10 @@ class Waiting:
     async def run(self) -> None:
         """Listen and look up until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
-            group.create_task(self._look_up())
+            group.create_task(keep_running("listen", self._listen))
+            group.create_task(keep_running("look up", self._look_up))
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> NoReturn:
         failures = 0
         while True:
             try:
@@ -132,7 +133,7 @@ class Waiting:
                 command_id, outcome, sealed_token = message["data"].split(b" ", 2)
                 self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
 
-    async def _look_up(self) -> None:
+    async def _look_up(self) -> NoReturn:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), FALLBACK_PERIOD)

@@ -1,7 +1,9 @@
 """A service on a Redis of its own, with a proxy between them and one in front of the API."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from tests.e2e.conftest import ProjectKeys, Service, StartService
 from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
 
+PACKAGES = ("api", "worker", "statemachine", "login_relay")
 CLIENT_TIMEOUT = 30.0  # seconds; longer than any answer may take, so that one that is late is seen and not cut off
 
 
@@ -121,6 +124,23 @@ class OwnSite(Site):
         super().__init__(service, redis.client)
         self.redis = redis
         self.to_redis = to_redis
+
+
+def copy_packages(folder: Path) -> dict[str, str]:
+    """Copy our packages, to be changed there; returns the variables of a process that runs them."""
+    for name in PACKAGES:
+        spec = find_spec(name)
+        assert spec
+        assert spec.origin
+        shutil.copytree(Path(spec.origin).parent, folder / name)
+    return {"PYTHONPATH": str(folder)}
+
+
+def change(file: Path, old: str, new: str) -> None:
+    """Change a copied file in one place."""
+    text = file.read_text()
+    assert text.count(old) == 1, (file.name, old)
+    file.write_text(text.replace(old, new))
 
 
 @pytest.fixture

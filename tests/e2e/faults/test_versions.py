@@ -1,21 +1,18 @@
 """Processes of two versions side by side, and processes whose clocks are wrong."""
 
 import re
-import shutil
 import time
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGCONT
 
 import pytest
 
-from tests.e2e.faults.conftest import Client, StartSite
+from tests.e2e.faults.conftest import Client, StartSite, change, copy_packages
 from tests.eventually import wait_until
 
 pytestmark = pytest.mark.faults
 
-PACKAGES = ("api", "worker", "statemachine", "login_relay")
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 HOUR = 3_600
 
@@ -24,18 +21,12 @@ HOUR = 3_600
 def next_version(tmp_path: Path) -> dict[str, str]:
     """The variables of a process that runs a version to come: other scripts, and commands with a new field."""
     folder = tmp_path / "next-version"
-    for name in PACKAGES:
-        spec = find_spec(name)
-        assert spec
-        assert spec.origin
-        shutil.copytree(Path(spec.origin).parent, folder / name)
+    variables = copy_packages(folder)
     for script in (folder / "statemachine" / "lua").glob("*.lua"):
         script.write_text(script.read_text() + "\n-- of the next version\n")
-    commands = folder / "statemachine" / "commands.py"
     encoded = "return _encoder.encode(command)"
-    assert encoded in commands.read_text()
-    commands.write_text(commands.read_text().replace(encoded, f"{encoded}[:-1] + b',\"new_field\":1}}'"))
-    return {"PYTHONPATH": str(folder)}
+    change(folder / "statemachine" / "commands.py", encoded, f"{encoded}[:-1] + b',\"new_field\":1}}'")
+    return variables
 
 
 async def logs_in(client: Client, key: str) -> None:

@@ -1,0 +1,99 @@
+"""Defects of our own in the loops of an API process: they show, and cost no more than the time until they are over."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from api.waiting import FALLBACK_PERIOD
+from tests.e2e.faults.conftest import Client, StartSite, change, copy_packages
+from tests.e2e.sse import EventSource, event_source
+from tests.eventually import wait_until
+
+pytestmark = pytest.mark.faults
+
+WITHIN = 15.0  # seconds for a loop to be begun again
+LOOPS = {
+    "listen": ("waiting.py", "            silent = 0\n            if message"),
+    "look up": ("waiting.py", "                await self._look_up_commands()\n"),
+    "feed": ("feed.py", "                    for logged in batch.events:\n"),
+}
+"""A line of each loop that runs over and over, before which it fails."""
+
+
+class Trouble:
+    """The defects are there from its beginning to its end: as long as there is a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def begin(self) -> None:
+        """Have the loops fail."""
+        self.file.touch()
+
+    def end(self) -> None:
+        """Have them work."""
+        self.file.unlink()
+
+
+@pytest.fixture
+def trouble(tmp_path: Path) -> Trouble:
+    """No trouble yet."""
+    return Trouble(tmp_path / "trouble")
+
+
+@pytest.fixture
+def defective(tmp_path: Path, trouble: Trouble) -> dict[str, str]:
+    """The variables of a process whose loops have a defect each."""
+    folder = tmp_path / "defective"
+    variables = copy_packages(folder)
+    for file, line in LOOPS.values():
+        indent = " " * (len(line) - len(line.lstrip()))
+        fail = f"{indent}if __import__('pathlib').Path({str(trouble.file)!r}).exists():\n{indent}    raise KeyError\n"
+        change(folder / "api" / file, line, fail + line)
+    return variables
+
+
+async def log_in(client: Client, hold: int) -> float:
+    """Log in with a held poll, or one that comes after; returns how long the token took from the completion on."""
+    login = await client.initiate()
+    held = asyncio.create_task(client.poll(login, wait=hold)) if hold else None
+    await asyncio.sleep(0.1)  # most likely it is held by now; if not, the answer is the same
+    assert (await client.complete(login)).status_code == 200
+    completed = time.monotonic()
+    answer = await (held or client.poll(login))
+    assert answer.json() == {"status": "success", "refresh_token": f"rt-{login.session_id}"}
+    return time.monotonic() - completed
+
+
+async def test_loop_that_a_defect_ended_is_begun_again(
+    start_site: StartSite, defective: dict[str, str], trouble: Trouble
+) -> None:
+    """While the defect lasts it is logged and logins take longer; afterwards hints and events come as before."""
+    site = await start_site(through_proxy=False)
+    api = site.service.start_api(**defective)
+    await site.until_ready()
+    url = site.service.urls[1]
+    client = Client(url, site.client.project)
+    async with event_source(url, client.project.server_headers) as source:
+        await log_in(client, hold=20)
+        await wait_until(lambda: _told(source, 3))
+        trouble.begin()
+        await log_in(client, hold=0)  # when nothing is heard, outcomes are read at the end of each wait
+        await wait_until(lambda: all(f'"loop": "{loop}"' in api.output for loop in LOOPS), within=WITHIN)
+        trouble.end()
+
+        async def is_prompt() -> bool:
+            return await log_in(client, hold=20) < FALLBACK_PERIOD / 2
+
+        await wait_until(is_prompt, within=WITHIN)
+        await wait_until(lambda: _told(source, 9), within=WITHIN)
+    ids = [item.event.id for item in source.received]
+    assert len(ids) == len(set(ids)), "an event was told twice"
+    assert api.is_running
+    await client.http.aclose()
+
+
+def _told(source: EventSource, count: int) -> bool:
+    return len(source.received) >= count
