@@ -2,7 +2,10 @@
 
 import asyncio
 import random
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Proxy:
@@ -16,6 +19,8 @@ class Proxy:
         self.links: set[_Link] = set()
         self.replies_to_cut = 0
         self.stalled_until = 0.0
+        self.awaited: tuple[bytes, Callable[[_Link], bool]] | None = None
+        """What `at` waits for."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -33,6 +38,19 @@ class Proxy:
         links = list(self.links)
         for link in choose.sample(links, min(count, len(links))):
             link.is_dead = True
+
+    def at(self, content: bytes, act: "Callable[[_Link], bool]") -> None:
+        """Do something when a request with this content comes, once; what `act` returns says whether it is forwarded."""
+        self.awaited = content, act
+
+    def die_at(self, content: bytes, *, executed: bool) -> None:
+        """Make the connection half open that sends this content next: with the request swallowed, or only its reply."""
+
+        def die(link: _Link) -> bool:
+            link.is_dead = True
+            return executed
+
+        self.at(content, die)
 
     def stall(self, seconds: float) -> None:
         """Let requests through and hold the replies back for so long."""
@@ -88,6 +106,11 @@ class _Link:
         if self._target is None:
             self._early.append(data)
         elif not self.is_dead:
+            match self.proxy.awaited:
+                case (content, act) if content in data:
+                    self.proxy.awaited = None
+                    if not act(self):
+                        return
             self._target.write(data)
 
     def reply(self, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """A Redis of a test's own, that can be killed, frozen and started again on the same data."""
 
 import os
+import shutil
 from pathlib import Path
 from signal import SIGCONT
 
@@ -56,6 +57,10 @@ class RedisProcess:
     def kill(self) -> None:
         """End it as kill -9 does."""
         self._running.end()
+
+    def forget(self) -> None:
+        """Remove the file of one that was killed, so that it starts empty."""
+        shutil.rmtree(self.folder / "appendonlydir")
 
     def freeze(self) -> None:
         """Have it say nothing, with its connections open, until `thaw`."""

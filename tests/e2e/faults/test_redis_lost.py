@@ -16,6 +16,8 @@ from tests.eventually import wait_until
 pytestmark = pytest.mark.faults
 
 LOGINS = 30
+SETTLED, WATCHED = 4.0, 6.0  # seconds
+ERRORS_A_SECOND = 5
 PROMPTLY = 0.7 * FALLBACK_PERIOD  # seconds; sooner than the look-up that stands in for a lost message
 
 
@@ -61,12 +63,19 @@ async def test_what_was_acknowledged_survives_a_killed_redis(start_site: StartSi
     assert all(process.is_running for process in site.service.processes)
 
 
-async def test_service_goes_on_after_everything_was_deleted(start_site: StartSite) -> None:
+@pytest.mark.parametrize("lost_by", ["FLUSHALL", "restart without its file"])
+async def test_service_goes_on_after_everything_was_deleted(start_site: StartSite, lost_by: str) -> None:
     """Old sessions are unknown, new ones work, and the missing group is made again without a storm of errors."""
     site = await start_site(workers=2, project_cache_ms=0)
     old = await site.client.initiate()
-    await site.look.flushall()
-    await site.look.config_resetstat()
+    if lost_by == "FLUSHALL":
+        await site.look.flushall()
+        await site.look.config_resetstat()
+    else:
+        site.redis.kill()
+        site.redis.forget()
+        await site.redis.start()
+        await site.until_ready()
     client = Client(str(site.client.http.base_url).removesuffix("/api/v1/auth/"), site.client.project)
     assert (await client.poll(old)).json()["code"] == "CURRENT_PROJECT_NOT_FOUND"
     client.project = await create_project(site.service.settings, "again")
@@ -76,6 +85,27 @@ async def test_service_goes_on_after_everything_was_deleted(start_site: StartSit
     await client.http.aclose()
     errors: dict[str, dict[str, int]] = await site.look.info("errorstats")
     assert errors.get("errorstat_NOGROUP", {"count": 0})["count"] <= 2 * len(site.service.workers)
+
+
+async def test_workers_leave_a_redis_that_refuses_them_in_peace(start_site: StartSite) -> None:
+    """A stream that cannot be read, and a group that cannot be made again, are no hot loop: tries are far apart."""
+    site = await start_site(workers=1)
+    await site.client.completed()
+    await site.look.delete(site.keys.commands(0))
+    await site.look.set(site.keys.commands(0), "no stream", px=60_000)
+    await asyncio.sleep(SETTLED)
+    await site.look.config_resetstat()
+    await asyncio.sleep(WATCHED)
+    errors: dict[str, dict[str, int]] = await site.look.info("errorstats")
+    assert 0 < sum(error["count"] for error in errors.values()) < ERRORS_A_SECOND * WATCHED, errors
+    await site.look.delete(site.keys.commands(0))
+    login = await site.client.initiate()
+
+    async def is_completed() -> bool:
+        return (await site.client.complete(login, key="k")).status_code == 200
+
+    await wait_until(is_completed, within=20)
+    await receives_its_token(site.client, login)
 
 
 async def test_waiters_are_told_again_after_their_subscription_was_cut(start_site: StartSite) -> None:

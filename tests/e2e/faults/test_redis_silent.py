@@ -6,13 +6,16 @@ import time
 import httpx
 import pytest
 
-from tests.e2e.faults.conftest import StartSite
+from tests.e2e.faults.conftest import Client, Login, StartSite
+from tests.eventually import wait_until
 
 pytestmark = pytest.mark.faults
 
 OUTCOME_WAIT = 3.0  # seconds; more than min-idle and a reclaim period, less than the default to be quicker here
 BOUND = OUTCOME_WAIT + 2.0  # seconds; and two for Redis itself
 TOLERANCE = 1.0  # seconds
+STALL = 2.5  # seconds; longer than a command's time-out, so that commands are sent again
+LOGINS = 20
 
 
 @pytest.mark.parametrize("hold", [0, 2])
@@ -51,3 +54,38 @@ async def test_readiness_is_told_in_its_time(start_site: StartSite) -> None:
         site.redis.thaw()
     assert {answer.status_code for answer in answers} == {503}
     assert took < 2 + TOLERANCE
+
+
+@pytest.mark.parametrize("content", [b"CompleteSession", b"session.completed"], ids=["enqueueing", "committing"])
+async def test_command_of_a_redis_that_stalled_is_recorded_and_decided_once(
+    start_site: StartSite, content: bytes
+) -> None:
+    """Frozen for longer than a time-out from the request on that records or commits: what is sent again is known."""
+    site = await start_site(workers=2)
+    logins = [await site.client.initiate() for _ in range(LOGINS)]
+    redis = site.redis
+
+    def freeze(_: object) -> bool:
+        redis.freeze()
+        return True
+
+    site.to_redis.at(content, freeze)
+    completing = [asyncio.create_task(_completed(site.client, login)) for login in logins]
+    try:
+        await wait_until(lambda: site.to_redis.awaited is None)
+        await asyncio.sleep(STALL)
+    finally:
+        redis.thaw()
+    await asyncio.gather(*completing)
+    recorded = (await site.look.xinfo_stream(site.keys.commands(0)))["entries-added"]
+    assert recorded == len(logins)
+    for login in logins:
+        assert (await site.client.poll(login)).json()["refresh_token"] == f"rt-{login.session_id}"
+        assert [version for _, version in await site.versions(login.session_id)] == [1, 2, 3]
+    await wait_until(site.is_at_rest)
+
+
+async def _completed(client: Client, login: Login) -> None:
+    while (answer := await client.complete(login, key="k")).status_code == 503:
+        pass
+    assert answer.status_code == 200, answer.text
