@@ -43,3 +43,5 @@ def test_the_odds_are_those_of_the_settings() -> None:
     odds = defaults.wrong_codes_per_project * defaults.live_sessions_per_project
     odds /= len(LOGIN_CODE_ALPHABET) ** LOGIN_CODE_LENGTH
     assert f"\n{odds:.1e}\n" in TEXT
+    assert f"20¹²: {odds:.1e} for" in (ROOT / "README.md").read_text()
+    assert defaults.budget_window_ms == 600_000
