@@ -1,0 +1,177 @@
+"""What is kept in Redis or sent to others, byte by byte: two versions side by side read each other's.
+
+Commands and events have tables of their own (test_commands.py, test_events.py).
+"""
+
+import importlib
+import pkgutil
+from datetime import UTC, datetime
+from types import ModuleType
+
+import msgspec
+import pytest
+
+import api
+import login_relay
+import statemachine
+import worker
+from api.complete import Checked, Completed, CompleteRequest, Minted
+from api.errors import KnownErrorBody
+from api.health import Health
+from api.initiate import InitiateRequest, InitiateResponse
+from api.noting import RequestLine
+from api.poll import PollRequest, PollStatus, PollSuccess
+from login_relay.activity import Latency, RecentSession
+from login_relay.dead_letters_commands import Shown
+from login_relay.demo import DemoProject
+from login_relay.doctor import Check, Diagnosis, Level
+from login_relay.login_command import Report
+from login_relay.status import PartitionStatus, Status, WorkerStatus
+from login_relay.top import Snapshot
+from statemachine.commands import Command
+from statemachine.events import CloudEvent, Event
+from statemachine.inspection import SessionFacts
+from statemachine.session import ClientFacts, Session, State
+from statemachine.settings import Settings
+from worker.heartbeat import SignOfLife
+
+SESSION = "0" * 26
+POLLING_CODE = f"lrp_{SESSION}{'x' * 32}"
+LONG = {b"SESSION": SESSION.encode(), b"POLLING": POLLING_CODE.encode(), b"CHALLENGE": b"c" * 43}
+"""What stands for it in the bytes below."""
+AT = "2026-01-01T00:00:00.000Z"
+PARTITION = PartitionStatus(0, 3, 2, 10, None, 1)
+WORKER = WorkerStatus("h:1:ab", alive=True, pending=2, idle_ms=5, host="h", pid=1, up_ms=None)
+AS_PARTITION = (
+    b'{"partition":0,"backlog":3,"pending":2,"oldest_unread_ms":10,"oldest_pending_ms":null,"dead_letters":1}'
+)
+AS_WORKER = b'{"consumer":"h:1:ab","alive":true,"pending":2,"idle_ms":5,"host":"h","pid":1,"up_ms":null}'
+
+GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
+    # In Redis.
+    (SignOfLife("h", 1, 1.5), b'{"host":"h","pid":1,"started_at":1.5}'),
+    (ClientFacts(), b"{}"),
+    (ClientFacts("tool", "1", "h"), b'{"client_name":"tool","client_version":"1","hostname":"h"}'),
+    # To clients: WIRE 3 to 6.
+    (InitiateRequest(), b'{"client_name":null,"client_version":null,"hostname":null}'),
+    (
+        InitiateRequest(1_000, "a", "c" * 43, "S256", "tool", "1", "h"),
+        (
+            b'{"expires_in_millis":1000,"anon_refresh_token":"a","code_challenge":"CHALLENGE","code_challenge_method":"S256",'
+            b'"client_name":"tool","client_version":"1","hostname":"h"}'
+        ),
+    ),
+    (
+        InitiateResponse(POLLING_CODE, "WDJB-MJHT-XKQP", AT, 2, SESSION),
+        b'{"polling_code":"POLLING","login_code":"WDJB-MJHT-XKQP","expires_at":"2026-01-01T00:00:00.000Z","interval":2,"session_id":"SESSION"}',
+    ),
+    (PollRequest("lrp_"), b'{"polling_code":"lrp_"}'),
+    (PollRequest("lrp_", "v"), b'{"polling_code":"lrp_","code_verifier":"v"}'),
+    (PollStatus("waiting"), b'{"status":"waiting"}'),
+    (PollSuccess("success", "rt"), b'{"status":"success","refresh_token":"rt"}'),
+    (CompleteRequest("CODE"), b'{"login_code":"CODE","mode":"complete"}'),
+    (
+        CompleteRequest("CODE", "check", "rt", "ada"),
+        b'{"login_code":"CODE","mode":"check","refresh_token":"rt","subject":"ada"}',
+    ),
+    (Minted(), b"{}"),
+    (Completed(success=True), b'{"success":true}'),
+    (Checked("none"), b'{"cli_session_state":"none"}'),
+    (KnownErrorBody("C", "text"), b'{"code":"C","error":"text"}'),
+    (KnownErrorBody("C", "text", {"n": 1}), b'{"code":"C","error":"text","details":{"n":1}}'),
+    (Health("live"), b'{"status":"live"}'),
+    # To other services.
+    (
+        CloudEvent("1.0", f"{SESSION}.2", "login-relay", "session.completed", SESSION, AT, msgspec.Raw(b"{}"), 2),
+        (
+            b'{"specversion":"1.0","id":"SESSION.2","source":"login-relay","type":"session.completed","subject":"SESSION",'
+            b'"time":"2026-01-01T00:00:00.000Z","data":{},"version":2}'
+        ),
+    ),
+    # To operators and their programs.
+    (
+        RequestLine(datetime(2026, 1, 1, tzinfo=UTC), "info", "request", "POST", "/poll", 200, 1.5, "r"),
+        (
+            b'{"timestamp":"2026-01-01T00:00:00Z","level":"info","event":"request","method":"POST","route":"/poll",'
+            b'"status":200,"ms":1.5,"request_id":"r"}'
+        ),
+    ),
+    (
+        SessionFacts("id", "p", State.PENDING, 1, 2, 3, 4, None, None, None, 5, None, ClientFacts("tool")),
+        (
+            b'{"session_id":"id","project_id":"p","state":"pending","version":1,"created_at":2,"expires_at":3,"deadline":4,'
+            b'"completed_at":null,"consumed_at":null,"expired_at":null,"forgotten_at":5,"login_subject":null,'
+            b'"client":{"client_name":"tool"}}'
+        ),
+    ),
+    (
+        Shown("0:1-0", AT, "undecodable", 5, "1-0", 2, {}),
+        (
+            b'{"id":"0:1-0","moved_at":"2026-01-01T00:00:00.000Z","reason":"undecodable","deliveries":5,"entry":"1-0",'
+            b'"bytes":2,"command":{}}'
+        ),
+    ),
+    (
+        Diagnosis(1, [Check("memory", Level.FINDING, "says", "type"), Check("clock", Level.OK, "says")]),
+        (
+            b'{"findings":1,"checks":[{"name":"memory","level":"finding","says":"says","type":"type"},'
+            b'{"name":"clock","level":"ok","says":"says"}]}'
+        ),
+    ),
+    (Status([PARTITION], [WORKER]), b'{"partitions":[' + AS_PARTITION + b'],"workers":[' + AS_WORKER + b"]}"),
+    (
+        Snapshot(AT, 60, 0.5, {"session.consumed": 1}, {"all": Latency(1, 2, 3, 4)}, [PARTITION], [WORKER], []),
+        b'{"at":"2026-01-01T00:00:00.000Z","window_s":60,"logins_per_s":0.5,"events":{"session.consumed":1},'
+        b'"latencies":{"all":{"count":1,"median_ms":2,"p95_ms":3,"max_ms":4}},"partitions":['
+        + AS_PARTITION
+        + b'],"workers":['
+        + AS_WORKER
+        + b'],"sessions":[]}',
+    ),
+    (
+        Report("logged_in", "text", "id", "rt"),
+        b'{"status":"logged_in","message":"text","session_id":"id","refresh_token":"rt"}',
+    ),
+    (
+        DemoProject("p", "demo", "pck_", "ssk_", "sak_"),
+        (
+            b'{"project_id":"p","name":"demo","publishable_client_key":"pck_","secret_server_key":"ssk_",'
+            b'"super_secret_admin_key":"sak_"}'
+        ),
+    ),
+]
+
+PARTS = {Check, Latency, PartitionStatus, WorkerStatus, RecentSession}
+"""Of those above."""
+INSIDE = {Session, Settings}
+"""Never written in this form."""
+
+
+@pytest.mark.parametrize(
+    ("struct", "data"), GOLDEN, ids=[f"{type(it).__name__}-{n}" for n, (it, _) in enumerate(GOLDEN)]
+)
+def test_struct_is_these_bytes(struct: msgspec.Struct, data: bytes) -> None:
+    """They may gain fields and never change."""
+    for name, text in LONG.items():
+        data = data.replace(name, text)
+    assert msgspec.json.encode(struct) == data
+    assert msgspec.json.decode(data, type=type(struct)) == struct
+
+
+def test_every_struct_has_golden_bytes() -> None:
+    """Here, or in the tables of commands and events; structs with a leading underscore only read what others wrote."""
+    known = {type(struct) for struct, _ in GOLDEN} | set(Command.__args__) | set(Event.__args__) | PARTS | INSIDE
+    modules = [module for package in (api, login_relay, statemachine, worker) for module in _modules(package)]
+    found = {
+        member
+        for module in modules
+        for name, member in vars(module).items()
+        if isinstance(member, type) and issubclass(member, msgspec.Struct) and member is not msgspec.Struct
+        if member.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert found == known
+
+
+def _modules(package: ModuleType) -> list[ModuleType]:
+    names = [info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    return [importlib.import_module(name) for name in names if not name.endswith(".__main__")]
