@@ -6,12 +6,14 @@ from statemachine.commands import ConsumeSession, encode_command
 from statemachine.keys import Keys
 from statemachine.machine import Outcome
 from statemachine.session import State
+from tests.eventually import wait_until
 from tests.integration.conftest import Relay
 from worker import reclaimer as module
 from worker.reclaimer import Reclaimer
 
 MIN_IDLE_MS = 60_000
 MAX_DELIVERIES = 3
+DEAD = 200
 
 
 def reclaimer_of(relay: Relay, min_idle_ms: int = 0) -> Reclaimer:
@@ -166,3 +168,29 @@ async def test_consumers_of_processes_that_are_gone_are_forgotten(
     monkeypatch.setattr(module, "FORGET_AFTER_MS", -1)
     await reclaimer.step()
     assert {name for name, _, _ in await relay.stream.consumers(0)} == {"with-entry", "heir"}
+
+
+async def test_consumers_of_two_hundred_dead_processes_go_and_nothing_that_they_had(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each died with an entry in its hands: all are decided by one worker, and only then are their names forgotten."""
+    monkeypatch.setattr(module, "FORGET_PERIOD", 0.0)
+    monkeypatch.setattr(module, "FORGET_AFTER_MS", -1)
+    session_ids = [(await relay.initiate()).session_id for _ in range(DEAD)]
+    for number, session_id in enumerate(session_ids):
+        await relay.complete(session_id, f"complete-{number}")
+        assert len(await relay.read(f"dead-{number}")) == 1
+    await reclaimer_of(relay, MIN_IDLE_MS).step()  # too early: every entry is still its own worker's
+    assert len([name for name, pending, _ in await relay.stream.consumers(0) if pending]) == DEAD
+    reclaimer = reclaimer_of(relay)
+
+    async def all_are_decided() -> bool:
+        await reclaimer.step()
+        return await relay.states(session_ids) == {State.COMPLETED}
+
+    await wait_until(all_are_decided)
+    await reclaimer.step()
+    assert [name for name, _, _ in await relay.stream.consumers(0) if name.startswith("dead-")] == []
+    for session_id in session_ids:
+        assert await relay.facts(session_id) == [("session.initiated", 1), ("session.completed", 2)]
+    assert (await relay.backlog(), await relay.pending()) == (0, 0)
