@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -9,8 +8,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from statemachine.events import EVENT_TYPES, Event
+from tests.unit.named_tests import ROOT, missing_tests, rows
 
-ROOT = Path(__file__).resolve().parents[2]
 SESSION = "00" * 13
 
 
@@ -50,6 +49,15 @@ def test_generated_documentation_is_current() -> None:
         [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.stdout, done.returncode) == ("", 0), done.stderr
+
+
+def test_every_fault_has_its_test() -> None:
+    """Each row of the list of faults names one, and all of them exist."""
+    text = (ROOT / "docs/faults.md").read_text()
+    faults = rows(text)
+    assert len(faults) > 30
+    assert [row for row in faults if "::test_" not in row.split("|")[-2]] == []
+    assert missing_tests(text) == []
 
 
 def test_every_type_of_event_is_described_for_machines() -> None:

@@ -1,5 +1,6 @@
 """Processes of two versions side by side, and processes whose clocks are wrong."""
 
+import os
 import re
 import time
 from datetime import datetime
@@ -15,6 +16,41 @@ pytestmark = pytest.mark.faults
 
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 HOUR = 3_600
+
+OUR_CLOCK = """
+import os, time
+_time, _time_ns, _file = time.time, time.time_ns, os.environ["FAKETIME_TIMESTAMP_FILE"]
+def _step():
+    with open(_file) as file:
+        return int(file.read())
+time.time = lambda: _time() + _step()
+time.time_ns = lambda: _time_ns() + _step() * 1_000_000_000
+"""
+"""Where there is no libfaketime: the clock as Python code reads it, and all of ours is Python."""
+
+
+class Clock:
+    """The clock of the processes that have its variables, which can be set."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "clock"
+        self.set(0)
+        self.variables = {
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a clock that only runs forwards is not set
+        }
+        if FAKETIME is not None:
+            self.variables["LD_PRELOAD"] = str(FAKETIME)
+            return
+        (folder / "sitecustomize.py").write_text(OUR_CLOCK)
+        self.variables["PYTHONPATH"] = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+
+    def set(self, step: int) -> None:
+        """Set it so many seconds forwards, or back, of the real time; in one piece, for it is read all the time."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{step:+}")
+        new.replace(self._file)
 
 
 @pytest.fixture
@@ -63,26 +99,18 @@ async def test_two_versions_work_side_by_side(start_site: StartSite, next_versio
     await wait_until(site.is_at_rest)
 
 
-@pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime (Debian: the package faketime)")
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forwards", "back"])
 async def test_clock_that_is_set_decides_nothing(start_site: StartSite, tmp_path: Path, step: int) -> None:
     """API and worker an hour wrong, from one moment to the next: sessions live and expire by the time of Redis."""
     site = await start_site()
-    service, clock = site.service, tmp_path / "clock"
-    clock.write_text("+0")
-    wrong = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a clock that only runs forwards is not set
-    }
-    service.start_api(**wrong)
-    service.start_worker(**wrong)
+    service, clock = site.service, Clock(tmp_path)
+    service.start_api(**clock.variables)
+    service.start_worker(**clock.variables)
     await site.until_ready()
     service.workers[0].stop()
     client = Client(service.urls[1], site.client.project)
     before = await client.initiate()
-    clock.write_text(f"{step:+}")
+    clock.set(step)
 
     async def is_set() -> bool:
         await client.poll(before)
