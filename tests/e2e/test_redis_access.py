@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
+from redis.commands.core import CoreCommands
 
 from statemachine.settings import variable
 from tests.conftest import RedisServer, embedded_server, free_port
@@ -277,15 +278,33 @@ def commands_of_scripts() -> set[str]:
     }
 
 
+METHODS = {"delete": "del", "xpending_range": "xpending"}
+"""Those of redis-py that are not called like their commands."""
+
+OF_THE_EMBEDDED_SERVER = {"shutdown"}
+
+
 def test_the_list_has_every_command_that_the_source_names() -> None:
-    """Of scripts, and of calls by name: on paths that no test takes too."""
-    words = {
-        name.lower().replace(" ", "|")
+    """Of scripts, of calls by name and of redis-py's methods: on paths that no test takes too."""
+    sources = [
+        file.read_text()
         for folder in ("statemachine", "api", "worker", "login_relay")
         for file in package(folder).glob("*.py")
-        for name in re.findall(r"execute_command\([^)]*?\"([A-Z]{2,}(?: [A-Z]+)?)\"", file.read_text())
+    ]
+    by_name = {
+        name.lower().replace(" ", "|")
+        for source in sources
+        for name in re.findall(r"execute_command\([^)]*?\"([A-Z]{2,}(?: [A-Z]+)?)\"", source)
     }
-    assert "xclaim" in words
+    methods = {
+        METHODS.get(name, name.replace("_", "|"))
+        for source in sources
+        for name in re.findall(r"(?:redis|pubsub|pipeline|_reader|_subscriber)\.(\w+)\(", source)
+        if hasattr(CoreCommands, name) and name != "execute_command"
+    }
+    assert "xclaim" in by_name
+    assert methods >= {"zrem", "client|unblock", "xgroup|create", "del"}
+    words = by_name | methods - OF_THE_EMBEDDED_SERVER
     named = allowed() | {word.partition("|")[0] for word in allowed()}  # a script names the container alone
     assert (words | commands_of_scripts()) - named == set(ONLY_ASKED)
 
