@@ -111,7 +111,8 @@ async def _to_come(relay: Relay, log: EventLog, cursor: Cursor) -> AsyncIterator
 
 
 def _json(logged: LoggedEvent) -> bytes:
-    return msgspec.json.encode(msgspec.structs.asdict(logged.event) | {"cursor": encode_cursor(logged.cursor)})
+    attributes = msgspec.structs.asdict(logged.event) | {"cursor": encode_cursor(logged.cursor)}
+    return msgspec.json.encode({name: value for name, value in attributes.items() if value is not msgspec.UNSET})
 
 
 def _line(logged: LoggedEvent) -> str:

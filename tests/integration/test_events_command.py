@@ -127,6 +127,24 @@ async def test_events_of_all_partitions_are_printed_in_time_order(start: Start, 
     assert all(json.loads(line.split(maxsplit=4)[4])["project_id"] for line in people.lines)
 
 
+async def test_events_without_a_version_are_printed(
+    start: Start, printed: Print, relay: Relay, settings: Settings
+) -> None:
+    """Those about projects, which come first in every log: in JSON without the attribute, for people with a dash."""
+    arguments = ["projects", "create", "acme"]
+    made = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=environment(settings))
+    assert made.exit_code == 0
+    session = await relay.completed()
+    events = {event["type"]: event for event in await printed()}
+    assert "version" not in events["audit.project_changed"]
+    assert events["audit.project_changed"]["data"]["name"] == "acme"
+    assert events["session.completed"]["subject"] == session.session_id
+    people = await start("--type", "audit.project_changed")
+    assert await people.end() == 0
+    assert [line.split()[3] for line in people.lines] == ["--"]
+    assert await printed("--from", events["audit.project_changed"]["cursor"], "--type", "audit.project_changed") == []
+
+
 async def test_reading_goes_on_after_any_event(printed: Print, relay: Relay) -> None:
     """From the cursor of an event on come those after it, neither it nor a gap."""
     for _ in range(6):
