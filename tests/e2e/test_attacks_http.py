@@ -1,4 +1,7 @@
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -203,6 +206,16 @@ def test_defect_shows_nothing_of_itself(redis_server: RedisServer, target: Servi
     assert answer.text == "The relay failed to answer. This is a defect of the relay."
     assert answer.headers["content-type"].startswith("text/plain")
     assert client.initiate()  # it has not stopped to be debugged
+
+
+def test_nothing_in_the_environment_switches_debugging_on() -> None:
+    """The framework's own variables neither have it show stack traces nor stop in a debugger."""
+    variables = {"LITESTAR_DEBUG": "1", "LITESTAR_PDB": "1", "LOGIN_RELAY_REDIS_URL": "redis://127.0.0.1:1"}
+    code = "from api.app import create_app; app = create_app(); print(app.debug, app.pdb_on_exception)"
+    done = subprocess.run(
+        (sys.executable, "-c", code), env=os.environ | variables, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "False False\n"
 
 
 def test_cookies_mean_nothing(client: Client) -> None:
