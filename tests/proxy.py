@@ -40,7 +40,7 @@ class Proxy:
             link.is_dead = True
 
     def at(self, content: bytes, act: "Callable[[_Link], bool]") -> None:
-        """Do something when a request with this content comes, once; what `act` returns says whether it is forwarded."""
+        """Do something, once, when a request with this content comes; it is forwarded if `act` returns true."""
         self.awaited = content, act
 
     def die_at(self, content: bytes, *, executed: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from statemachine.keys import GROUP, Keys
 from statemachine.machine import RULES
@@ -68,7 +69,7 @@ async def look_at_rest(redis: Redis, keys: Keys) -> AtRest:
     until = time.monotonic() + REST
     while True:
         backlog = int(await redis.xlen(keys.commands(0)))
-        pending = int((await redis.xpending(keys.commands(0), GROUP))["pending"])
+        pending = await _pending(redis, keys)
         deadlines = int(await redis.zcard(keys.deadlines(0)))
         if not (backlog or pending or deadlines) or time.monotonic() > until:
             break
@@ -88,6 +89,14 @@ async def look_at_rest(redis: Redis, keys: Keys) -> AtRest:
     return AtRest(backlog, pending, deadlines, facts)
 
 
+async def _pending(redis: Redis, keys: Keys) -> int:
+    """Return how many entries are with a worker; -1 if there is no group to read them in."""
+    try:
+        return int((await redis.xpending(keys.commands(0), GROUP))["pending"])
+    except ResponseError:  # NOGROUP
+        return -1
+
+
 def check(history: History, at_rest: AtRest, lag: float = 0.0) -> Verdict:
     """Check everything; `lag` says by how many seconds the machine was late at worst."""
     verdict = Verdict()
@@ -103,7 +112,9 @@ def check(history: History, at_rest: AtRest, lag: float = 0.0) -> Verdict:
             verdict.stuck.append(
                 f"{operation.kind} took {wait:.2f} s, bound {operation.bound:.0f} s: {operation.answer}"
             )
-    if at_rest.backlog or at_rest.pending:
+    if at_rest.pending < 0:
+        verdict.stuck.append("at rest the group is gone")
+    elif at_rest.backlog or at_rest.pending:
         verdict.stuck.append(f"at rest {at_rest.backlog} entries on the stream, {at_rest.pending} pending")
     if at_rest.deadlines:
         verdict.stuck.append(f"at rest {at_rest.deadlines} sessions past their deadline")
@@ -141,6 +152,7 @@ def _check_attempt(attempt: Attempt, times: dict[str, float], verdict: Verdict) 
         verdict.doubled.append(f"{session_id}: {len(completed_with)} completions acknowledged")
     if not set(received.values()) <= (completed_with or offered):
         verdict.doubled.append(f"{session_id}: received another token than the one that completed it")
+    verdict.lost += [f"{session_id}: {told}" for told in _told_otherwise(attempt)]
     refused = {op.token for op in attempt.of("complete") if op.keyed and op.result is Result.REFUSED}
     if refused & set(received.values()):
         verdict.lost.append(f"{session_id}: completed, but its backend's retry with the same key was refused")
@@ -151,6 +163,19 @@ def _check_attempt(attempt: Attempt, times: dict[str, float], verdict: Verdict) 
             verdict.dropped += 1
         else:
             verdict.lost.append(f"{session_id}: acknowledged, never received, ended as {attempt.ended_as}")
+
+
+def _told_otherwise(attempt: Attempt) -> list[str]:
+    """Return who was told that it was done and, asking the same again with the same key, that it was not."""
+    done: dict[str, float] = {}
+    for operation in attempt.operations:  # in the order of their ends
+        if operation.result is Result.OK:
+            done.setdefault(operation.actor, operation.ended)
+    return [
+        f"{operation.kind} was done, and with the same key then {operation.answer}"
+        for operation in attempt.operations
+        if operation.result is Result.REFUSED and done.get(operation.actor, math.inf) < operation.started
+    ]
 
 
 def _may_be_dropped(attempt: Attempt) -> bool:

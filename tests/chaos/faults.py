@@ -16,7 +16,8 @@ from statemachine.connections import CONNECTION_LOST
 from tests.chaos.deployment import Deployment
 
 FROZEN_FOR = 3.0  # seconds; longer than min-idle, so that the worker wakes as a zombie
-ALL_FROZEN_FOR = 6.0  # seconds; longer than any request waits, so that some are told that nothing was done
+ALL_FROZEN_FOR = 9.0  # seconds; longer than any request may wait, so that one that does wait longer is seen
+UNHEARD_FOR = 3.0  # seconds
 STALLED_FOR = 2.0  # seconds
 IN_BATCH_WITHIN = 1.5  # seconds that a worker is waited for to have entries in hand
 
@@ -27,7 +28,7 @@ class Kind(StrEnum):
     WORKER_KILLED = "worker killed"
     WORKER_KILLED_IN_BATCH = "worker killed mid-batch"
     WORKER_FROZEN = "worker frozen 3 s"
-    ALL_WORKERS_FROZEN = "all workers frozen 6 s"
+    ALL_WORKERS_FROZEN = "all workers frozen 9 s"
     API_KILLED = "API killed"
     REDIS_KILLED = "Redis killed and restarted"
     REDIS_STALLED = "Redis replies held 2 s"
@@ -35,6 +36,7 @@ class Kind(StrEnum):
     HALF_OPEN = "Redis connections half open"
     ANSWERS_CUT = "HTTP answers cut"
     SUBSCRIBERS_CUT = "CLIENT KILL TYPE pubsub"
+    PUBSUB_FORBIDDEN = "pub/sub forbidden 3 s"
     SCRIPTS_FLUSHED = "SCRIPT FLUSH"
     GROUP_DESTROYED = "XGROUP DESTROY"
 
@@ -51,6 +53,7 @@ PERIODS = {
     Kind.HALF_OPEN: 7.0,
     Kind.ANSWERS_CUT: 2.0,
     Kind.SUBSCRIBERS_CUT: 4.0,
+    Kind.PUBSUB_FORBIDDEN: 10.0,
     Kind.SCRIPTS_FLUSHED: 4.0,
     Kind.GROUP_DESTROYED: 6.0,
 }
@@ -65,6 +68,8 @@ ONE_BY_ONE = (
     Kind.API_KILLED,
     Kind.WORKER_KILLED_IN_BATCH,
     Kind.SUBSCRIBERS_CUT,
+    Kind.PUBSUB_FORBIDDEN,
+    Kind.GROUP_DESTROYED,
     Kind.WORKER_FROZEN,
     Kind.REDIS_STALLED,
 )
@@ -140,6 +145,7 @@ class Faults:
             Kind.HALF_OPEN: self._half_open,
             Kind.ANSWERS_CUT: self._cut_answers,
             Kind.SUBSCRIBERS_CUT: self._cut_subscribers,
+            Kind.PUBSUB_FORBIDDEN: self._forbid_pubsub,
             Kind.SCRIPTS_FLUSHED: self._flush_scripts,
             Kind.GROUP_DESTROYED: self._destroy_group,
         }
@@ -248,6 +254,17 @@ class Faults:
 
     async def _cut_subscribers(self, _: random.Random, __: Strike) -> None:
         await self._deployment.redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+    async def _forbid_pubsub(self, _: random.Random, strike: Strike) -> None:
+        """No message reaches anybody for a while, so that every answer has to be looked up."""
+        redis = self._deployment.redis.client
+        await redis.execute_command("ACL", "SETUSER", "default", "-subscribe")
+        try:
+            await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await asyncio.sleep(UNHEARD_FOR)
+        finally:
+            await redis.execute_command("ACL", "SETUSER", "default", "+subscribe")
+            strike.over = self._clock()
 
     async def _flush_scripts(self, _: random.Random, __: Strike) -> None:
         await self._deployment.redis.client.script_flush()

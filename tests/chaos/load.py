@@ -31,6 +31,8 @@ LIBRARY_SHARE = 0.6
 UNKEYED_SHARE = 0.25  # of raw pollers and of backends
 RIVAL_SHARE = 0.15  # logins with a second backend or a second poller
 ABANDONED_SHARE = 0.05
+ECHO_SHARE = 0.5  # requests with a key that are sent again although they were answered, as by a proxy that retries
+ECHO_WITHIN = 5.0  # seconds; longer than a worker is frozen for, which may then decide again
 
 
 class Answer(NamedTuple):
@@ -64,12 +66,14 @@ class Load:
         self._choose = random.Random(seed)  # noqa: S311 - a seed is to give the same run, not a secret
         self._secret = secrets.token_hex(8)
         self._count = 0
+        self._echoes: set[asyncio.Task[None]] = set()
 
     async def run(self, clients: int) -> None:
         """Have so many clients log in over and over; returns when the last login has ended after `stopping`."""
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(self._client())
+        await asyncio.gather(*self._echoes)
 
     async def _client(self) -> None:
         while not self.stopping.is_set():
@@ -120,6 +124,8 @@ class Load:
         kind = request.path.rpartition("/")[2].replace("cli", "initiate")
         key = request.headers.get("idempotency-key")
         answer, attempt = await self._ask(kind, attempt, request.headers, request.body, hold, actor=key)
+        if kind == "poll" and answer.status == 201:
+            self._echo("poll", attempt, request.headers, request.body, key)
         if not answer.status:
             return NoResponse(answer.trouble), attempt
         return HttpResponse(answer.status, answer.headers, answer.body), attempt
@@ -152,6 +158,8 @@ class Load:
             headers = self._client_headers() | key
             answer, _ = await self._ask("poll", attempt, headers, body, actor=key.get("idempotency-key"))
             status = _poll_status(answer)
+            if status == "success":
+                self._echo("poll", attempt, headers, body, key.get("idempotency-key"))
             if status in ("success", "used", "expired") or 400 <= answer.status < 500:
                 return status
             await asyncio.sleep(RAW_INTERVAL if answer.status == 200 else RETRY_PAUSE)
@@ -176,9 +184,39 @@ class Load:
             answer, _ = await self._ask(
                 "complete", attempt, headers, body, actor=key.get("idempotency-key"), token=token
             )
+            if answer.status == 200:
+                self._echo("complete", attempt, headers, body, key.get("idempotency-key"), token)
             if 200 <= answer.status < 500:
                 return
             await asyncio.sleep(float(answer.headers.get("retry-after", RETRY_PAUSE)))
+
+    def _echo(
+        self,
+        kind: str,
+        attempt: Attempt | None,
+        headers: Mapping[str, str],
+        body: bytes,
+        key: str | None,
+        token: str | None = None,
+    ) -> None:
+        """Have a request that was answered sent again after a while, sometimes: its key must hear the same."""
+        if key is not None and self._choose.random() < ECHO_SHARE:
+            pause = self._choose.uniform(0, ECHO_WITHIN)
+            echo = asyncio.create_task(self._send_again(pause, kind, attempt, headers, body, key, token))
+            self._echoes.add(echo)
+
+    async def _send_again(
+        self,
+        pause: float,
+        kind: str,
+        attempt: Attempt | None,
+        headers: Mapping[str, str],
+        body: bytes,
+        key: str,
+        token: str | None,
+    ) -> None:
+        await asyncio.sleep(pause)
+        await self._ask(kind, attempt, headers, body, actor=key, token=token)
 
     async def _ask(
         self,

@@ -7,6 +7,7 @@ doubled or stuck and recovery was as quick as promised, else 1.
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import tempfile
@@ -124,6 +125,8 @@ def report(done: Run, seconds: float, seed: int) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "seed": seed,
+        "processors": os.cpu_count(),
+        "clients": CLIENTS,
         "logins": verdict.logins,
         "faults": len(strikes),
         "faults_by_kind": Counter(strike.kind for strike in strikes),
@@ -147,6 +150,8 @@ def report(done: Run, seconds: float, seed: int) -> dict[str, Any]:
                 "client_p99": round(quantile(recovery.clients, 0.99), 3),
                 "client_max": round(max(recovery.clients, default=0.0), 3),
                 "relay_max": round(max(recovery.relay, default=0.0), 3),
+                "client_times": [round(time, 3) for time in recovery.clients],
+                "relay_times": [round(time, 3) for time in recovery.relay],
                 "limit": LIMITS.get(recovery.kind),
                 "within_limit": recovery.within_limit,
             }
@@ -195,7 +200,7 @@ def main() -> int:
         done = uvloop.run(_bounded(run(arguments.seconds, seed, Path(folder)), arguments.seconds + 4 * DRAIN))
     figures = report(done, arguments.seconds, seed)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(figures, indent=2))
+    arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     print_report(figures)
     return 0 if done.verdict.holds and all(recovery.within_limit for recovery in done.recoveries) else 1
 

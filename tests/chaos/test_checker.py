@@ -91,6 +91,16 @@ def test_a_completion_whose_retry_was_refused_is_seen() -> None:
     assert verdict(replace(unknown, keyed=False), replace(retry, keyed=False), POLL).holds
 
 
+@pytest.mark.parametrize("first", [COMPLETE, POLL], ids=["complete", "poll"])
+def test_an_answer_that_changes_is_seen(first: Operation) -> None:
+    """Whoever was told that it was done hears the same from then on, for the same key; another asks for itself."""
+    later = replace(first, started=3.0, ended=3.1, result=Result.REFUSED, answer="no", token=None)
+
+    assert verdict(COMPLETE, POLL, later).lost
+    assert verdict(COMPLETE, POLL, replace(later, actor="other")).holds
+    assert verdict(COMPLETE, POLL, replace(later, started=0.0)).holds
+
+
 def test_a_token_sent_to_a_dropped_connection_is_counted_apart() -> None:
     """Only where the poll that got no answer had no key, and the session is consumed."""
     found = verdict(COMPLETE, replace(UNANSWERED, keyed=False), ended_as="used")
@@ -117,7 +127,7 @@ def test_a_login_without_an_end_is_seen(ended_as: str) -> None:
     assert verdict(COMPLETE, POLL, ended_as=ended_as).stuck
 
 
-@pytest.mark.parametrize("left", [{"backlog": 1}, {"pending": 1}, {"deadlines": 1}], ids=str)
+@pytest.mark.parametrize("left", [{"backlog": 1}, {"pending": 1}, {"pending": -1}, {"deadlines": 1}], ids=str)
 def test_what_is_left_at_rest_is_seen(left: dict[str, int]) -> None:
     """Nothing stays once nothing is to be done."""
     assert verdict(COMPLETE, POLL, at_rest=AtRest(**{**REST._asdict(), **left})).stuck
