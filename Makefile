@@ -37,8 +37,8 @@ check: $(VENV)/dev.stamp ## format, lint, types, import contracts, and the fuzze
 test: $(VENV)/dev.stamp ## every test that needs neither a container engine nor minutes
 	$(BIN)/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
 
-chaos: $(VENV)/dev.stamp ## logins while processes are killed and connections break, and a verdict (SECONDS=40 SEED=7)
-	$(BIN)/python -m tests.chaos.runner --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+chaos: $(VENV)/dev.stamp ## logins while processes are killed and connections break, and a verdict (SECONDS=40 SEED=7 JSON=FILE)
+	$(BIN)/python -m tests.chaos.runner --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 test-faults: $(VENV)/dev.stamp ## one fault at a time: killed and stopped processes, lost replies, a full Redis, overload
 	$(BIN)/pytest -m "faults and not chaos" -n 2 $(PYTEST_ARGS)

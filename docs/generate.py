@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 from event_schemas import asyncapi, json_schema
+from reliability import reliability
 
 from statemachine.events import EVENT_TYPES
 from statemachine.machine import RULES, Rule, Trigger, mermaid
@@ -70,7 +71,7 @@ def event_table() -> str:
 
 
 PARTS = {
-    "README.md": {"settings": settings_table},
+    "README.md": {"reliability": reliability, "settings": settings_table},
     "docs/events.md": {"event types": event_table},
     "docs/state-machine.md": {"state diagram": state_diagram, "state table": state_table},
 }

@@ -60,6 +60,16 @@ def test_every_fault_has_its_test() -> None:
     assert missing_tests(text) == []
 
 
+def test_published_runs_are_long_and_found_nothing() -> None:
+    """The README's figures are of 300 s and three seeds at least, once there are any."""
+    runs = [json.loads(path.read_text()) for path in (ROOT / "docs/reliability").glob("*.json")]
+    assert not runs or len({run["seed"] for run in runs}) >= 3
+    for run in runs:
+        assert run["seconds"] >= 300
+        assert (run["lost"], run["doubled"], run["stuck"]) == ([], [], [])
+        assert all(recovery["within_limit"] for recovery in run["recoveries"].values())
+
+
 def test_every_type_of_event_is_described_for_machines() -> None:
     """In the schema and, with the same fields, in the AsyncAPI document."""
     types = set(EVENT_TYPES.values())
