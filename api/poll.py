@@ -35,6 +35,10 @@ PATIENCE_MARGIN_MS = 1_000
 # has not been committed and never will be, and the token stays for the next poll.
 
 
+Gone = Callable[[], Awaitable[object]]
+"""Returns once the client has gone away."""
+
+
 class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which session is asked about."""
 
@@ -106,11 +110,11 @@ class Poller:
         self._pause_ms = settings.poll_interval_s * PAUSE_MS_PER_INTERVAL_S if settings.throttle_polls else 0
 
     async def answer(
-        self, project_id: str, poll: PollRequest, key: str | None, hold: float, gone: Callable[[], Awaitable[None]]
+        self, project_id: str, poll: PollRequest, key: str | None, hold: float, gone: Gone
     ) -> JsonResponse:
         """Answer one poll; `key` is its Idempotency-Key.
 
-        A pending poll is held for up to `hold` seconds; `gone` returns when its client has gone away.
+        A pending poll is held for up to `hold` seconds; `gone` returns when its client has.
 
         Raises:
             WrongCodeError: its code names no session of the project, or its verifier is not that session's.
@@ -151,13 +155,11 @@ class Poller:
             raise PollTooSoonError(code.session_id, read.now, wait_ms)
         return read.session, decide(read.session, Trigger.CONSUME, read.now).outcome
 
-    async def _hold(
-        self, poller: "_Poller", hold: float, gone: Callable[[], Awaitable[None]]
-    ) -> tuple[Session, Outcome]:
+    async def _hold(self, poller: "_Poller", hold: float, gone: Gone) -> tuple[Session, Outcome]:
         """Look; while the session is pending, wait for a hint, for the time to be over or for the client to go."""
         loop = asyncio.get_running_loop()
         until = loop.time() + hold
-        leaving: asyncio.Future[None] = asyncio.ensure_future(gone())
+        leaving = asyncio.ensure_future(gone())  # granian gives a future; a task for each held poll would be memory
         paced = True
         self._held += 1
         try:
@@ -168,10 +170,16 @@ class Poller:
                     paced = False  # it is still the same poll
                     if leaving.done():
                         return session, Outcome.WAITING  # nobody would receive the token
-                    remaining = until - loop.time()
-                    if outcome is not Outcome.WAITING or remaining <= 0 or self._waiting.draining:
+                    if outcome is not Outcome.WAITING or loop.time() >= until or self._waiting.draining:
                         return session, outcome
-                    await asyncio.wait({change, leaving}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+                    wake = partial(_wake, change)
+                    leaving.add_done_callback(wake)
+                    timer = loop.call_at(until, wake, None)
+                    try:
+                        await change
+                    finally:
+                        timer.cancel()
+                        leaving.remove_done_callback(wake)
         finally:
             self._held -= 1
             leaving.cancel()
@@ -209,6 +217,11 @@ class Poller:
         return JsonResponse(_encoder.encode(PollSuccess("success", token)), 201)
 
 
+def _wake(change: "asyncio.Future[None]", _: object) -> None:
+    if not change.done():
+        change.set_result(None)
+
+
 class _Poller(NamedTuple):
     """What a poller shows of itself."""
 
@@ -243,12 +256,9 @@ def poll_endpoint(access: Access, guard: Guard, poller: Poller, settings: Settin
         body = parse_body(content, headers, _decoder)
         key = idempotency_key(headers)
 
-        async def gone() -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-
         try:
-            return await poller.answer(caller.project.id, body, key, hold, gone)
+            # The body was read: all that can still come is that the client has gone.
+            return await poller.answer(caller.project.id, body, key, hold, request.receive)
         except WrongCodeError as wrong:
             raise await guard.wrong_code(wrong, caller, request) from None
         except PollTooSoonError as poll:
