@@ -139,6 +139,7 @@ def test_a_worker_s_place_shows_no_token(redis_server: RedisServer, start_servic
     assert victim.complete(login.login_code, refresh_token=TOKEN).status_code == 503  # recorded, and nobody decides
     with redis_server.client() as redis:
         [(_, entry)] = redis.xrange(service.keys.commands(0))
+    assert not [secret for secret in (TOKEN, *login[:2]) if secret.encode() in b" ".join(entry.values())]
     command = decode_command(entry[b"command"])
     assert isinstance(command, CompleteSession)
     project_id = service.project.project_id
