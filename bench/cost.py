@@ -32,27 +32,35 @@ def measure_memory(*, polls: int, sessions: int) -> dict[str, Any]:
         project = create_project(settings)
         initiated = initiate(settings, project, max(polls, sessions))
         measured = uvloop.run(_redis_bytes(settings, project, initiated[:sessions]))
-        with relay(settings) as api:
-            measured |= uvloop.run(_kib_per_poll(api, project, initiated[:polls]))
+        with relay(settings) as api, floor(url) as bare:
+            measured |= uvloop.run(_kib_per_poll(api, bare, project, initiated[:polls]))
     return measured
 
 
-async def _kib_per_poll(api: Server, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
+async def _kib_per_poll(api: Server, bare: Server, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
+    headers = project.client | {"prefer": "wait=300"}
     async with contextlib.AsyncExitStack() as stack:
 
-        async def hold(session: Initiated) -> None:
-            connection = await stack.enter_async_context(Connection(api.port))
-            connection.send(POLL, project.client | {"prefer": "wait=300"}, {"polling_code": session.polling_code})
+        async def hold(server: Server, path: str, session: Initiated) -> None:
+            connection = await stack.enter_async_context(Connection(server.port))
+            connection.send(path, headers, {"polling_code": session.polling_code})
+
+        async def hold_all(server: Server, path: str) -> float:
+            """Return the resident memory that it took, in KiB."""
+            before = server.resident_kib()
+            for start in range(0, len(sessions), OPEN_AT_ONCE):
+                await asyncio.gather(*(hold(server, path, each) for each in sessions[start : start + OPEN_AT_ONCE]))
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(SETTLE)
+            return server.resident_kib() - before
 
         async with Connection(api.port) as warming:
             for session in sessions[:500]:
                 await warming.post(POLL, project.client, {"polling_code": session.polling_code})
-        before = api.resident_kib()
-        for start in range(0, len(sessions), OPEN_AT_ONCE):
-            await asyncio.gather(*map(hold, sessions[start : start + OPEN_AT_ONCE]))
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(SETTLE)
-        after = api.resident_kib()
+        async with Connection(bare.port) as warming:
+            for session in sessions[:500]:
+                await warming.post("/poll", project.client, {"polling_code": session.polling_code})
+        of_api = await hold_all(api, POLL)
         async with Connection(api.port) as other:  # still answers while it holds all these
             started = time.perf_counter()
             _ = (await other.post(POLL, project.client, {"polling_code": sessions[0].polling_code})).fields
@@ -60,9 +68,12 @@ async def _kib_per_poll(api: Server, project: Project, sessions: Sequence[Initia
         used = api.cpu_seconds()
         await asyncio.sleep(LOOK)
         used = api.cpu_seconds() - used
+        await stack.aclose()
+        of_floor = await hold_all(bare, "/hold")
     return {
         "held_polls": len(sessions),
-        "kib_per_held_poll": (after - before) / len(sessions),
+        "kib_per_held_poll": of_api / len(sessions),
+        "kib_per_held_request_of_the_floor": of_floor / len(sessions),
         "poll_while_holding_ms": took * 1000,
         "cpu_percent_while_holding": used / LOOK * 100,
     }

@@ -1,4 +1,4 @@
-"""The floor: what any handler costs on this web server that reads a JSON body and asks Redis once.
+"""The floor: what any handler costs on this web server that reads a JSON body and asks Redis once, or holds a request.
 
 `FLOOR_REDIS_URL=… python -m bench.floor PORT`. The web server's settings are the relay's own.
 """
@@ -7,10 +7,11 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 from granian import Granian
-from litestar import Litestar, post
+from litestar import Litestar, Request, post
 from redis.asyncio import Redis
 
 from login_relay.http_server import HTTP_SERVER
@@ -37,12 +38,17 @@ def create_app() -> Litestar:
         await redis.get(data.polling_code)
         return Status("waiting")
 
+    @post("/hold", status_code=200)
+    async def hold(data: Poll, request: Request[Any, Any, Any]) -> Status:  # noqa: ARG001 - it is to be read
+        await request.receive()  # that the client has gone
+        return Status("waiting")
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         yield
         await redis.aclose()
 
-    return Litestar([poll], lifespan=[lifespan], openapi_config=None, logging_config=None)
+    return Litestar([poll, hold], lifespan=[lifespan], openapi_config=None, logging_config=None)
 
 
 if __name__ == "__main__":

@@ -188,6 +188,7 @@ def _drain(workers: dict[str, Any]) -> str:
 def _memory(memory: dict[str, Any]) -> str:
     parts = {
         "API, per held poll": f"{memory['kib_per_held_poll']:.1f} KiB, with {memory['held_polls']:,} held",
+        "the floor, per held request": f"{memory['kib_per_held_request_of_the_floor']:.1f} KiB",
         "API, to hold them": f"{memory['cpu_percent_while_holding']:.1f} % of a core",
         "API, another poll meanwhile": f"{memory['poll_while_holding_ms']:.1f} ms",
         "Redis, per live session": f"{memory['redis_bytes_per_session']:,.0f} B",
