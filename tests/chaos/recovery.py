@@ -85,6 +85,8 @@ def _recovery(kind: Kind, strikes: Sequence[Strike], errands: Sequence[Errand]) 
             clients += [errand.done - errand.started for errand in begun]
         else:
             clients += [errand.done - strike.over for errand in struck]
+        if strike.over == strike.at:  # what was as good as done when it struck tells nothing
+            after = [errand for errand in after if errand.started > strike.at]
         firsts = [next((errand.done for errand in after if errand.command == command), None) for command in COMMANDS]
         done = [first for first in firsts if first is not None]
         relay += [max(done) - strike.over] if len(done) == len(firsts) else []
