@@ -1,17 +1,20 @@
 """The dashboard and the alerts, against what processes really tell."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.e2e.conftest import StartService
+from tests.e2e.conftest import Service, StartService
 from tests.e2e.scraping import Samples, scrape
 from tests.e2e.test_metrics import Caller, counted
+from tests.eventually import wait_until
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/dashboards/login-relay.json").read_text())
@@ -57,6 +60,26 @@ async def test_all_that_dashboard_and_alerts_ask_for_is_told(start_service: Star
             wanted = set(re.findall(r"([a-z_]+)\s*=", selected))
             wanted |= {label.strip() for labels in _BY.findall(expression) for label in labels.split(",")}
             assert wanted <= labels_of(samples, name), f"{who}: {name} has no label {wanted}"
+
+
+async def test_the_metrics_that_the_documentation_lists_are_those_that_processes_tell(service: Service) -> None:
+    """Every one, by its name without what Prometheus appends, and no other."""
+    caller = Caller(service)
+    started = await asyncio.to_thread(caller.initiate)
+    assert (await asyncio.to_thread(caller.complete, started)).status_code == 200
+    await wait_until(partial(is_counted, service), within=10)
+    told = {name for process in service.processes for name, _ in await scrape(process)}
+    told = {name for name in told if name.startswith("login_relay_")}
+    rows = re.findall(r"^\| (`login_relay_.*?) \|", (DEPLOY.parent / "docs/observability.md").read_text(), re.MULTILINE)
+    listed = {name.replace("…", "login_relay") for row in rows for name in re.findall(r"`(.+?)`", row)}
+    assert len(listed) > 20
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in told} == listed
+
+
+async def is_counted(service: Service) -> bool:
+    """Whether there was a first command and a first request: no label of their metrics is known before."""
+    names = {name for process in service.processes for name, _ in await scrape(process)}
+    return {"login_relay_commands_total", "login_relay_http_request_duration_seconds_count"} <= names
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "alerts.yml"])
