@@ -13,13 +13,15 @@ from statemachine.session import LOGIN_CODE_ALPHABET
 
 MASK = "[redacted]"
 
-_TELLING = r"[\w-]*(?:(?:polling|login)[_-]?code|token|secret|password|verifier|(?:client|server|admin|api)[_-]key)"
-_NAME = re.compile(_TELLING, re.IGNORECASE)
+# What comes from a stranger may be logged too, and may be long: no pattern looks at the same text again and again.
+_TELLING = r"(?:(?:polling|login)[_-]?code|token|secret|password|verifier|(?:client|server|admin|api)[_-]key)"
+_NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
 _FOUR = f"[{LOGIN_CODE_ALPHABET}]{{4}}"
 _SECRETS = (
     # Polling codes, minted tokens, the three keys of a project: what they are stays readable.
     (re.compile(r"(lrp|lrt|pck|ssk|sak)_[\w-]+", re.ASCII), rf"\1_{MASK}"),
-    (re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*", re.ASCII), MASK),  # a JWT: base64url of `{"`, twice, and a signature
+    # A JWT: base64url of `{"`, twice, and a signature. What only begins like one is passed over at once, as itself.
+    (re.compile(r"eyJ[\w-]*+(\.[\w-]++\.[\w-]*+)?", re.ASCII), lambda found: MASK if found[1] else found[0]),
     # WDJBMJHTXKQP (and what runs on from it), WDJB-MJHT-XKQP, WDJB MJHT XKQP
     (re.compile(rf"[{LOGIN_CODE_ALPHABET}]{{12,}}|{_FOUR}([- ]){_FOUR}\1{_FOUR}", re.ASCII | re.IGNORECASE), MASK),
     (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{MASK}@"),  # the password of a URL
@@ -52,7 +54,7 @@ def _masked(name: str, value: object) -> object:
         return {str(key): _masked(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_masked(name, inner) for inner in value]
-    if _NAME.fullmatch(name):
+    if _NAME.search(name):
         return MASK
     return redact(
         value if isinstance(value, str) else repr(value)
