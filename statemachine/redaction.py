@@ -18,12 +18,20 @@ _TELLING = r"(?:(?:polling|login)[_-]?code|token|secret|password|verifier|(?:cli
 _NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
 _FOUR = f"[{LOGIN_CODE_ALPHABET}]{{4}}"
 _SECRETS = (
+    # WDJB MJHT XKQP. This and the next come first: else their beginning may be taken for the end of what stands before
+    # them, and the rest stay.
+    (re.compile(rf"{_FOUR}(?: {_FOUR}){{2,}}", re.ASCII | re.IGNORECASE), MASK),
+    # A JWT: base64url of `{"`, and what comes after dots. What only begins like one is passed over at once, as itself.
+    (re.compile(r"eyJ[\w-]*+(\.[\w-]++(?:\.[\w-]*+)++)?", re.ASCII), lambda found: MASK if found[1] else found[0]),
     # Polling codes, minted tokens, the three keys of a project: what they are stays readable.
     (re.compile(r"(lrp|lrt|pck|ssk|sak)_[\w-]+", re.ASCII), rf"\1_{MASK}"),
-    # A JWT: base64url of `{"`, twice, and a signature. What only begins like one is passed over at once, as itself.
-    (re.compile(r"eyJ[\w-]*+(\.[\w-]++\.[\w-]*+)?", re.ASCII), lambda found: MASK if found[1] else found[0]),
-    # WDJBMJHTXKQP (and what runs on from it), WDJB-MJHT-XKQP, WDJB MJHT XKQP
-    (re.compile(rf"[{LOGIN_CODE_ALPHABET}]{{12,}}|{_FOUR}([- ]){_FOUR}\1{_FOUR}", re.ASCII | re.IGNORECASE), MASK),
+    # WDJBMJHTXKQP, WDJB-MJHT-XKQP, and what runs on from them
+    (
+        re.compile(
+            rf"(?:[{LOGIN_CODE_ALPHABET}]{{12,}}|{_FOUR}-{_FOUR}-{_FOUR})(?:-{_FOUR})*", re.ASCII | re.IGNORECASE
+        ),
+        MASK,
+    ),
     (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{MASK}@"),  # the password of a URL
     # `refresh_token='…'` and `"refresh_token": "…"`, as in the representation of a Struct or a dict.
     (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.complete import CompleteRequest
@@ -189,7 +189,36 @@ def test_numbers_stay_numbers(lines: io.StringIO) -> None:
         assert json.loads(lines.getvalue())["token_count"] == 3
 
 
-@given(st.text(), st.text(), st.sampled_from(sorted(SECRETS.values())))
+BEGINNINGS = [
+    "lrp_",
+    "eyJ",
+    ".",
+    "token",
+    "=",
+    '"',
+    "'",
+    "\\",
+    "://",
+    ":",
+    "@",
+    "secret",
+    " ",
+    "-",
+    "_",
+    "B",
+    "BCDF",
+    "a",
+    "\n",
+]
+"""Of what patterns look for."""
+
+surroundings = st.text() | st.lists(st.sampled_from(BEGINNINGS)).map("".join)
+
+
+@given(surroundings, surroundings, st.sampled_from(sorted(SECRETS.values())))
+@example("lrp_", "", SECRETS["login code with spaces"])
+@example("lrp_", "", SECRETS["JWT"])
+@example("BBBBBBBB", "", SECRETS["login code as shown"])
 def test_no_surroundings_hide_a_secret(before: str, after: str, secret: str) -> None:
     """Whatever text stands before and after it."""
     assert secret[-8:] not in redact(before + secret + after)
