@@ -19,6 +19,9 @@ PROXIES = "127.0.0.0/8"
 USER_AGENT = f"attacker/1 \x9b31m{'x' * 300}".encode("latin-1")
 """With what would colour a terminal (ECMA-48's CSI), and too long."""
 
+USER_AGENT_TOLD = ("attacker/1 31m" + "x" * 300)[:200]
+"""What events make of it."""
+
 INVALID_POLLING_CODE = "INVALID_POLLING_CODE"
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 

@@ -8,6 +8,7 @@ from tests.e2e.attacker import (
     INVALID_LOGIN_CODE,
     INVALID_POLLING_CODE,
     PROXIES,
+    USER_AGENT_TOLD,
     Client,
     new_address,
     new_project,
@@ -180,7 +181,7 @@ def test_refused_guesses_are_told_once_and_at_each_tenfold(redis_server: RedisSe
         "budget": "address",
         "wrong_codes": PER_ADDRESS + 1,
         "address": client.address,
-        "user_agent": ("attacker/1 31m" + "x" * 300)[:200],
+        "user_agent": USER_AGENT_TOLD,
     }
 
 

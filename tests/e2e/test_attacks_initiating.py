@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from tests.conftest import RedisServer
-from tests.e2e.attacker import PROXIES, Client, Login, new_project, refusals
+from tests.e2e.attacker import PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
 from tests.e2e.conftest import Service, services
 from tests.eventually import wait_until
 
@@ -145,4 +145,4 @@ def test_refused_initiations_are_told_once(redis_server: RedisServer, target: Se
         ("audit.initiation_refused", "address"),
         ("audit.initiation_refused", "live_sessions"),
     ]
-    assert told[0].data["address"] == flood.address
+    assert (told[0].data["address"], told[0].data["user_agent"]) == (flood.address, USER_AGENT_TOLD)

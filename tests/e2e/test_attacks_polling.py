@@ -7,7 +7,7 @@ import pytest
 
 from statemachine.session import s256
 from tests.conftest import RedisServer
-from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, Client, Login, new_project, refusals
+from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
 from tests.e2e.conftest import Service, StartService, services
 from tests.eventually import wait_until
 
@@ -159,7 +159,8 @@ def test_throttled_polls_are_told_once_a_session(redis_server: RedisServer, targ
     assert [(audit.type, audit.subject) for audit in told] == [
         ("audit.poll_throttled", login.session_id) for login in logins
     ]
-    assert told[0].data["address"] == client.address
+    of_client = {"address": client.address, "user_agent": USER_AGENT_TOLD}
+    assert told[0].data == {"project_id": client.project.project_id, **of_client}
 
 
 def test_published_clients_are_not_throttled(service: Service) -> None:
@@ -237,7 +238,8 @@ def test_failed_binding_is_told_and_counted(redis_server: RedisServer, target: S
     count = len(wrong_answers(thief, login, proof))
     told = refusals(redis_server, target, client.project)
     assert [(audit.type, audit.subject) for audit in told] == [("audit.binding_failed", login.session_id)]
-    assert told[0].data["address"] == thief.address
+    of_thief = {"address": thief.address, "user_agent": USER_AGENT_TOLD}
+    assert told[0].data == {"project_id": client.project.project_id, **of_thief}
     with redis_server.client() as redis:
         assert int(redis.get(target.keys.wrong_codes_of_address(thief.address)) or 0) == count
 
