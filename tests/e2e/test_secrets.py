@@ -161,7 +161,8 @@ class Run:
             yield post("/complete", body, tool)
             yield post("/poll", body, tool)
         for wrong in (secret, [secret]):
-            yield post("/poll", {"polling_code": wrong}, tool)
+            yield post("/poll", {"polling_code": wrong, "code_verifier": CODE_VERIFIER}, tool)
+            yield post("/poll", {"polling_code": "x", "code_verifier": wrong}, tool)
             for field in ("expires_in_millis", "anon_refresh_token", "unheard_of"):
                 yield post("", {field: wrong}, tool)
         for content in (f'{{"a": "{secret}', secret, secret * 4_000):
