@@ -136,7 +136,8 @@ class Waiting:
     async def _look_up(self) -> NoReturn:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), FALLBACK_PERIOD)
+                async with asyncio.timeout(FALLBACK_PERIOD):  # not wait_for, which loses cancellations in Python 3.11
+                    await self._look_now.wait()
             self._look_now.clear()
             try:
                 await self._look_up_commands()

@@ -52,8 +52,9 @@ async def listening(settings: Settings, through_proxy: Settings, keys: Keys) -> 
     try:
         yield api
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        while not task.done():  # a cancellation can be lost: see api.app
+            task.cancel()
+            await asyncio.wait({task}, timeout=1)
         await subscriber.aclose()
         await redis.aclose()
 
