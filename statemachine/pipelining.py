@@ -1,19 +1,20 @@
 """A Redis client that sends together what concurrent tasks ask for: one write and one read for all of them.
 
 Most of what a command costs a Python process is not the command, but a send, a wake-up and a turn at a connection of
-its own. Here, what is asked while a round trip is under way goes out with the next one; an idle client sends at once.
+its own. Here, what is asked while `ROUND_TRIPS` are under way goes out with the next one; an idle client sends at once.
 """
 
 import asyncio
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import DataError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+ROUND_TRIPS = 4  # under way at once; with one, a process that Redis keeps waiting has nothing to do meanwhile
 MAX_TOGETHER = 256  # commands a round trip; scripts take some 20 µs each, so Redis is held for a few milliseconds
 
 
@@ -29,20 +30,19 @@ class PipeliningRedis(Redis):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
         super().__init__(**options)
         self._asked: list[_Asked] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._senders: set[asyncio.Task[None]] = set()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
         """Send a command with those of other tasks; returns its own reply, raises its own error."""
         asked = _Asked(args, options, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send())
+        if len(self._senders) < ROUND_TRIPS:
+            self._senders.add(asyncio.create_task(self._send()))
         return await asked.reply
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's
-        """Close, after the round trip that is under way."""
-        if self._sending is not None:
-            await self._sending
+        """Close, after the round trips that are under way."""
+        await asyncio.gather(*self._senders)
         await super().aclose(close_connection_pool)
 
     async def _send(self) -> None:
@@ -58,7 +58,7 @@ class PipeliningRedis(Redis):
                     else:
                         asked.reply.set_result(reply)
         finally:
-            self._sending = None
+            self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
             # Only when this task itself was cancelled, at the end of the process: nobody is to wait for ever.
             for asked in (*together, *self._asked):
                 asked.reply.cancel()
