@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 from bench.client import COMPLETE, INITIATE, POLL, Connection, Response
+from bench.holding import hold
 from bench.rounds import interleaved, percentile, ratios, spread
 from bench.servers import Server, floor, relay, valkey, workers
 from bench.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings, store
@@ -19,8 +20,6 @@ from statemachine.session import login_code_digest
 from statemachine.settings import Settings
 from statemachine.store import Initiated
 
-OPEN_AT_ONCE = 100
-SETTLE = 3.0  # seconds for the last polls to be held
 LOOK = 5.0  # seconds over which the CPU time of holding is measured
 
 
@@ -39,41 +38,26 @@ def measure_memory(*, polls: int, sessions: int) -> dict[str, Any]:
 
 async def _kib_per_poll(api: Server, bare: Server, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
     headers = project.client | {"prefer": "wait=300"}
+    bodies = [{"polling_code": session.polling_code} for session in sessions]
+    for server, path in ((api, POLL), (bare, "/poll")):
+        async with Connection(server.port) as warming:
+            for body in bodies[:500]:
+                await warming.post(path, project.client, body)
     async with contextlib.AsyncExitStack() as stack:
-
-        async def hold(server: Server, path: str, session: Initiated) -> None:
-            connection = await stack.enter_async_context(Connection(server.port))
-            connection.send(path, headers, {"polling_code": session.polling_code})
-
-        async def hold_all(server: Server, path: str) -> float:
-            """Return the resident memory that it took, in KiB."""
-            before = server.resident_kib()
-            for start in range(0, len(sessions), OPEN_AT_ONCE):
-                await asyncio.gather(*(hold(server, path, each) for each in sessions[start : start + OPEN_AT_ONCE]))
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(SETTLE)
-            return server.resident_kib() - before
-
-        async with Connection(api.port) as warming:
-            for session in sessions[:500]:
-                await warming.post(POLL, project.client, {"polling_code": session.polling_code})
-        async with Connection(bare.port) as warming:
-            for session in sessions[:500]:
-                await warming.post("/poll", project.client, {"polling_code": session.polling_code})
-        of_api = await hold_all(api, POLL)
+        of_api = await hold(stack, api, POLL, headers, bodies)
         async with Connection(api.port) as other:  # still answers while it holds all these
             started = time.perf_counter()
-            _ = (await other.post(POLL, project.client, {"polling_code": sessions[0].polling_code})).fields
+            _ = (await other.post(POLL, project.client, bodies[0])).fields
             took = time.perf_counter() - started
         used = api.cpu_seconds()
         await asyncio.sleep(LOOK)
         used = api.cpu_seconds() - used
-        await stack.aclose()
-        of_floor = await hold_all(bare, "/hold")
+    async with contextlib.AsyncExitStack() as stack:
+        of_floor = await hold(stack, bare, "/hold", headers, bodies)
     return {
         "held_polls": len(sessions),
-        "kib_per_held_poll": of_api / len(sessions),
-        "kib_per_held_request_of_the_floor": of_floor / len(sessions),
+        "kib_per_held_poll": of_api,
+        "kib_per_held_request_of_the_floor": of_floor,
         "poll_while_holding_ms": took * 1000,
         "cpu_percent_while_holding": used / LOOK * 100,
     }

@@ -2,16 +2,26 @@
 
 import contextlib
 import sys
+import uuid
 from collections.abc import Callable
 
+import uvloop
+
+from bench.holding import hold
 from bench.rounds import interleaved, spread
 from bench.servers import Server, floor_with, valkey
 from bench.throughput import CONNECTIONS, floor_load
 from bench.wrk import wrk
+from login_relay.http_server import allow_open_files
 
 SECONDS = 3
 ROUNDS = 5
-CHOSEN = ("--http", "1", "--no-ws", "--loop", "uvloop", "--runtime-mode", "st")
+HELD = 2_000  # requests, of which granian would let no more than its `backpressure` in
+# As in login_relay/http_server.py.
+CHOSEN = (
+    *("--http", "1", "--no-ws", "--loop", "uvloop", "--runtime-mode", "st"),
+    *("--backlog", "4096", "--backpressure", "16384"),
+)
 VARIANTS = {
     "as chosen": CHOSEN,
     "HTTP/2 too": (*CHOSEN, "--http", "auto"),
@@ -24,22 +34,34 @@ VARIANTS = {
 
 def main() -> int:
     """Print a table."""
-    cases = {}
+    allow_open_files()
+    cases, servers, held = {}, {}, {}
     with valkey() as url, contextlib.ExitStack() as stack:
         for name, options in VARIANTS.items():
-            server = stack.enter_context(floor_with(url, options))
+            server = servers[name] = stack.enter_context(floor_with(url, options))
             for connections in (CONNECTIONS, 1):
                 cases[name, connections] = _case(server, connections)
         results = interleaved(cases, ROUNDS)
-    print("| | requests/s, 64 connections | CPU per request | p50, one at a time |\n| --- | ---: | ---: | ---: |")
+        for name, server in servers.items():
+            held[name] = uvloop.run(_held(server))
+    print("| | requests/s, 64 connections | CPU per request | p50, one at a time | per held request |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for name in VARIANTS:
         many, single = results[name, CONNECTIONS], results[name, 1]
         rate, cpu, latency = (
             spread(values).median
             for values in ([rate for rate, _, _ in many], [cpu for _, cpu, _ in many], [p50 for _, _, p50 in single])
         )
-        print(f"| {name} | {rate:,.0f} | {cpu:.0f} µs | {latency:.2f} ms |")
+        print(f"| {name} | {rate:,.0f} | {cpu:.0f} µs | {latency:.2f} ms | {held[name]:.1f} KiB |")
     return 0
+
+
+async def _held(server: Server) -> float:
+    """Return KiB of resident memory per held request."""
+    headers = {"content-type": "application/json", "prefer": "wait=300"}
+    bodies = [{"polling_code": uuid.uuid4().hex} for _ in range(HELD)]
+    async with contextlib.AsyncExitStack() as stack:
+        return await hold(stack, server, "/hold", headers, bodies)
 
 
 def _case(server: Server, connections: int) -> Callable[[], tuple[float, float, float]]:
