@@ -106,6 +106,9 @@ def check(history: History, at_rest: AtRest, lag: float = 0.0) -> Verdict:
         times[fact.session_id][fact.type] = fact.at
     for attempt in history.attempts:
         _check_attempt(attempt, times[attempt.session_id], verdict)
+    for operation in history.initiates:
+        if operation.result is Result.REFUSED:
+            verdict.stuck.append(f"initiate was refused: {operation.answer}")
     for operation in history.operations():
         wait = operation.ended - operation.started
         if wait > operation.bound + TOLERANCE + lag:

@@ -50,8 +50,10 @@ class Recovery(NamedTuple):
 
     @property
     def within_limit(self) -> bool:
-        """Whether it is as quick as promised."""
+        """Whether it is as quick as promised; without a login afterwards, it never recovered."""
         limit = LIMITS.get(self.kind)
+        if not self.relay:
+            return False
         worst = self.relay if self.kind in OF_RELAY else self.clients
         return limit is None or all(time < limit for time in worst)
 

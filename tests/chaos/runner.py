@@ -33,6 +33,7 @@ from tests.conftest import RedisServer, remove_keys
 from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
 
+NO_LIMIT = 1_000_000_000
 SECRETS = (POLLING_CODE_PREFIX.encode(), TOKEN_PREFIX.encode())
 APIS, WORKERS, CLIENTS = 2, 3, 32
 DRAIN = 75.0  # seconds for the last logins: what the most patient client takes to give up, and some
@@ -58,7 +59,14 @@ async def run(seconds: float, seed: int, folder: Path) -> Run:
     await redis.start()
     proxy = Proxy(redis.port)
     await proxy.start()
-    settings = Settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0", prefix="chaos", poll_interval_s=1)
+    settings = Settings(
+        redis_url=f"redis://127.0.0.1:{proxy.port}/0",
+        prefix="chaos",
+        poll_interval_s=1,
+        # All clients share an address and a project.
+        initiations_per_address=NO_LIMIT,
+        initiations_per_project=NO_LIMIT,
+    )
     deployment = Deployment(redis, proxy, settings, folder)
     try:
         await deployment.start(APIS, WORKERS)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.checker import AtRest, Fact, Verdict, check
-from tests.chaos.faults import Kind, schedule
+from tests.chaos.faults import Kind, Strike, schedule
 from tests.chaos.history import Attempt, History, Operation, Result
+from tests.chaos.recovery import recoveries
 
 SESSION = "00aa"
 TOKEN = "rt-chaos-1"
@@ -119,6 +120,18 @@ def test_a_wait_past_its_bound_is_seen() -> None:
         History([Attempt(SESSION, "lrp_", [COMPLETE, replace(POLL, ended=2.0 + 8.1)], "Login")]), REST, lag=0.2
     )
     assert late.holds
+
+
+def test_an_initiate_that_is_refused_is_seen() -> None:
+    """A run whose clients are turned away finds nothing because it does nothing."""
+    refused = Operation("initiate", "tool", 0.0, 0.1, 0.0, 7.0, Result.REFUSED, "429")
+    assert check(History([Attempt(SESSION, "lrp_", [COMPLETE, POLL], "Login")], [refused]), REST).stuck
+
+
+def test_a_fault_after_which_nobody_logs_in_is_seen() -> None:
+    """There are no times then, and so none that is too long."""
+    [recovery] = recoveries(History([]), [Strike(Kind.API_KILLED, at=1.0, over=1.0, alone=True)])
+    assert not recovery.within_limit
 
 
 @pytest.mark.parametrize("ended_as", ["", "gave up", "gave up/used", "ServerUnreachable"])
