@@ -26,7 +26,8 @@ INVALID_POLLING_CODE = "INVALID_POLLING_CODE"
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 
 _addresses = itertools.count(1)
-_http = httpx.Client(trust_env=False, timeout=30.0)  # one for all: to make one takes longer than an attack
+# One for all: to make one takes longer than an attack. It keeps no connection: some servers here close idle ones soon.
+_http = httpx.Client(trust_env=False, timeout=30.0, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def new_address() -> str:
