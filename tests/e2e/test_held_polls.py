@@ -22,6 +22,8 @@ from tests.e2e.test_exactly_once import request
 from tests.e2e.test_metrics import counters
 from tests.eventually import wait_until
 
+pytestmark = pytest.mark.faults
+
 HOLD = 30  # seconds; longer than any test waits, so that whatever ends sooner was not ended by the clock
 MANY = 400  # polls, of which each of two processes surely gets some
 SOON = 5.0  # seconds; a busy machine's at once, far from HOLD
