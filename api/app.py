@@ -80,7 +80,7 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
 
 
 async def _begin(noting: Noting, within: float, request: Request[Any, Any, Any]) -> None:
-    """Note the request, and read the body of one to which nobody looks for one; the others read their own."""
+    """Note the request, and read a body that no endpoint asks for; those that take a POST read their own."""
     noting.begin(request.scope)
     if request.scope["method"] != "POST":
         await read_in_time(request, within)
