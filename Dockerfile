@@ -10,9 +10,13 @@ RUN python -m venv --without-pip /opt/login-relay \
  && python -m venv --without-pip /opt/build \
  && python -m pip --python /opt/build/bin/python install --no-cache-dir --require-hashes -r requirements/build.txt
 COPY pyproject.toml LICENSE ./
+COPY runtime runtime
+COPY events events
+COPY projects projects
 COPY statemachine statemachine
 COPY worker worker
 COPY api api
+COPY client client
 COPY login_relay login_relay
 RUN /opt/build/bin/hatchling build -t wheel -d /wheel \
  && python -m pip --python /opt/login-relay/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl

@@ -96,7 +96,7 @@ requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade
 
 clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find api worker statemachine login_relay tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find api worker statemachine projects events runtime client login_relay tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

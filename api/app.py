@@ -13,34 +13,34 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import Message, Scope
 
-from api.access import Access, header
-from api.admin_tokens import AdminTokens
-from api.complete import Completer, complete_endpoint
-from api.draining import DRAIN_SIGNAL
-from api.endpoint import MAX_BODY_BYTES, read_in_time
-from api.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES
-from api.events import events_endpoint
-from api.feed import Feed
-from api.guard import Guard
-from api.health import health_endpoints
-from api.initiate import initiate_endpoint
-from api.noting import Noting, name_request
+from api.event_stream.feed import Feed
+from api.logins.commanding import Outcomes
+from api.logins.guard import Guard
+from api.logins.waiting import Waiting
 from api.openapi import openapi_endpoint
-from api.origins import Origins, preflight_endpoint
-from api.outcomes import Outcomes
-from api.poll import Poller, poll_endpoint
-from api.waiting import Waiting
-from statemachine.audit import Refusals
-from statemachine.connections import command_client, reader_client, subscriber_client
-from statemachine.event_log import EventLog
-from statemachine.guesses import Guesses
-from statemachine.keys import Keys
-from statemachine.logs import configure_logging
-from statemachine.projects import Projects
-from statemachine.settings import Settings, load_settings, trusted_networks
-from statemachine.store import SessionStore
-from statemachine.stream import CommandStream
-from statemachine.tracing import Tracing
+from api.request.endpoint import MAX_BODY_BYTES, read_in_time
+from api.request.health import health_endpoints
+from api.request.note import Noting, name_request
+from api.server.draining import DRAIN_SIGNAL
+from api.stack.access import Access, header
+from api.stack.admin_tokens import AdminTokens
+from api.stack.complete import Completer, complete_endpoint
+from api.stack.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES
+from api.stack.events import events_endpoint
+from api.stack.initiate import initiate_endpoint
+from api.stack.origins import Origins, preflight_endpoint
+from api.stack.poll import Poller, poll_endpoint
+from events.log import EventLog
+from projects.audit import Refusals
+from projects.budgets import Guesses
+from projects.store import Projects
+from runtime.logs import configure_logging
+from runtime.redis.connections import command_client, reader_client, subscriber_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings, load_settings, trusted_networks
+from runtime.tracing import Tracing
+from statemachine.store.command_stream import CommandStream
+from statemachine.store.sessions import SessionStore
 
 CANCEL_WAIT = 1.0  # seconds; by then a loop has ended, or ends with the process
 
@@ -97,7 +97,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     configure_logging(settings, name_request)
     spans = None
     if tracing is not None:
-        from api.tracing import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
+        from api.request.spans import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
 
         spans = RequestSpans(tracing)
     noting = Noting(settings, spans)

@@ -13,23 +13,14 @@ from litestar import get
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
-from api.complete import Checked, Completed, CompleteRequest, Minted
-from api.errors import (
-    ANONYMOUS_SESSIONS,
-    BUSY,
-    EVENTS_GONE,
-    INVALID_LOGIN_CODE,
-    NO_ANONYMOUS_SESSION,
-    RECORDED,
-    STORE_AWAY,
-    TOO_MANY_SESSIONS,
-    TOO_MANY_STREAMS,
-    TOO_MANY_WRONG_CODES,
-    TOO_SOON,
+from api.request.health import Health
+from api.stack.complete import (
+    Checked,
+    Completed,
+    CompleteRequest,
+    Minted,
 )
-from api.health import Health
-from api.initiate import InitiateRequest, InitiateResponse
-from api.openapi_answers import (
+from api.stack.described import (
     ACCESS_TYPE,
     EVENT_STREAM,
     PROJECT_ID,
@@ -44,7 +35,21 @@ from api.openapi_answers import (
     refusals,
     spellings,
 )
-from api.poll import PollRequest, PollStatus, PollSuccess
+from api.stack.errors import (
+    ANONYMOUS_SESSIONS,
+    BUSY,
+    EVENTS_GONE,
+    INVALID_LOGIN_CODE,
+    NO_ANONYMOUS_SESSION,
+    RECORDED,
+    STORE_AWAY,
+    TOO_MANY_SESSIONS,
+    TOO_MANY_STREAMS,
+    TOO_MANY_WRONG_CODES,
+    TOO_SOON,
+)
+from api.stack.initiate import InitiateRequest, InitiateResponse
+from api.stack.poll import PollRequest, PollStatus, PollSuccess
 
 DESCRIPTION = """\
 Logs a command-line tool's user in through a browser. The tool *initiates* a session and gets two codes. The person

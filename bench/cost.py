@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import uvloop
 
+from api.server.http1 import allow_open_files
 from bench.client import COMPLETE, INITIATE, POLL, Connection, Response
 from bench.holding import hold
 from bench.rounds import interleaved, percentile, ratios, spread
@@ -15,10 +16,9 @@ from bench.servers import Server, floor, relay, valkey, workers
 from bench.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings, store
 from bench.throughput import CODES, CONNECTIONS, floor_load, poll_load
 from bench.wrk import wrk
-from login_relay.http_server import allow_open_files
-from statemachine.session import login_code_digest
-from statemachine.settings import Settings
-from statemachine.store import Initiated
+from runtime.codes import login_code_digest
+from runtime.settings import Settings
+from statemachine.store.sessions import Initiated
 
 LOOK = 5.0  # seconds over which the CPU time of holding is measured
 

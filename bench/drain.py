@@ -11,10 +11,11 @@ import uvloop
 from bench.rounds import interleaved, spread
 from bench.servers import valkey, workers
 from bench.sessions import REFRESH_TOKEN, Project, Store, create_project, initiate, new_settings, store, until_decided
+from runtime.settings import Settings
 from statemachine.commands import Command, CompleteSession, ConsumeSession, encode_command
+from statemachine.lifecycle import State
 from statemachine.sealing import public_key, seal
-from statemachine.session import Session, State
-from statemachine.settings import Settings
+from statemachine.session import Session
 
 WORKERS = (1, 2, 4)
 PATIENCE_MS = 600_000  # the pollers of this backlog never give up

@@ -14,7 +14,7 @@ from granian import Granian
 from litestar import Litestar, Request, post
 from redis.asyncio import Redis
 
-from login_relay.http_server import HTTP_SERVER
+from api.server.http1 import HTTP_SERVER
 
 
 class Poll(msgspec.Struct, frozen=True):

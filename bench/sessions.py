@@ -10,15 +10,17 @@ from typing import NamedTuple, TypeVar
 import uvloop
 from redis.asyncio import Redis
 
+from projects.project import KeyKind
+from projects.store import Projects
+from runtime.redis.connections import command_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
 from statemachine.commands import CompleteSession
-from statemachine.connections import command_client
-from statemachine.keys import Keys
-from statemachine.projects import KeyKind, Projects
+from statemachine.lifecycle import State
 from statemachine.sealing import public_key, seal
-from statemachine.session import ClientFacts, State
-from statemachine.settings import Settings
-from statemachine.store import Initiated, SessionStore
-from statemachine.stream import CommandStream
+from statemachine.session import ClientFacts
+from statemachine.store.command_stream import CommandStream
+from statemachine.store.sessions import Initiated, SessionStore
 
 FACTS = ClientFacts("acme-cli", "3.14.1", "laptop.example")
 REFRESH_TOKEN = "x" * 400  # about the size of a signed JWT

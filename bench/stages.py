@@ -16,7 +16,7 @@ from bench.client import COMPLETE, Connection
 from bench.rounds import percentile
 from bench.servers import Server, relay, valkey, workers
 from bench.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings
-from statemachine.store import Initiated
+from statemachine.store.sessions import Initiated
 
 COMPLETES = 500
 WARM_UP = 100

@@ -13,7 +13,7 @@ from bench.rounds import interleaved, ratios, spread
 from bench.servers import Server, floor, oidc_provider, relay, valkey, workers
 from bench.sessions import REFRESH_TOKEN, Project, complete, create_project, initiate, new_settings
 from bench.wrk import Answered, Load, wrk
-from statemachine.settings import Settings
+from runtime.settings import Settings
 
 CONNECTIONS = 64
 CODES = 1_000  # sessions that are polled in turn

@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 import uvloop
 
+from api.server.http1 import allow_open_files
 from bench.holding import hold
 from bench.rounds import interleaved, spread
 from bench.servers import Server, floor_with, valkey
 from bench.throughput import CONNECTIONS, floor_load
 from bench.wrk import wrk
-from login_relay.http_server import allow_open_files
 
 SECONDS = 3
 ROUNDS = 5
 HELD = 2_000  # requests, of which granian would let no more than its `backpressure` in
-# As in login_relay/http_server.py.
+# As in api/server/http1.py.
 CHOSEN = (
     *("--http", "1", "--no-ws", "--loop", "uvloop", "--runtime-mode", "st"),
     *("--backlog", "4096", "--backpressure", "16384"),

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from statemachine.events import EVENT_TYPES, CloudEvent
-from statemachine.keys import TAGS
-from statemachine.settings import Settings
+from events.cloud_event import CloudEvent
+from runtime.redis.keys import TAGS
+from runtime.settings import Settings
+from statemachine.events import EVENT_TYPES
 
 Json = dict[str, Any]
 

@@ -14,10 +14,10 @@ import msgspec
 from event_schemas import asyncapi, json_schema
 from reliability import reliability
 
+from runtime.settings import Settings, variable
 from statemachine.events import EVENT_TYPES
-from statemachine.machine import RULES, Rule, Trigger, mermaid
-from statemachine.session import State
-from statemachine.settings import Settings, variable
+from statemachine.lifecycle import RULES, Rule, State, Trigger
+from statemachine.machine import mermaid
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from statemachine.errors import LoginRelayError, SettingError
+from runtime.errors import LoginRelayError, SettingError
 
 
 class Place(NamedTuple):
@@ -19,24 +19,28 @@ class Place(NamedTuple):
 
 
 COMMANDS = {
-    "serve": Place("serve", "serve", "Run everything on this machine: a Redis of its own, workers and the API."),
-    "api": Place("run_api", "api", "Serve the HTTP API."),
-    "worker": Place("run_worker", "worker", "Decide the commands that the API records."),
-    "login": Place("login_command", "login", "Log in through a browser and keep the refresh token."),
-    "projects": Place("projects_commands", "projects", "Manage projects and their keys."),
-    "sessions": Place("sessions_commands", "sessions", "Look at sessions."),
-    "events": Place("events_command", "events", "Print what happened to sessions, in time order, over all partitions."),
+    "serve": Place("run.serve", "serve", "Run everything on this machine: a Redis of its own, workers and the API."),
+    "api": Place("run.api", "api", "Serve the HTTP API."),
+    "worker": Place("run.worker", "worker", "Decide the commands that the API records."),
+    "login": Place("login", "login", "Log in through a browser and keep the refresh token."),
+    "projects": Place("operate.projects", "projects", "Manage projects and their keys."),
+    "sessions": Place("operate.sessions", "sessions", "Look at sessions."),
+    "events": Place("operate.events", "events", "Print what happened to sessions, in time order, over all partitions."),
     "dead-letters": Place(
-        "dead_letters_commands", "dead_letters", "Look at, replay or drop entries that no worker could decide."
+        "operate.dead_letters", "dead_letters", "Look at, replay or drop entries that no worker could decide."
     ),
-    "status": Place("status", "status", "Show the partitions with their backlog, and the workers."),
-    "top": Place("top", "top", "Show logins, their times, the backlog, the workers and the latest sessions, live."),
+    "status": Place("operate.status", "status", "Show the partitions with their backlog, and the workers."),
+    "top": Place(
+        "operate.top", "top", "Show logins, their times, the backlog, the workers and the latest sessions, live."
+    ),
     "doctor": Place(
-        "doctor", "doctor", "Check that Redis is set up for what the relay promises, and say what to type if not."
+        "operate.doctor",
+        "doctor",
+        "Check that Redis is set up for what the relay promises, and say what to type if not.",
     ),
-    "health": Place("health", "health", "Say whether a process of this machine works: exit code 0 yes, 1 no."),
+    "health": Place("operate.health", "health", "Say whether a process of this machine works: exit code 0 yes, 1 no."),
     "admin-token": Place(
-        "admin_token", "admin_token", "Print an admin access token for projects, signed with a private key."
+        "operate.admin_token", "admin_token", "Print an admin access token for projects, signed with a private key."
     ),
 }
 """The commands, in the order of the help."""

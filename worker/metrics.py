@@ -4,9 +4,8 @@ from functools import cache
 
 from prometheus_client import Counter, Histogram
 
-from statemachine.machine import RULES
-from statemachine.session import State
-from statemachine.store import Commit, Transition
+from statemachine.lifecycle import RULES, State
+from statemachine.store.sessions import Commit, Transition
 
 LOGIN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Seconds: programs complete within milliseconds, people within minutes."""

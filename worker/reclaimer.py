@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from statemachine.stream import CommandStream, Entry
+from statemachine.store.command_stream import CommandStream, Entry
 from worker import metrics
 from worker.handlers import Handlers
 

@@ -1,8 +1,10 @@
 """The loop that expires sessions whose time is over. Every worker runs it; no leader is needed."""
 
 from statemachine.errors import UnreadableSessionError
-from statemachine.machine import Trigger, decide, session_after
-from statemachine.store import Commit, SessionStore, Transition
+from statemachine.lifecycle import Trigger
+from statemachine.machine import decide
+from statemachine.session import session_after
+from statemachine.store.sessions import Commit, SessionStore, Transition
 from worker.commit import commit
 
 COUNT = 100  # sessions a round

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from statemachine.keys import GROUP, Keys
-from statemachine.machine import RULES
-from statemachine.session import State
+from runtime.redis.keys import GROUP, Keys
+from statemachine.lifecycle import RULES, State
 from tests.chaos.history import Attempt, History, Result
 
 TOLERANCE = 1.0  # seconds that an answer may come later than its bound, on a machine that is not late itself

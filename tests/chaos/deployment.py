@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from signal import SIGCONT, SIGTERM
 
-from statemachine.keys import Keys
-from statemachine.settings import Settings, variable
+from runtime.redis.keys import Keys
+from runtime.settings import Settings, variable
 from tests.conftest import free_port
 from tests.e2e.conftest import API, WORKER, Process, ProjectKeys, create_project
 from tests.eventually import wait_until

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
+from runtime.redis.connections import CONNECTION_LOST
 from statemachine.commands import decode_command
-from statemachine.connections import CONNECTION_LOST
 from tests.chaos.deployment import Deployment
 
 FROZEN_FOR = 3.0  # seconds; longer than min-idle, so that the worker wakes as a zombie

@@ -13,10 +13,18 @@ from typing import NamedTuple
 
 import aiohttp
 
-from api.outcomes import answer_within
-from login_relay.client_protocol import HttpRequest, HttpResponse, NoResponse, Reply, Sleep, login_steps
-from login_relay.client_types import Login, LoginError, LoginRequest, Prompt
-from statemachine.settings import Settings
+from api.logins.commanding import answer_within
+from login_relay_client.failures import LoginError
+from login_relay_client.request import Login, LoginRequest, Prompt
+from login_relay_client.steps import (
+    HttpRequest,
+    HttpResponse,
+    NoResponse,
+    Reply,
+    Sleep,
+    login_steps,
+)
+from runtime.settings import Settings
 from tests.chaos.history import Attempt, History, Operation, Result, token_for
 from tests.e2e.conftest import ProjectKeys
 
@@ -83,7 +91,7 @@ class Load:
                 await self._raw_login()
 
     async def _library_login(self) -> None:
-        """Log in as `login_relay.client` does: its own steps, carried out here."""
+        """Log in as `login_relay_client` does: its own steps, carried out here."""
         abandoned = self._choose.random() < ABANDONED_SHARE
         steps = login_steps(
             LoginRequest(

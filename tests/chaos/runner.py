@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import aiohttp
 import uvloop
 
-from statemachine.session import POLLING_CODE_PREFIX
-from statemachine.settings import Settings
+from runtime.codes import POLLING_CODE_PREFIX
+from runtime.settings import Settings
 from tests.chaos.checker import Verdict, check, look_at_rest
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Faults, schedule

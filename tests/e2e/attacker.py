@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from statemachine.session import new_login_code, new_polling_code, new_session_id
+from runtime.codes import new_login_code, new_polling_code, new_session_id
 from tests.conftest import RedisServer
 from tests.e2e.conftest import ProjectKeys, Service, create_project
 

@@ -18,10 +18,11 @@ import httpx
 import msgspec
 import pytest
 
-from statemachine.connections import command_client
-from statemachine.keys import Keys
-from statemachine.projects import KeyKind, Projects
-from statemachine.settings import Settings, variable
+from projects.project import KeyKind
+from projects.store import Projects
+from runtime.redis.connections import command_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings, variable
 from tests.conftest import RedisServer, free_port, remove_keys
 
 PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "OTEL_EXPORTER_OTLP_ENDPOINT", "LITESTAR_DEBUG", "LITESTAR_PDB")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import httpx
 import msgspec
 
-from statemachine.events import CloudEvent
+from events.cloud_event import CloudEvent
 
 
 class Received(NamedTuple):

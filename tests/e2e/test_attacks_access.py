@@ -3,8 +3,9 @@ import time
 
 import httpx
 
-from statemachine.connections import command_client
-from statemachine.projects import KeyKind, Projects
+from projects.project import KeyKind
+from projects.store import Projects
+from runtime.redis.connections import command_client
 from tests.e2e.conftest import ProjectKeys, Service, StartService, create_project
 from tests.eventually import wait_until
 

@@ -1,15 +1,19 @@
 import asyncio
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from statemachine.connections import command_client
-from statemachine.projects import Project, Projects
+from projects.store import Projects
+from runtime.redis.connections import command_client
 from tests.conftest import RedisServer
 from tests.e2e.attacker import audits
 from tests.e2e.conftest import ProjectKeys, Service, create_project, services
 from tests.eventually import wait_until
+
+if TYPE_CHECKING:
+    from projects.project import Project
 
 OURS, THEIRS, EVIL = "https://app.example.com", "http://localhost:3000", "https://evil.example"
 PATHS = [f"/api/{version}/auth/cli{end}" for version in ("v1", "latest") for end in ("", "/poll", "/complete")]

@@ -6,10 +6,10 @@ from itertools import chain
 import httpx
 import pytest
 
+from runtime.codes import POLLING_CODE_PREFIX
 from statemachine.commands import CompleteSession, decode_command
 from statemachine.errors import SealingError
 from statemachine.sealing import unseal
-from statemachine.session import POLLING_CODE_PREFIX
 from tests.conftest import RedisServer
 from tests.e2e.attacker import INVALID_LOGIN_CODE, INVALID_POLLING_CODE, Client, new_project
 from tests.e2e.conftest import Service, StartService

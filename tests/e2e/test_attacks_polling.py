@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from statemachine.session import s256
+from runtime.codes import s256
 from tests.conftest import RedisServer
 from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
 from tests.e2e.conftest import Service, StartService, services

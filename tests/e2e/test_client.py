@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from login_relay.client import (
+from login_relay_client import (
     Login,
     LoginExpired,
     LoginRefused,
@@ -23,7 +23,13 @@ from login_relay.client import (
     login,
     login_async,
 )
-from login_relay.client_protocol import HttpRequest, HttpResponse, NoResponse, Reply, login_steps
+from login_relay_client.steps import (
+    HttpRequest,
+    HttpResponse,
+    NoResponse,
+    Reply,
+    login_steps,
+)
 from tests.e2e.conftest import Service
 
 

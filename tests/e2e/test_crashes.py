@@ -10,7 +10,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from statemachine.connections import command_client
+from runtime.redis.connections import command_client
 from tests.e2e.conftest import Process, Service, StartService
 from tests.eventually import wait_until
 

@@ -14,8 +14,8 @@ import httpx
 import msgspec
 import pytest
 
-from api.feed import MAX_STREAMS
-from statemachine.event_log import EntryId, encode_cursor
+from api.event_stream.feed import MAX_STREAMS
+from events.cursor import EntryId, encode_cursor
 from tests.conftest import RedisServer
 from tests.e2e.conftest import ProjectKeys, Service, StartService, create_project
 from tests.e2e.sse import EventSource, Received, event_source

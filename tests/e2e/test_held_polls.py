@@ -14,7 +14,7 @@ import httpx
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from login_relay.client import LoginRequest, Prompt, login_async
+from login_relay_client import LoginRequest, Prompt, login_async
 from tests.conftest import RedisServer
 from tests.e2e.conftest import Process, ProjectKeys, Service, StartService, services
 from tests.e2e.scraping import scrape, value

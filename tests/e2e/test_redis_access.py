@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 from redis.commands.core import CoreCommands
 
-from statemachine.settings import variable
+from runtime.settings import variable
 from tests.conftest import RedisServer, embedded_server, free_port
 from tests.e2e.conftest import COMMAND, Service, services
 from tests.eventually import wait_until
@@ -273,7 +273,8 @@ def commands_of_scripts() -> set[str]:
     """Return every command that a script of ours calls."""
     return {
         name.lower()
-        for script in (package("statemachine") / "lua").glob("*.lua")
+        for room in ("projects", "statemachine")
+        for script in package(room).rglob("*.lua")
         for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)", script.read_text())
     }
 
@@ -288,8 +289,8 @@ def test_the_list_has_every_command_that_the_source_names() -> None:
     """Of scripts, of calls by name and of redis-py's methods: on paths that no test takes too."""
     sources = [
         file.read_text()
-        for folder in ("statemachine", "api", "worker", "login_relay")
-        for file in package(folder).glob("*.py")
+        for folder in ("runtime", "events", "projects", "statemachine", "api", "worker", "login_relay")
+        for file in package(folder).rglob("*.py")
     ]
     by_name = {
         name.lower().replace(" ", "|")

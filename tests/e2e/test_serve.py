@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from statemachine.projects import KeyKind
-from statemachine.settings import Settings, variable
+from projects.project import KeyKind
+from runtime.settings import Settings, variable
 from tests.conftest import free_port
 
 COMMAND = Path(sys.executable).with_name("login-relay")

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from runtime.codes import new_session_id
+from runtime.redis.connections import command_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
 from statemachine.commands import CompleteSession, ConsumeSession, encode_command
-from statemachine.connections import command_client
-from statemachine.keys import Keys
-from statemachine.session import new_session_id
-from statemachine.settings import Settings
-from statemachine.store import SessionStore
-from statemachine.stream import CommandStream
+from statemachine.store.command_stream import CommandStream
+from statemachine.store.sessions import SessionStore
 from tests.conftest import RedisServer, remove_keys
 from worker.handlers import Handlers
 

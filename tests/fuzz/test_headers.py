@@ -9,13 +9,14 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from api.access import Access, AccessType
-from api.admin_tokens import AdminTokens
-from api.errors import KnownError
-from statemachine.connections import command_client
-from statemachine.keys import Keys
-from statemachine.projects import KeyKind, Projects
-from statemachine.settings import Settings
+from api.stack.access import Access, AccessType
+from api.stack.admin_tokens import AdminTokens
+from api.stack.errors import KnownError
+from projects.project import KeyKind
+from projects.store import Projects
+from runtime.redis.connections import command_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
 from tests.conftest import RedisServer, remove_keys
 
 KEY_HEADERS = {

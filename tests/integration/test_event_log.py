@@ -8,12 +8,19 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from statemachine.connections import reader_client
-from statemachine.event_log import START, Cursor, EventLog, decode_cursor, encode_cursor, last_before
-from statemachine.keys import Keys
+from events.cursor import (
+    START,
+    Cursor,
+    decode_cursor,
+    encode_cursor,
+    last_before,
+)
+from events.log import EventLog
+from runtime.redis.connections import reader_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
 from statemachine.session import ClientFacts
-from statemachine.settings import Settings
-from statemachine.store import SessionStore
+from statemachine.store.sessions import SessionStore
 from tests.eventually import wait_until
 
 PARTITIONS = 4

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from redis.asyncio import Redis
 
 from login_relay.cli import main
-from statemachine.keys import Keys
-from statemachine.settings import Settings, variable
+from runtime.redis.keys import Keys
+from runtime.settings import Settings, variable
 from tests.eventually import wait_until
 from tests.integration.conftest import Relay
 

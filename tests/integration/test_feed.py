@@ -8,15 +8,16 @@ import pytest
 from litestar.types import HTTPDisconnectEvent, Message
 from redis.asyncio import Redis
 
-from api import feed as feed_module
-from api.events import EventStreamResponse
-from api.feed import MAX_WAITING, EventStream, Feed
-from statemachine.connections import reader_client
-from statemachine.event_log import EventLog, decode_cursor
-from statemachine.keys import Keys
+from api.event_stream import feed as feed_module
+from api.event_stream.feed import MAX_WAITING, EventStream, Feed
+from api.stack.events import EventStreamResponse
+from events.cursor import decode_cursor
+from events.log import EventLog
+from runtime.redis.connections import reader_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
 from statemachine.session import ClientFacts
-from statemachine.settings import Settings
-from statemachine.store import SessionStore
+from statemachine.store.sessions import SessionStore
 from tests.eventually import wait_until
 
 OURS = "3f0d7c1e-59a4-4a53-9a8e-2f1f5a0c9f10"

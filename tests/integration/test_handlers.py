@@ -3,13 +3,16 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from events.cloud_event import encode_event
+from runtime.codes import new_session_id
+from runtime.redis.keys import Keys
 from statemachine.commands import CompleteSession, ConsumeSession, encode_command
-from statemachine.events import SessionCompleted, SessionConsumed, encode_event
-from statemachine.keys import Keys
-from statemachine.machine import Outcome, Trigger, decide, session_after
-from statemachine.session import State, new_session_id
-from statemachine.store import Commit, Initiated, Transition
-from statemachine.stream import Entry, Recorded
+from statemachine.events import SessionCompleted, SessionConsumed
+from statemachine.lifecycle import Outcome, State, Trigger
+from statemachine.machine import decide
+from statemachine.session import session_after
+from statemachine.store.command_stream import Entry, Recorded
+from statemachine.store.sessions import Commit, Initiated, Transition
 from tests.integration.conftest import PROJECT, SEALED, Relay
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from login_relay import client_protocol
-from login_relay.login_command import login
+from login_relay.login import login
+from login_relay_client import steps as client_protocol
 from tests.integration.scripted_relay import (
     EXPIRED,
     KEY,
@@ -216,7 +216,7 @@ def test_the_key_may_come_from_the_environment_and_the_timeout_reaches_the_serve
 
 def start(relay: ScriptedRelay, *options: str, **environment: str) -> subprocess.Popen[str]:
     """Start `login-relay login` in a process of its own."""
-    code = "from login_relay.login_command import login; login()"
+    code = "from login_relay.login import login; login()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments(relay), *options],
         env=os.environ | environment,

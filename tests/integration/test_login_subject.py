@@ -2,10 +2,12 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from runtime.redis.keys import Keys
 from statemachine.commands import CompleteSession
-from statemachine.keys import Keys
-from statemachine.machine import Trigger, decide, session_after
-from statemachine.store import Commit, Transition
+from statemachine.lifecycle import Trigger
+from statemachine.machine import decide
+from statemachine.session import session_after
+from statemachine.store.sessions import Commit, Transition
 from tests.integration.conftest import PROJECT, SEALED, Relay
 
 SUBJECT = "user:42 <ada@example.org> ü"

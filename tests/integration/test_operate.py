@@ -20,14 +20,15 @@ from click.testing import CliRunner, Result
 from joserfc.jwk import OctKey, OKPKey
 from redis.asyncio import Redis
 
-from api.admin_tokens import AdminTokens
-from api.errors import KnownError
+from api.stack.admin_tokens import AdminTokens
+from api.stack.errors import KnownError
 from login_relay.cli import COMMANDS, main
+from projects.project import KEY_PREFIXES, KeyKind
+from projects.store import Projects
+from runtime.redis.keys import Keys
+from runtime.settings import Settings, variable
 from statemachine.commands import CompleteSession, ConsumeSession, encode_command
-from statemachine.keys import Keys
-from statemachine.projects import KEY_PREFIXES, KeyKind, Projects
-from statemachine.settings import Settings, variable
-from statemachine.stream import CommandStream
+from statemachine.store.command_stream import CommandStream
 from tests.eventually import wait_until
 from tests.integration.conftest import PROJECT, SEALED, Relay
 

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, ResponseError
 
-from statemachine.connections import command_client
-from statemachine.settings import Settings
+from runtime.redis.connections import command_client
+from runtime.settings import Settings
 from tests.conftest import RedisServer
 
 

@@ -5,10 +5,16 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from statemachine.errors import ProjectNameTakenError, UnknownProjectError
-from statemachine.events import rfc3339
-from statemachine.keys import Keys
-from statemachine.projects import KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Projects
+from projects.errors import ProjectNameTakenError, UnknownProjectError
+from projects.project import (
+    KEY_PREFIXES,
+    NO_DIGEST,
+    KeyDigest,
+    KeyKind,
+)
+from projects.store import Projects
+from runtime.clock import rfc3339
+from runtime.redis.keys import Keys
 
 NOW = 1_000
 

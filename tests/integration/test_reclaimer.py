@@ -2,10 +2,9 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from runtime.redis.keys import Keys
 from statemachine.commands import ConsumeSession, encode_command
-from statemachine.keys import Keys
-from statemachine.machine import Outcome
-from statemachine.session import State
+from statemachine.lifecycle import Outcome, State
 from tests.eventually import wait_until
 from tests.integration.conftest import Relay
 from worker import reclaimer as module

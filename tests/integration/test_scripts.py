@@ -11,19 +11,27 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from statemachine.events import rfc3339
-from statemachine.keys import Keys
-from statemachine.machine import Outcome
-from statemachine.projects import Projects
-from statemachine.scripts import Call, Script, run_script, run_scripts
-from statemachine.session import State
-from statemachine.settings import Settings
-from statemachine.stream import CommandStream
+from projects.store import Projects
+from runtime.clock import rfc3339
+from runtime.redis.keys import Keys
+from runtime.redis.scripts import (
+    Call,
+    Script,
+    run_script,
+    run_scripts,
+)
+from runtime.settings import Settings
+from statemachine.lifecycle import Outcome, State
+from statemachine.store.command_stream import CommandStream
 from tests.conftest import RedisServer
 from tests.integration.conftest import Relay
 
-SCRIPTS = sorted(path.name.removesuffix(".lua") for path in files("statemachine").joinpath("lua").iterdir())
-READ = Script.named("read")
+SCRIPTS = sorted(
+    (room, path.name.removesuffix(".lua"))
+    for room in ("projects", "statemachine.store")
+    for path in files(room).joinpath("lua").iterdir()
+)
+READ = Script.named("statemachine.store", "read")
 
 
 class TwicePipeline(Pipeline):
@@ -56,10 +64,10 @@ def forgetful(redis: Redis) -> Redis:
     return TwiceRedis(connection_pool=redis.connection_pool)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_script_is_fit_for_a_cluster(name: str) -> None:
+@pytest.mark.parametrize(("room", "name"), SCRIPTS)
+def test_script_is_fit_for_a_cluster(room: str, name: str) -> None:
     """Each declares itself with `#!lua`, so that Redis holds it to its keys, and names them in its header."""
-    text = Script.named(name).text
+    text = Script.named(room, name).text
     assert re.match(r"#!lua( flags=no-writes)?\n-- ", text)
     declared = [int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)]
     if declared:  # a script may also take its keys as a list
@@ -67,10 +75,10 @@ def test_script_is_fit_for_a_cluster(name: str) -> None:
         assert re.search(rf"-- KEYS .*\b{max(declared)} ", text)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-async def test_script_is_accepted_by_this_redis(name: str, redis: Redis) -> None:
+@pytest.mark.parametrize(("room", "name"), SCRIPTS)
+async def test_script_is_accepted_by_this_redis(room: str, name: str, redis: Redis) -> None:
     """Its text is Lua that the server compiles, under the hash that we address it by."""
-    script = Script.named(name)
+    script = Script.named(room, name)
     assert await redis.script_load(script.text) == script.sha
 
 
@@ -138,7 +146,7 @@ async def test_other_scripts_sent_twice_do_their_work_once(forgetful: Redis, key
 
 def lua_times(server: SyncRedis, moments: Sequence[int]) -> list[str]:
     """Return moments (milliseconds) as `initiate.lua` writes them: its own text, with the clock replaced."""
-    text = Script.named("initiate").text
+    text = Script.named("statemachine.store", "initiate").text
     [civil] = re.findall(r"^-- RFC 3339.*?\n(.*?)\n\n", text, flags=re.DOTALL | re.MULTILINE)
     assert civil.startswith("local days = ")
     script = (

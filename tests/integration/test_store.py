@@ -6,13 +6,17 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from statemachine.events import SessionInitiated, encode_event, rfc3339
-from statemachine.keys import Keys
-from statemachine.machine import Decision, Outcome, Trigger, decide, session_after
+from events.cloud_event import encode_event
+from runtime.clock import rfc3339
+from runtime.codes import login_code_digest, new_session_id
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from statemachine.events import SessionInitiated
+from statemachine.lifecycle import Decision, Outcome, State, Trigger
+from statemachine.machine import decide
 from statemachine.sealing import public_key
-from statemachine.session import ClientFacts, Session, State, login_code_digest, new_session_id
-from statemachine.settings import Settings
-from statemachine.store import Commit, SessionStore, Transition
+from statemachine.session import ClientFacts, Session, session_after
+from statemachine.store.sessions import Commit, SessionStore, Transition
 from tests.integration.conftest import LIFETIME_MS, PROJECT, SEALED, Relay
 
 RETENTION_MS = 86_400_000

@@ -2,10 +2,17 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from statemachine.keys import Keys
-from statemachine.machine import Outcome
-from statemachine.session import State, new_session_id
-from statemachine.stream import Busy, CommandStream, Entry, Known, Moved, Recorded
+from runtime.codes import new_session_id
+from runtime.redis.keys import Keys
+from statemachine.lifecycle import Outcome, State
+from statemachine.store.command_stream import (
+    Busy,
+    CommandStream,
+    Entry,
+    Known,
+    Moved,
+    Recorded,
+)
 from tests.integration.conftest import Relay
 
 HOUR_MS = 3_600_000

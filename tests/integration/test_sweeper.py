@@ -3,11 +3,11 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from runtime.codes import login_code_digest, new_session_id
+from runtime.redis.keys import Keys
 from statemachine.commands import CompleteSession
-from statemachine.keys import Keys
-from statemachine.machine import Outcome
-from statemachine.session import State, login_code_digest, new_session_id
-from statemachine.stream import Recorded
+from statemachine.lifecycle import Outcome, State
+from statemachine.store.command_stream import Recorded
 from tests.integration.conftest import PROJECT, SEALED, Relay
 from worker.sweeper import COUNT, Sweeper
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.settings import Settings, variable
 from statemachine.session import ClientFacts
-from statemachine.settings import Settings, variable
 from tests.eventually import wait_until
 from tests.integration.conftest import LIFETIME_MS, PROJECT, Relay, working
 

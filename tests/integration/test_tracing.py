@@ -14,13 +14,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from redis.asyncio import Redis
 
 from api.app import create_app
+from projects.project import KeyKind
+from projects.store import Projects
+from runtime.errors import SettingError
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from runtime.tracing import Tracing, check_tracing
 from statemachine.commands import decode_command
-from statemachine.errors import SettingError
-from statemachine.keys import Keys
-from statemachine.projects import KeyKind, Projects
-from statemachine.settings import Settings
-from statemachine.tracing import Tracing, check_tracing
-from worker.__main__ import work
+from worker.app import work
 
 TRACE, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
 TRACEPARENT = f"00-{TRACE:032x}-{SPAN:016x}-01"
@@ -148,7 +149,7 @@ async def test_without_tracing_a_command_names_its_request_and_no_trace(
 
 def test_nothing_asks_for_opentelemetry_when_it_is_off() -> None:
     """All that a process imports is there without the extra."""
-    start = "import sys; sys.modules['opentelemetry'] = None; import api.app, worker.__main__, login_relay.run_api"
+    start = "import sys; sys.modules['opentelemetry'] = None; import api.app, worker.__main__, login_relay.run.api"
     subprocess.run([sys.executable, "-c", start], check=True)
 
 

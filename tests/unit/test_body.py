@@ -1,10 +1,10 @@
 import msgspec
 import pytest
 
-from api.body import idempotency_key, parse_body, wait_preference
-from api.complete import CompleteRequest
-from api.errors import KnownError
-from api.initiate import InitiateRequest
+from api.request.body import idempotency_key, parse_body, wait_preference
+from api.stack.complete import CompleteRequest
+from api.stack.errors import KnownError
+from api.stack.initiate import InitiateRequest
 
 JSON = {b"content-type": b"application/json"}
 initiate = msgspec.json.Decoder(InitiateRequest)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litestar.types import Scope
 
-from api.client_address import UNKNOWN, client_address, counted_as
+from api.request.address import UNKNOWN, client_address, counted_as
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8:ff::/48"))
 PROXY, STRANGER = "10.0.0.1", "192.0.2.7"

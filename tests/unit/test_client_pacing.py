@@ -6,13 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from login_relay.client_protocol import HttpRequest, HttpResponse, Reply
-from login_relay.client_types import (
-    Login,
-    LoginExpired,
-    LoginRequest,
-    ServerUnreachable,
-)
+from login_relay_client.failures import LoginExpired, ServerUnreachable
+from login_relay_client.request import Login, LoginRequest
+from login_relay_client.steps import HttpRequest, HttpResponse, Reply
 from tests.unit.scripted_login import (
     EXPIRED,
     GRACE,

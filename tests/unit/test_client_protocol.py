@@ -9,14 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from login_relay.client_protocol import HttpResponse, NoResponse, Reply
-from login_relay.client_types import (
-    Login,
-    LoginExpired,
-    LoginRefused,
-    LoginUsed,
-)
-from statemachine.session import s256
+from login_relay_client.failures import LoginExpired, LoginRefused, LoginUsed
+from login_relay_client.request import Login
+from login_relay_client.steps import HttpResponse, NoResponse, Reply
+from runtime.codes import s256
 from tests.unit.scripted_login import (
     EXPIRED,
     INTERVAL,

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from login_relay.client_types import (
-    LoginRequest,
-)
+from login_relay_client.request import LoginRequest
 from tests.unit.scripted_login import KEY, REQUEST
 
 

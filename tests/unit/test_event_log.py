@@ -5,18 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.event_log import (
+from events.cursor import (
     MAX_SEQUENCE,
     START,
-    Batch,
     Cursor,
     EntryId,
-    RawEntry,
     decode_cursor,
     encode_cursor,
     last_before,
-    merge,
 )
+from events.log import Batch, RawEntry, merge
 
 SESSION = "00" * 13
 PARTITIONS = 3

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.audit_events import (
+from events.cloud_event import encode_event
+from projects.audit_events import (
     BindingFailed,
     GuessRefused,
     InitiationRefused,
@@ -13,6 +14,7 @@ from statemachine.audit_events import (
     PollThrottled,
     ProjectChanged,
 )
+from runtime.clock import rfc3339
 from statemachine.events import (
     EVENT_TYPES,
     Event,
@@ -20,10 +22,9 @@ from statemachine.events import (
     SessionConsumed,
     SessionExpired,
     SessionInitiated,
-    encode_event,
-    rfc3339,
 )
-from statemachine.session import ClientFacts, State
+from statemachine.lifecycle import State
+from statemachine.session import ClientFacts
 
 GOLDEN: list[tuple[Event, str, bytes]] = [
     (

@@ -12,28 +12,39 @@ import msgspec
 import pytest
 
 import api
+import events
 import login_relay
+import login_relay_client
+import projects
+import runtime
 import statemachine
 import worker
-from api.complete import Checked, Completed, CompleteRequest, Minted
-from api.errors import KnownErrorBody
-from api.health import Health
-from api.initiate import InitiateRequest, InitiateResponse
-from api.noting import RequestLine
-from api.poll import PollRequest, PollStatus, PollSuccess
-from login_relay.activity import Latency, RecentSession
-from login_relay.dead_letters_commands import Shown
-from login_relay.demo import DemoProject
-from login_relay.doctor import Check, Diagnosis, Level
-from login_relay.login_command import Report
-from login_relay.status import PartitionStatus, Status, WorkerStatus
-from login_relay.top import Snapshot
+from api.request.health import Health
+from api.request.note import RequestLine
+from api.stack.complete import (
+    Checked,
+    Completed,
+    CompleteRequest,
+    Minted,
+)
+from api.stack.errors import KnownErrorBody
+from api.stack.initiate import InitiateRequest, InitiateResponse
+from api.stack.poll import PollRequest, PollStatus, PollSuccess
+from events.cloud_event import CloudEvent
+from login_relay.login import Report
+from login_relay.operate.activity import Latency, RecentSession
+from login_relay.operate.dead_letters import Shown
+from login_relay.operate.doctor import Check, Diagnosis, Level
+from login_relay.operate.status import PartitionStatus, Status, WorkerStatus
+from login_relay.operate.top import Snapshot
+from login_relay.run.demo import DemoProject
+from runtime.settings import Settings
 from statemachine.commands import Command
-from statemachine.events import CloudEvent, Event
-from statemachine.inspection import SessionFacts
-from statemachine.session import ClientFacts, Session, State
-from statemachine.settings import Settings
-from worker.heartbeat import SignOfLife
+from statemachine.events import Event
+from statemachine.lifecycle import State
+from statemachine.session import ClientFacts, Session
+from statemachine.store.inspection import SessionFacts
+from statemachine.store.workers import SignOfLife
 
 SESSION = "0" * 26
 POLLING_CODE = f"lrp_{SESSION}{'x' * 32}"
@@ -145,6 +156,7 @@ PARTS = {Check, Latency, PartitionStatus, WorkerStatus, RecentSession}
 """Of those above."""
 INSIDE = {Session, Settings}
 """Never written in this form."""
+PACKAGES = (api, events, login_relay, login_relay_client, projects, runtime, statemachine, worker)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +173,7 @@ def test_struct_is_these_bytes(struct: msgspec.Struct, data: bytes) -> None:
 def test_every_struct_has_golden_bytes() -> None:
     """Here, or in the tables of commands and events; structs with a leading underscore only read what others wrote."""
     known = {type(struct) for struct, _ in GOLDEN} | set(Command.__args__) | set(Event.__args__) | PARTS | INSIDE
-    modules = [module for package in (api, login_relay, statemachine, worker) for module in _modules(package)]
+    modules = [module for package in PACKAGES for module in _modules(package)]
     found = {
         member
         for module in modules
@@ -173,5 +185,5 @@ def test_every_struct_has_golden_bytes() -> None:
 
 
 def _modules(package: ModuleType) -> list[ModuleType]:
-    names = [info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    names = [info.name for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
     return [importlib.import_module(name) for name in names if not name.endswith(".__main__")]

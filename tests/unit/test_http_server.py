@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from login_relay.http_server import MAX_REQUESTS, allow_open_files
+from api.server.http1 import MAX_REQUESTS, allow_open_files
 
 
 @pytest.fixture

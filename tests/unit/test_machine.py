@@ -5,8 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statemachine.events import EVENT_TYPES, event_for
-from statemachine.machine import IN_TIME, OVERDUE, RULES, Decision, Outcome, Trigger, decide, session_after
-from statemachine.session import Session, State
+from statemachine.lifecycle import (
+    IN_TIME,
+    OVERDUE,
+    RULES,
+    Decision,
+    Outcome,
+    State,
+    Trigger,
+)
+from statemachine.machine import decide
+from statemachine.session import Session, session_after
 
 DEADLINE = 1_000
 PICKUP_WINDOW = 120

@@ -7,9 +7,9 @@ from litestar.routes import HTTPRoute
 from openapi_spec_validator import validate
 
 from api.app import create_app
-from api.errors import HEADER_PREFIXES, KNOWN_ERRORS
 from api.openapi import document
-from statemachine.settings import Settings
+from api.stack.errors import HEADER_PREFIXES, KNOWN_ERRORS
+from runtime.settings import Settings
 
 DOCUMENT = document()
 

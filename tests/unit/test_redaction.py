@@ -12,17 +12,17 @@ import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.complete import CompleteRequest
-from api.noting import Note
-from statemachine.logs import configure_logging
-from statemachine.redaction import MASK, redact
-from statemachine.session import (
+from api.request.note import Note
+from api.stack.complete import CompleteRequest
+from runtime.codes import (
     display_login_code,
     mint_refresh_token,
     new_login_code,
     new_polling_code,
 )
-from statemachine.settings import Settings
+from runtime.logs import configure_logging
+from runtime.redaction import MASK, redact
+from runtime.settings import Settings
 
 SESSION_ID = "0084b16ba1cbbb1e5a92d2ff3d"  # fixed: it names a test, and names are the same in every process
 CODE = new_login_code()

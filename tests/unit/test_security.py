@@ -1,7 +1,7 @@
 """SECURITY.md names the test of each attack; here, that there are such tests."""
 
-from statemachine.session import LOGIN_CODE_ALPHABET, LOGIN_CODE_LENGTH
-from statemachine.settings import Settings
+from runtime.codes import LOGIN_CODE_ALPHABET, LOGIN_CODE_LENGTH
+from runtime.settings import Settings
 from tests.unit.named_tests import ROOT, missing_tests, rows
 
 TEXT = (ROOT / "SECURITY.md").read_text()

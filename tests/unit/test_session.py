@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.keys import MAX_PARTITIONS
-from statemachine.session import (
+from runtime.codes import (
     LOGIN_CODE_ALPHABET,
     LOGIN_CODE_LENGTH,
     MINTED_TOKEN_PREFIX,
@@ -23,6 +22,7 @@ from statemachine.session import (
     parse_polling_code,
     partition_of,
 )
+from runtime.redis.keys import MAX_PARTITIONS
 
 SESSION_ID = "00" + "0123456789ab" * 2
 POLLING_CODE = POLLING_CODE_PREFIX + SESSION_ID + "s" * 32

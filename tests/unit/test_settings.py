@@ -1,8 +1,13 @@
 import msgspec
 import pytest
 
-from statemachine.errors import SettingError
-from statemachine.settings import NOT_SETTINGS, Settings, load_settings, variable
+from runtime.errors import SettingError
+from runtime.settings import (
+    NOT_SETTINGS,
+    Settings,
+    load_settings,
+    variable,
+)
 
 VALUES: dict[str, tuple[str, object]] = {
     "redis_url": ("rediss://:pass@redis.internal:6380/2", "rediss://:pass@redis.internal:6380/2"),

@@ -12,14 +12,14 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from statemachine.connections import command_client
-from statemachine.keys import Keys
+from runtime.redis.connections import command_client
+from runtime.redis.keys import Keys
 from tests.conftest import RedisServer, remove_keys
 from tests.e2e.conftest import ProjectKeys, Service, StartService
 from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
 
-PACKAGES = ("api", "worker", "statemachine", "login_relay")
+PACKAGES = ("api", "worker", "statemachine", "projects", "events", "runtime", "login_relay", "login_relay_client")
 CLIENT_TIMEOUT = 30.0  # seconds; longer than any answer may take, so that one that is late is seen and not cut off
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statemachine.settings import variable
+from runtime.settings import variable
 from tests.e2e.conftest import COMMAND
 from tests.e2e.faults.conftest import OwnSite, StartSite
 from tests.eventually import wait_until

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.waiting import FALLBACK_PERIOD
+from api.logins.waiting import FALLBACK_PERIOD
 from tests.e2e.faults.conftest import Client, StartSite, change, copy_packages
 from tests.e2e.sse import EventSource, event_source
 from tests.eventually import wait_until
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.faults
 
 WITHIN = 15.0  # seconds for a loop to be begun again
 LOOPS = {
-    "listen": ("waiting.py", "            silent = 0\n            if message"),
-    "look up": ("waiting.py", "                await self._look_up_commands()\n"),
-    "feed": ("feed.py", "                    for logged in batch.events:\n"),
+    "listen": ("logins/waiting.py", "            silent = 0\n            if message"),
+    "look up": ("logins/waiting.py", "                await self._look_up_commands()\n"),
+    "feed": ("event_stream/feed.py", "                    for logged in batch.events:\n"),
 }
 """A line of each loop that runs over and over, before which it fails."""
 

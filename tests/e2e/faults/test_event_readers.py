@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from statemachine.settings import variable
+from runtime.settings import variable
 from tests.e2e.conftest import COMMAND
 from tests.e2e.faults.conftest import OwnSite, StartSite
 from tests.e2e.faults.test_redis_lost import receives_its_token

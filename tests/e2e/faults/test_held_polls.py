@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.waiting import FALLBACK_PERIOD
-from login_relay.client import Login as LoggedIn
-from login_relay.client import LoginRequest, Prompt, login_async
+from api.logins.waiting import FALLBACK_PERIOD
+from login_relay_client import Login as LoggedIn
+from login_relay_client import LoginRequest, Prompt, login_async
 from tests.conftest import free_port
 from tests.e2e.conftest import Service, StartService
 from tests.e2e.scraping import scrape, value

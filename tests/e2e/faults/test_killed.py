@@ -7,7 +7,7 @@ from signal import SIGCONT, SIGKILL
 import httpx
 import pytest
 
-from statemachine.settings import variable
+from runtime.settings import variable
 from tests.e2e.faults.conftest import Client, OwnSite, StartSite
 from tests.eventually import wait_until
 

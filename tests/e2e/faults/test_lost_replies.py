@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from login_relay.client import LoginRequest, Prompt, login_async
+from login_relay_client import LoginRequest, Prompt, login_async
 from tests.e2e.faults.conftest import Client, Login, Site, StartSite
 
 pytestmark = pytest.mark.faults

@@ -8,7 +8,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 from redis.asyncio import Redis
 
-from api.waiting import FALLBACK_PERIOD
+from api.logins.waiting import FALLBACK_PERIOD
 from tests.e2e.conftest import create_project
 from tests.e2e.faults.conftest import Client, Login, OwnSite, StartSite
 from tests.eventually import wait_until

@@ -9,7 +9,7 @@ from signal import SIGTERM, SIGUSR2
 
 import pytest
 
-from statemachine.settings import variable
+from runtime.settings import variable
 from tests.e2e.conftest import COMMAND
 from tests.e2e.faults.conftest import OwnSite, StartSite
 from tests.eventually import wait_until

@@ -58,7 +58,7 @@ def next_version(tmp_path: Path) -> dict[str, str]:
     """The variables of a process that runs a version to come: other scripts, and commands with a new field."""
     folder = tmp_path / "next-version"
     variables = copy_packages(folder)
-    for script in (folder / "statemachine" / "lua").glob("*.lua"):
+    for script in folder.rglob("*.lua"):
         script.write_text(script.read_text() + "\n-- of the next version\n")
     encoded = "return _encoder.encode(command)"
     change(folder / "statemachine" / "commands.py", encoded, f"{encoded}[:-1] + b',\"new_field\":1}}'")

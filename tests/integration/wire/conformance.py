@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
-from api.errors import HEADER_PREFIXES
 from api.openapi import document
+from api.stack.errors import HEADER_PREFIXES
 
 DOCUMENT = document()
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")

@@ -1,0 +1,105 @@
+"""Where a request comes from: the socket's peer, or, if that is a trusted proxy, whom the proxies name.
+
+Each proxy adds on the right whom it heard from, so what stands left of the right-most stranger is the stranger's own
+invention. A name that cannot be read, and two headers that disagree, leave the socket's peer.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from litestar.types import Scope
+
+from runtime.settings import Network
+
+UNKNOWN = "unknown"
+MAX_READ = 4_096  # characters from the right; no chain of proxies is so long
+IPV6_PREFIX = 64  # bits; a household or a server has at least such a network to itself (RFC 6177 §2)
+
+Address = IPv4Address | IPv6Address
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110 §5.6.2
+_PAIR = rf'{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
+_FORWARDED_ELEMENT = re.compile(rf"\s*{_PAIR}(?:\s*;\s*{_PAIR})*\s*")  # RFC 7239 §4
+_FOR = re.compile(rf'(?:^|;)\s*for=(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")', re.IGNORECASE)
+_NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d{1,5})?")  # RFC 7239 §6, without `unknown` and `_hidden`
+
+
+def client_address(scope: Scope, trusted: Sequence[Network]) -> Address | None:
+    """Return the client's address; None if not even the socket has one, as a Unix socket."""
+    client = scope["client"]
+    peer = _address(client[0]) if client else None
+    if peer is None or not _is_trusted(peer, trusted):
+        return peer
+    named = []
+    for header, last in ((b"forwarded", _last_forwarded), (b"x-forwarded-for", _last_forwarded_for)):
+        # Lines of the same name are one list (RFC 9110 §5.3).
+        if lines := [value.decode("latin-1") for name, value in scope["headers"] if name == header]:
+            named.append(_right_most_stranger(last(",".join(lines)[-MAX_READ:]), trusted))
+    # A stranger can send the header that the proxy does not set; so one alone is believed, two must agree.
+    return named[0] if named and named[0] is not None and named.count(named[0]) == len(named) else peer
+
+
+@lru_cache(maxsize=4_096)
+def counted_as(address: Address | None) -> str:
+    """Return what an address is counted under: itself, or its network if it is IPv6."""
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, IPV6_PREFIX), strict=False))
+    return str(address or UNKNOWN)
+
+
+def _right_most_stranger(hops: Iterable[Address | None], trusted: Sequence[Network]) -> Address | None:
+    """Return the first hop from the right that is no trusted proxy, else the left-most; None if one is unreadable."""
+    hop = None
+    for hop in hops:
+        if hop is None or not _is_trusted(hop, trusted):
+            break
+    return hop
+
+
+def _last_forwarded(text: str) -> Iterable[Address | None]:
+    """Yield the hops of `Forwarded` from the right.
+
+    An element is the shortest that is well formed and ends where the one after it began: what a stranger left open on
+    the left can swallow nothing.
+    """
+    end = len(text)
+    while end >= 0:
+        comma = text.rfind(",", 0, end)
+        while comma >= 0 and not _FORWARDED_ELEMENT.fullmatch(text, comma + 1, end):
+            comma = text.rfind(",", 0, comma)
+        element = text[comma + 1 : end]
+        if not _FORWARDED_ELEMENT.fullmatch(element) or not (found := _FOR.search(element)):
+            yield None
+            return
+        yield _node(found[1] or re.sub(r"\\(.)", r"\1", found[2]))
+        end = comma
+
+
+def _last_forwarded_for(text: str) -> Iterable[Address | None]:
+    """Yield the hops of `X-Forwarded-For` from the right."""
+    for hop in reversed(text.split(",")):
+        yield _address(hop.strip()) or _node(hop.strip())
+
+
+def _node(text: str) -> Address | None:
+    found = _NODE.fullmatch(text)
+    return _address(found[1] or found[2]) if found else None
+
+
+@lru_cache(maxsize=4_096)
+def _address(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return None
+        return address.ipv4_mapped or address
+    return address
+
+
+def _is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
+    return any(address in network for network in trusted)

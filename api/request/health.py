@@ -1,0 +1,41 @@
+"""`/health/live` and `/health/ready`: whether the process runs, and whether it could serve a request now."""
+
+import asyncio
+from typing import Literal
+
+import msgspec
+from litestar import get
+from litestar.enums import MediaType
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+
+from runtime.codes import new_session_id
+from runtime.redis.connections import COMMAND_TIMEOUT
+from statemachine.store.sessions import SessionStore
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer of a process that is well."""
+
+    status: Literal["live", "ready"]
+
+
+LIVE = msgspec.json.encode(Health("live"))
+READY = msgspec.json.encode(Health("ready"))
+
+
+def health_endpoints(store: SessionStore) -> list[HTTPRouteHandler]:
+    """Return both endpoints."""
+
+    @get("/health/live", operation_id="live", media_type=MediaType.JSON)
+    async def live() -> ASGIResponse:
+        return ASGIResponse(body=LIVE)
+
+    @get("/health/ready", operation_id="ready", media_type=MediaType.JSON)
+    async def ready() -> ASGIResponse:
+        # A script, not PING: it is what requests need. Without Redis it raises, and the answer is 503.
+        async with asyncio.timeout(COMMAND_TIMEOUT):  # probes would pile up before a Redis that says nothing
+            await store.read(new_session_id(0))
+        return ASGIResponse(body=READY)
+
+    return [live, ready]

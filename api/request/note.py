@@ -1,0 +1,188 @@
+"""What is noted of each request: its id, its session, how long it took; for the log and the metrics.
+
+While a request is answered only a few attributes are set. Its line and its counts are written a moment later, many at
+once: one by one, they would cost a pending poll a tenth of its time (docs/adr/0012-requests-are-noted-in-batches.md).
+"""
+
+import asyncio
+import random
+import re
+import sys
+import time
+from collections import Counter as Tally
+from collections.abc import Mapping, MutableMapping
+from contextvars import Context, ContextVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import structlog
+from litestar.types import HTTPScope, Scope
+from prometheus_client import Counter
+
+from api.request.metrics import NO_ROUTE, requests
+from api.stack.access import header
+from runtime.logs import writes_json
+from runtime.redaction import redact
+from runtime.settings import Settings
+from runtime.tracing import traceparent
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from api.request.spans import RequestSpans
+
+FLUSH_AFTER = 0.1  # seconds; what a killed process loses of its log at most
+
+REQUEST_ID_HEADERS = (b"x-stack-request-id", b"x-hexclave-request-id", b"x-request-id")
+REQUEST_ID_PATTERN = r"[A-Za-z0-9._~:/+=@-]{1,128}"  # what no terminal, shell or log viewer takes for its own
+_REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
+
+
+class Note:
+    """One request: answered, or being answered."""
+
+    __slots__ = ("at", "counter", "method", "request_id", "route", "seconds", "session_id", "span", "started", "status")
+    # Known when it is answered:
+    at: float
+    seconds: float
+    status: int
+    method: str
+    route: str
+
+    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
+        given = header(headers, REQUEST_ID_HEADERS)
+        if given is None or not _REQUEST_ID.fullmatch(given) or redact(given) != given:  # it would be logged
+            given = f"{random.getrandbits(128):032x}"  # a name, no secret; a system call is dear
+        self.request_id = given
+        self.session_id: str | None = None
+        """Known once a code was read."""
+        self.counter: Counter | None = None
+        """What counts its outcome."""
+        self.span: Span | None = None
+        """None if traces are off."""
+        self.started = time.perf_counter()
+
+
+_log = structlog.get_logger("api")
+_encoder = msgspec.json.Encoder()
+_current: ContextVar[Note | None] = ContextVar("request", default=None)
+
+
+def note_session(session_id: str) -> None:
+    """Note which session the request is about."""
+    if (note := _current.get()) is not None:
+        note.session_id = session_id
+
+
+def note_count(counter: Counter) -> None:
+    """Note what counts the request's outcome."""
+    if (note := _current.get()) is not None:
+        note.counter = counter
+
+
+def note_outcome(outcome: str) -> None:
+    """Note what became of the request's command."""
+    if (note := _current.get()) is not None and note.span is not None:
+        note.span.add_event("outcome", {"login_relay.outcome": outcome})
+
+
+def asked_by() -> tuple[str | None, str | None]:
+    """Return the request's id and its span's `traceparent`, for its command to carry."""
+    note = _current.get()
+    if note is None:
+        return None, None
+    return note.request_id, traceparent(note.span) if note.span else None
+
+
+def name_request(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the request's id and its session's to a line of the log (a structlog processor)."""
+    if (note := _current.get()) is not None:
+        event["request_id"] = note.request_id
+        if note.session_id is not None:
+            event["session_id"] = note.session_id
+    return event
+
+
+class RequestLine(msgspec.Struct, omit_defaults=True):
+    """The line of one request. No path and no body: they may hold anything; `route` is one of ours."""
+
+    timestamp: datetime
+    level: str
+    event: str
+    method: str
+    route: str
+    status: int
+    ms: float
+    request_id: str
+    session_id: str | None = None
+
+
+class Noting:
+    """Notes the requests of one application."""
+
+    def __init__(self, settings: Settings, spans: "RequestSpans | None") -> None:
+        self._answered: list[Note] = []
+        self._spans = spans
+        self._counts = settings.metrics_port != 0
+        self._logs = settings.log_level in {"debug", "info"}
+        self._as_json = writes_json(settings)
+
+    def begin(self, scope: Scope) -> Note:
+        """Begin to note a request."""
+        headers = dict(scope["headers"])
+        note = Note(headers)
+        if self._spans is not None:
+            note.span = self._spans.begin(cast("HTTPScope", scope), headers)
+        _current.set(note)
+        return note
+
+    def end(self, scope: Scope, status: int) -> str:
+        """Note the answer; returns the request's id. `status` is the real one, whatever the client is sent."""
+        note = _current.get() or self.begin(scope)  # Litestar refuses some before they have an endpoint
+        note.at, note.seconds = time.time(), time.perf_counter() - note.started
+        note.status, note.method = status, cast("HTTPScope", scope)["method"]  # nothing but HTTP is served
+        note.route = scope.get("path_template") or NO_ROUTE
+        if self._counts or self._logs:
+            if not self._answered:
+                asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush, context=Context())
+            self._answered.append(note)
+        if self._spans is not None and note.span is not None:
+            self._spans.end(note.span, status, note.request_id, note.session_id)
+        return note.request_id
+
+    def close(self) -> None:
+        """Write and send all that is left."""
+        self.flush()
+        if self._spans is not None:
+            self._spans.close()
+
+    def flush(self) -> None:
+        """Count and log what was answered since the last time."""
+        answered, self._answered = self._answered, []
+        if self._counts:
+            for note in answered:
+                requests(note.route, note.status).observe(note.seconds)
+            for counter, times in Tally(note.counter for note in answered if note.counter).items():
+                counter.inc(times)
+        if self._logs and self._as_json:
+            sys.stderr.buffer.write(_encoder.encode_lines([_line(note) for note in answered]))
+            sys.stderr.buffer.flush()
+        elif self._logs:
+            for note in answered:
+                line = msgspec.to_builtins(_line(note))
+                _log.info(line.pop("event"), **{name: line[name] for name in line.keys() - {"timestamp", "level"}})
+
+
+def _line(note: Note) -> RequestLine:
+    return RequestLine(
+        datetime.fromtimestamp(note.at, UTC),
+        "info",
+        "request",
+        note.method,
+        note.route,
+        note.status,
+        round(note.seconds * 1000, 2),
+        note.request_id,
+        note.session_id,
+    )

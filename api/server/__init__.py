@@ -1,0 +1,1 @@
+"""The web server around the application: granian, its limits, the metrics of its processes. It knows no endpoint."""

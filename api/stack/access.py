@@ -1,0 +1,206 @@
+"""Who is asking: project, access type and keys, from the request's headers.
+
+Projects are cached for some seconds, so that checking a key costs no round trip; a revoked key works that long at most.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from cachetools import TTLCache
+
+from api.stack.admin_tokens import AdminTokens
+from api.stack.errors import HEADER_PREFIXES, KnownError
+from projects.project import (
+    NO_DIGEST,
+    KeyDigest,
+    KeyKind,
+    Project,
+)
+from projects.store import ProjectRead, Projects
+
+CACHED_PROJECTS = 10_000  # ids that do not exist included, so that asking for them costs Redis nothing either
+
+Headers = Mapping[bytes, bytes]
+
+
+class AccessType(IntEnum):
+    """The access types; a higher one may do all that a lower one may."""
+
+    CLIENT = 1
+    SERVER = 2
+    ADMIN = 3
+
+
+class Caller(NamedTuple):
+    """A checked caller."""
+
+    project: Project
+    access_type: AccessType
+
+
+def require_server_access(caller: Caller) -> None:
+    """Let only backends and administrators pass.
+
+    Raises:
+        KnownError: `INSUFFICIENT_ACCESS_TYPE`.
+
+    """
+    if caller.access_type < AccessType.SERVER:
+        raise KnownError(
+            "INSUFFICIENT_ACCESS_TYPE",
+            actual_access_type=caller.access_type.name.lower(),
+            allowed_access_types=["server", "admin"],
+        )
+
+
+class _KeyRule(NamedTuple):
+    header: tuple[bytes, ...]
+    kind: KeyKind
+    missing: str
+    wrong: str
+
+
+def _names(name: str) -> tuple[bytes, ...]:
+    return tuple(f"{prefix}{name}".encode() for prefix in HEADER_PREFIXES)
+
+
+_PROJECT_ID = _names("project-id")
+_ACCESS_TYPE = _names("access-type")
+_ADMIN_ACCESS_TOKEN = _names("admin-access-token")
+_KEYS = {
+    AccessType.CLIENT: _KeyRule(
+        _names("publishable-client-key"),
+        KeyKind.PUBLISHABLE_CLIENT,
+        "PUBLISHABLE_CLIENT_KEY_REQUIRED_FOR_PROJECT",
+        "INVALID_PUBLISHABLE_CLIENT_KEY",
+    ),
+    AccessType.SERVER: _KeyRule(
+        _names("secret-server-key"),
+        KeyKind.SECRET_SERVER,
+        "SERVER_AUTHENTICATION_REQUIRED",
+        "INVALID_SECRET_SERVER_KEY",
+    ),
+    AccessType.ADMIN: _KeyRule(
+        _names("super-secret-admin-key"),
+        KeyKind.SUPER_SECRET_ADMIN,
+        "ADMIN_AUTHENTICATION_REQUIRED",
+        "INVALID_SUPER_SECRET_ADMIN_KEY",
+    ),
+}
+_ACCESS_TYPES = {access_type.name.lower(): access_type for access_type in AccessType}
+
+
+# Stands for a project that there is not.
+_NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
+_NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
+
+
+def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
+    """Return a header by its spellings, the first that is there and not empty."""
+    for name in names:
+        if value := headers.get(name, b"").strip():
+            return value.decode("latin-1")
+    return None
+
+
+def key_name(headers: Headers, caller: Caller) -> str:
+    """Return what tells the key of a checked caller from others of the project, and is no secret."""
+    key = header(headers, _KEYS[caller.access_type].header)
+    return hashlib.sha256(key.encode()).hexdigest()[:16] if key else "admin-access-token"
+
+
+class Access:
+    """Checks callers."""
+
+    def __init__(self, projects: Projects, admin_tokens: AdminTokens, cache_ms: int) -> None:
+        self._projects = projects
+        self._admin_tokens = admin_tokens
+        # Reads under way are cached, not their results: a thousand polls that find the entry gone share one read.
+        self._reads: TTLCache[str, asyncio.Task[_TimedRead]] = TTLCache(CACHED_PROJECTS, cache_ms / 1000)
+
+    async def check(self, headers: Headers) -> Caller:
+        """Check who asks.
+
+        Raises:
+            KnownError: by the table in `api.stack.errors`, in the order of its rows.
+
+        """
+        admin_token = header(headers, _ADMIN_ACCESS_TOKEN)
+        access_type = self._access_type(headers, admin_token)
+        project_id = header(headers, _PROJECT_ID)
+        if project_id is None:
+            raise KnownError("ACCESS_TYPE_WITHOUT_PROJECT_ID", request_type=access_type.name.lower())
+        project, now = await self._project(project_id)
+        refusal = self._refusal(headers, access_type, project or _NO_PROJECT, now)
+        if project is None:
+            raise KnownError("CURRENT_PROJECT_NOT_FOUND", project_id=project_id)
+        if refusal is not None:
+            raise refusal
+        return Caller(project, AccessType.ADMIN if admin_token is not None else access_type)
+
+    async def is_origin_allowed(self, headers: Headers, origin: str) -> bool:
+        """Whether the project that a request names lets pages of an origin call."""
+        project, _ = await self._project(header(headers, _PROJECT_ID) or "")
+        return project is not None and origin in project.allowed_origins
+
+    def _refusal(self, headers: Headers, access_type: AccessType, project: Project, now: int) -> KnownError | None:
+        """Check a credential; as much work for a project that there is as for one that there is not."""
+        admin_token = header(headers, _ADMIN_ACCESS_TOKEN)
+        if admin_token is not None:
+            try:
+                self._admin_tokens.check(admin_token, project.id)
+            except KnownError as refusal:
+                return refusal
+            return None
+        rule = _KEYS[access_type]
+        key = header(headers, rule.header)
+        if key is None:
+            details = {"project_id": project.id} if access_type is AccessType.CLIENT else {}
+            return KnownError(rule.missing, **details)
+        if not project.keys[rule.kind].matches(key, now):
+            return KnownError(rule.wrong, project_id=project.id)
+        return None
+
+    def _access_type(self, headers: Headers, admin_token: str | None) -> AccessType:
+        """Return the access type that is named, else that of the strongest key that was sent."""
+        named = header(headers, _ACCESS_TYPE)
+        if named is not None:
+            if named not in _ACCESS_TYPES:
+                raise KnownError("INVALID_ACCESS_TYPE")
+            return _ACCESS_TYPES[named]
+        if admin_token is not None:
+            return AccessType.ADMIN
+        for access_type in sorted(AccessType, reverse=True):
+            if header(headers, _KEYS[access_type].header) is not None:
+                return access_type
+        raise KnownError("ACCESS_TYPE_REQUIRED")
+
+    async def _project(self, project_id: str) -> tuple[Project | None, int]:
+        """Return a project and the Redis time (milliseconds) by which its keys are to be judged."""
+        task = self._reads.get(project_id)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            if not _is_uuid(project_id):
+                return None, 0
+            task = self._reads[project_id] = asyncio.create_task(self._read(project_id))
+        read = task.result() if task.done() else await asyncio.shield(task)
+        return read.read.project, read.read.now + int((time.monotonic() - read.at) * 1000)
+
+    async def _read(self, project_id: str) -> "_TimedRead":
+        return _TimedRead(await self._projects.read(project_id), time.monotonic())
+
+
+class _TimedRead(NamedTuple):
+    read: ProjectRead
+    at: float
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,137 @@
+"""`POST /auth/cli`: a tool asks for a session."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import post
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta
+
+from api.logins.commanding import answer_within
+from api.logins.guard import Guard
+from api.request.body import PRINTABLE, parse_body, schema_error
+from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
+from api.request.metrics import INITIATED
+from api.request.note import note_count, note_session
+from api.stack.access import Access
+from api.stack.errors import ANONYMOUS_SESSIONS, PlainError
+from projects.errors import InitiationRefusedError
+from runtime.clock import rfc3339
+from runtime.codes import CODE_CHALLENGE, display_login_code
+from runtime.settings import Settings
+from statemachine.session import ClientFacts
+from statemachine.store.sessions import SessionStore
+
+Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
+
+
+class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a tool asks for and says of itself. Every field is optional."""
+
+    expires_in_millis: (
+        Annotated[
+            int,
+            Meta(
+                ge=1_000, le=86_400_000, description="Life of the session in milliseconds; absent: the relay's setting."
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    anon_refresh_token: (
+        Annotated[
+            str,
+            Meta(
+                description="Reserved for anonymous sessions. Refused until they exist, never silently dropped.",
+                extra_json_schema={"not": {}},
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    code_challenge: (
+        Annotated[
+            str,
+            Meta(
+                pattern=CODE_CHALLENGE,
+                description="Binds the session (RFC 7636 §4.3): every poll must then bring the `code_verifier` that "
+                "this was made from.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    code_challenge_method: (
+        Annotated[Literal["S256"], Meta(description="How it was made. Absent: so, too; there is no other method.")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    client_name: Annotated[Fact | None, Meta(description="Name of the tool, shown to whoever approves.")] = None
+    client_version: Annotated[Fact | None, Meta(description="Version of the tool, shown likewise.")] = None
+    hostname: Annotated[Fact | None, Meta(description="Machine that the tool runs on, shown likewise.")] = None
+
+
+class InitiateResponse(msgspec.Struct, frozen=True):
+    """A new session."""
+
+    polling_code: Annotated[
+        str, Meta(pattern=r"^lrp_[0-9a-f]{26}[A-Za-z0-9_-]{32}$", description="The tool's secret, for its polls.")
+    ]
+    login_code: Annotated[
+        str,
+        Meta(pattern=r"^([BCDFGHJKLMNPQRSTVWXZ]{4}-){2}[BCDFGHJKLMNPQRSTVWXZ]{4}$", description="For the person."),
+    ]
+    expires_at: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+            description="When the session ends unless it is completed: RFC 3339, UTC, milliseconds.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+    interval: Annotated[int, Meta(ge=1, le=60, description="Seconds that a poller should leave between polls.")]
+    session_id: Annotated[
+        str, Meta(pattern=r"^[0-9a-f]{26}$", description="Names the session in events and logs. No secret.")
+    ]
+
+
+_decoder = msgspec.json.Decoder(InitiateRequest)
+_encoder = msgspec.json.Encoder()
+
+
+def initiate_endpoint(access: Access, guard: Guard, store: SessionStore, settings: Settings) -> HTTPRouteHandler:
+    """Return the endpoint."""
+    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings)
+
+    @post("/auth/cli", status_code=200, operation_id="initiate")
+    async def initiate(request: JsonRequest) -> JsonResponse:
+        return await answer_in_time(request, answer, reading=reading, answering=answering)
+
+    async def answer(request: JsonRequest, content: bytes) -> JsonResponse:
+        headers = dict(request.scope["headers"])
+        caller = await access.check(headers)
+        body = parse_body(content, headers, _decoder)
+        if body.anon_refresh_token is not msgspec.UNSET:
+            raise PlainError(400, ANONYMOUS_SESSIONS)
+        challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge
+        if challenge is None and body.code_challenge_method is not msgspec.UNSET:
+            raise schema_error("Expected `code_challenge` with it - at `$.code_challenge_method`")
+        lifetime_ms = body.expires_in_millis or settings.session_lifetime_ms
+        facts = ClientFacts(body.client_name, body.client_version, body.hostname)
+        try:
+            initiated = await store.initiate(
+                caller.project.id, facts, lifetime_ms, address=guard.counted_as(request), code_challenge=challenge
+            )
+        except InitiationRefusedError as refused:
+            raise await guard.no_session(refused, caller, request) from None
+        note_session(initiated.session_id)
+        note_count(INITIATED)
+        return JsonResponse(
+            _encoder.encode(
+                InitiateResponse(
+                    polling_code=initiated.polling_code,
+                    login_code=display_login_code(initiated.login_code),
+                    expires_at=rfc3339(initiated.expires_at),
+                    interval=settings.poll_interval_s,
+                    session_id=initiated.session_id,
+                )
+            )
+        )
+
+    return initiate

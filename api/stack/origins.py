@@ -1,0 +1,93 @@
+"""Cross-origin requests of web pages (Fetch §3.2, CORS): refused, unless a project allows the page's origin.
+
+A preflight does not carry the project's header, so it passes if any project allows the origin; what the request itself
+is answered may be read only if its own project does. There are no cookies, no credentials and no wildcard: a page gets
+no further than anybody who holds the same key.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from cachetools import TTLCache
+from litestar import Request, route
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from litestar.types import Message, Scope
+from redis.exceptions import RedisError
+
+from api.stack.access import Access
+from api.stack.errors import HEADER_PREFIXES
+from projects.store import Projects
+from runtime.redis.connections import COMMAND_TIMEOUT
+
+CACHED_ORIGINS = 10_000  # those that nobody allows included
+PREFLIGHT_AGE = 600  # seconds for which a browser need not ask again; what it then sends is judged anyway
+
+_SENT = frozenset({"content-type", "idempotency-key", "prefer", "x-request-id"})
+_READABLE = ", ".join(
+    [
+        *("preference-applied", "retry-after"),
+        *(prefix + name for name in ("actual-status", "known-error", "request-id") for prefix in HEADER_PREFIXES),
+    ]
+).encode()
+
+
+class Origins:
+    """Says which pages may call."""
+
+    def __init__(self, projects: Projects, access: Access, cache_ms: int) -> None:
+        self._projects = projects
+        self._access = access
+        self._known: TTLCache[str, bool] = TTLCache(CACHED_ORIGINS, cache_ms / 1000)
+
+    async def answer(self, message: Message, scope: Scope) -> None:
+        """Let a page of an allowed origin read an answer (a `before_send` hook)."""
+        if message["type"] != "http.response.start":
+            return
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                if await self._may_read(value.decode("latin-1"), scope):
+                    message["headers"] = [
+                        *message["headers"],
+                        (b"access-control-allow-origin", value),
+                        (b"access-control-expose-headers", _READABLE),
+                        (b"vary", b"Origin"),
+                    ]
+                return
+
+    async def _may_read(self, origin: str, scope: Scope) -> bool:
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                return await self._access.is_origin_allowed(dict(scope["headers"]), origin)
+        except (RedisError, OSError, TimeoutError):  # what is answered says so; a page need not read it
+            return False
+
+    async def may_ask(self, origin: str) -> bool:
+        """Whether a preflight of this origin passes."""
+        if origin not in self._known:
+            self._known[origin] = await self._projects.is_origin_allowed(origin)
+        return self._known[origin]
+
+
+def preflight_endpoint(origins: Origins, paths: Sequence[str]) -> HTTPRouteHandler:
+    """Return the endpoint of preflights."""
+
+    @route(list(paths), http_method=["OPTIONS"], status_code=200)
+    async def preflight(request: Request[Any, Any, Any]) -> ASGIResponse:
+        headers = dict(request.scope["headers"])
+        answered = {"allow": "OPTIONS, POST"}
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if b"access-control-request-method" in headers and await origins.may_ask(origin):
+            asked = headers.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
+            sent = [name for name in map(str.strip, asked) if name in _SENT or name.startswith(HEADER_PREFIXES)]
+            answered |= {
+                "access-control-allow-origin": origin,
+                "access-control-allow-methods": "POST",
+                "access-control-allow-headers": ", ".join(sent),
+                "access-control-max-age": str(PREFLIGHT_AGE),
+                "vary": "Origin",
+            }
+        return ASGIResponse(status_code=204, headers=answered)
+
+    return preflight

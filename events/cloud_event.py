@@ -1,0 +1,58 @@
+"""The envelope of every event: CloudEvents 1.0, JSON format."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+EVENT_SOURCE = "login-relay"
+
+
+class CloudEvent(msgspec.Struct, frozen=True):
+    """An event with its attributes, in the JSON format of CloudEvents 1.0. In a stream entry all values are strings."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[
+        str,
+        Meta(
+            pattern=r"^([0-9a-f]{26}\.[0-9]+|[0-9a-f]{32})$",
+            description="Unique, to drop repeats by: session id and version; of `audit.` events, random.",
+        ),
+    ]
+    source: Annotated[str, Meta(min_length=1, description="The relay.")]
+    type: Annotated[str, Meta(description="What happened.")]
+    subject: Annotated[
+        str,
+        Meta(
+            pattern=r"^([0-9a-f]{26}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$",
+            description="The session id; of an `audit.` event that is about no session, the project id.",
+        ),
+    ]
+    time: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+            description="When it happened, by Redis' clock: RFC 3339, UTC, milliseconds.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+    data: Annotated[msgspec.Raw, Meta(description="What is told of it, by `type`.")]
+    version: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                description="The session's version: 1 when initiated, then exactly one more with every `session.` "
+                "event. Not in `audit.` events.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_event(event: msgspec.Struct) -> bytes:
+    """Return an event's `data` field."""
+    return _encoder.encode(event)

@@ -1,0 +1,167 @@
+"""The reading side of the public streams: those of all partitions as one log, in time order, from a cursor on.
+
+Reading changes nothing in Redis, and holds a bounded number of entries at a time, however many there are.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+from redis.asyncio import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+from events.cloud_event import CloudEvent
+from events.cursor import END, START, Cursor, EntryId
+from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.keys import Keys
+
+READ_ENTRIES = 1_024  # a read, over all partitions: about half a megabyte
+
+_BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
+
+RawEntry = tuple[bytes, Mapping[bytes, bytes]]
+
+
+class LoggedEvent(NamedTuple):
+    """An event, and where it stands in the log."""
+
+    event: CloudEvent
+    project_id: str
+    partition: int
+    entry_id: EntryId
+    cursor: Cursor
+    """Where to go on after it."""
+
+
+class Batch(NamedTuple):
+    """What one read found."""
+
+    events: list[LoggedEvent]
+    cursor: Cursor
+    complete: bool
+    """Whether there was nothing more at the time of the read."""
+
+
+class _Data(msgspec.Struct):
+    project_id: str
+
+
+_data = msgspec.json.Decoder(_Data)
+
+
+def merge(cursor: Cursor, found: Mapping[int, Sequence[RawEntry]], count: int) -> Batch:
+    """Put what was found after `cursor`, by partition and at most `count` entries of each, into time order.
+
+    A partition that gave `count` entries may have more; what the others have beyond its last one is left for the next
+    read. What is no event is passed over.
+    """
+    rows = [
+        (EntryId.parse(id_.decode()), partition, fields)
+        for partition, entries in found.items()
+        for id_, fields in entries
+    ]
+    bounds = [EntryId.parse(entries[-1][0].decode()) for entries in found.values() if len(entries) >= count]
+    bound = min(bounds, default=None)
+    events = []
+    positions = list(cursor)
+    for id_, partition, fields in sorted(rows, key=lambda row: row[:2]):
+        if bound is not None and id_ > bound:
+            break
+        positions[partition] = id_
+        if (event := _event(fields)) is not None:
+            events.append(LoggedEvent(*event, partition, id_, tuple(positions)))
+    return Batch(events, tuple(positions), complete=bound is None)
+
+
+def _event(fields: Mapping[bytes, bytes]) -> tuple[CloudEvent, str] | None:
+    """Return an entry's event and its project; None if it is none, or none that this version can read."""
+    try:
+        project_id = _data.decode(fields[b"data"]).project_id
+        attributes: dict[str, object] = {name.decode(): value.decode() for name, value in fields.items()}
+        attributes["data"] = msgspec.Raw(fields[b"data"])
+        return msgspec.convert(attributes, CloudEvent, strict=False), project_id
+    except (KeyError, ValueError, msgspec.MsgspecError):
+        return None
+
+
+class EventLog:
+    """The `events` streams of all partitions. Every method takes the connection that it uses."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.partitions = len(keys.partitions)
+        self._streams = [keys.events(partition) for partition in keys.partitions]
+        self._partition_of = {stream.encode(): partition for partition, stream in enumerate(self._streams)}
+        self._count = max(1, READ_ENTRIES // self.partitions)
+
+    async def end(self, redis: Redis) -> Cursor:
+        """Return the cursor after which all that comes is new."""
+        return await self.after(redis, END)
+
+    async def after(self, redis: Redis, last: EntryId) -> Cursor:
+        """Return the cursor after which come the entries with ids higher than `last`."""
+        # Made of entries that there are, so that `has_all_after` can tell about it later.
+        async with redis.pipeline(transaction=False) as pipeline:
+            for stream in self._streams:
+                pipeline.execute_command("XREVRANGE", stream, str(last), "-", "COUNT", 1)
+            found: list[list[RawEntry]] = await pipeline.execute()
+        return tuple(EntryId.parse(entries[0][0].decode()) if entries else START for entries in found)
+
+    async def has_all_after(self, redis: Redis, cursor: Cursor) -> bool:
+        """Whether nothing that came after a cursor has been trimmed; False if that cannot be told any more.
+
+        The entry that a cursor names is trimmed before those after it, so all is there while it is.
+        """
+        async with redis.pipeline(transaction=False) as pipeline:
+            for stream, id_ in zip(self._streams, cursor, strict=True):
+                if id_ == START:
+                    pipeline.execute_command("XINFO STREAM", stream)
+                else:
+                    pipeline.execute_command("XRANGE", stream, str(id_), str(id_), "COUNT", 1)
+            replies = await pipeline.execute(raise_on_error=False)
+        for id_, reply in zip(cursor, replies, strict=True):
+            if isinstance(reply, RedisError):
+                if id_ != START or not str(reply).startswith("no such key"):
+                    raise reply
+            elif not reply or (id_ == START and reply["entries-added"] != reply["length"]):
+                return False
+        return True
+
+    async def read(self, redis: Redis, cursor: Cursor, block_ms: int | None = None) -> Batch:
+        """Read what comes after a cursor: the next of it, in one round trip; wait up to `block_ms` if there is nothing.
+
+        One command reads all partitions at one instant; so what a later read finds is not older, as long as one Redis
+        holds them all.
+        """
+        block = () if block_ms is None else ("BLOCK", block_ms)
+        reply: dict[bytes, list[RawEntry]] | None = await redis.execute_command(
+            *("XREAD", "COUNT", self._count, *block),
+            *("STREAMS", *self._streams, *(str(id_) for id_ in cursor)),
+        )
+        found = {self._partition_of[stream]: entries for stream, entries in (reply or {}).items()}
+        return merge(cursor, found, self._count)
+
+    async def follow(
+        self, reader: Redis, cursor: Cursor, block_ms: int, on_trouble: Callable[[Exception | None], None]
+    ) -> AsyncGenerator[Batch]:
+        """Read on and on; yields an empty batch when nothing came for `block_ms`.
+
+        While Redis is away it tries again, and then goes on where it was: nothing is left out or told twice.
+        `on_trouble` hears the first error of a series, and None when it is over.
+        """
+        failures = 0
+        while True:
+            try:
+                batch = await self.read(reader, cursor, block_ms)
+            except (*CONNECTION_LOST, RedisError) as error:
+                failures += 1
+                if failures == 1:
+                    on_trouble(error)
+                await asyncio.sleep(_BACKOFF.compute(failures))
+                continue
+            if failures:
+                failures = 0
+                on_trouble(None)
+            cursor = batch.cursor
+            yield batch

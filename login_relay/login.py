@@ -1,0 +1,193 @@
+"""`login-relay login`: the client as a command, with the token in a private file."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, TextIO
+from uuid import UUID
+
+import click
+import msgspec
+
+import login_relay_client as client
+
+FAILURES: Final[dict[type[BaseException], tuple[str, int]]] = {
+    client.LoginExpired: ("expired", 3),
+    client.LoginUsed: ("used", 4),
+    client.LoginRefused: ("refused", 5),
+    client.ServerUnreachable: ("unreachable", 6),
+    KeyboardInterrupt: ("interrupted", 130),  # 128 + SIGINT, as shells count
+}
+"""What JSON calls each way to fail, and its exit code."""
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `--json` prints. Fields are only ever added."""
+
+    status: str
+    message: str
+    session_id: str | None = None
+    refresh_token: str | None = None
+    token_file: str | None = None
+
+
+@click.command(
+    epilog="Exit codes: 0 logged in, 1 token file cannot be written, 2 wrong usage, 3 expired, 4 used, "
+    "5 refused by the server, 6 server not reachable, 130 interrupted."
+)
+@click.option("--server", required=True, metavar="URL", help="The relay, such as https://login.example.com.")
+@click.option("--project", required=True, type=click.UUID, metavar="ID", help="The project to log in to.")
+@click.option(
+    "--key",
+    required=True,
+    metavar="KEY",
+    envvar="LOGIN_RELAY_PUBLISHABLE_KEY",
+    show_envvar=True,
+    help="The project's publishable client key, pck_….",
+)
+@click.option("--link", metavar="TEMPLATE", help="URL of the page to approve on, with {login_code} in it.")
+@click.option("--print-token", is_flag=True, help="Print the refresh token on standard output.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the refresh token here, readable by you alone. Without this and without --print-token: to "
+    "ID.token in your configuration folder.",
+)
+@click.option("--timeout", type=click.FloatRange(1, 86400), metavar="S", help="Seconds in which to approve.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@click.option(
+    "--open/--no-open",
+    "open_link",
+    default=None,
+    help="Open the link in a browser. Default: if this is a desktop's terminal. Other users of the machine "
+    "can then see the link in its list of processes.",
+)
+@click.option("--allow-insecure", is_flag=True, help="Accept an http:// server on another machine.")
+def login(  # noqa: PLR0913 - one parameter per option
+    *,
+    server: str,
+    project: UUID,
+    key: str,
+    link: str | None,
+    print_token: bool,
+    token_file: Path | None,
+    timeout: float | None,
+    as_json: bool,
+    open_link: bool | None,
+    allow_insecure: bool,
+) -> None:
+    """Log in through a browser and keep the refresh token.
+
+    The code and the link to approve with appear on standard error.
+    """
+    try:
+        request = client.LoginRequest(
+            server=server,
+            project_id=str(project),
+            publishable_client_key=key,
+            confirm_url=link,
+            expires_in=None if timeout is None else timedelta(seconds=timeout),
+            client_name="login-relay",
+            client_version=version("login-relay"),
+            allow_insecure=allow_insecure,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+    if token_file is None and not print_token:
+        token_file = Path(click.get_app_dir("login-relay"), f"{project}.token")
+
+    session_id = None
+
+    def show(prompt: client.Prompt) -> None:
+        nonlocal session_id
+        session_id = prompt.session_id
+        click.echo(_invitation(prompt), err=True)
+        if prompt.link and (_on_a_desktop() if open_link is None else open_link):
+            _open_in_browser(prompt.link)
+
+    try:
+        session = _log_in(request, show, token_file)
+    except tuple(FAILURES) as error:
+        status, exit_code = FAILURES[type(error)]
+        report = Report(status, str(error) or "Given up.", session_id)
+    else:
+        exit_code = 0
+        report = Report(
+            "success",
+            f"Logged in. The refresh token is in {token_file}." if token_file else "Logged in.",
+            session.session_id,
+            session.refresh_token if print_token else None,
+            str(token_file) if token_file else None,
+        )
+    click.echo(report.message, err=True)
+    if as_json:
+        click.echo(msgspec.json.encode(report))
+    elif report.refresh_token:
+        click.echo(report.refresh_token)
+    sys.exit(exit_code)
+
+
+def _log_in(
+    request: client.LoginRequest, show: Callable[[client.Prompt], None], token_file: Path | None
+) -> client.Login:
+    if token_file is None:
+        return client.login(request, show)
+    try:
+        with _private_file(token_file) as file:
+            session = client.login(request, show)
+            file.write(session.refresh_token)
+    except OSError as error:  # the file's; those of the network are LoginErrors
+        raise click.ClickException(f"{token_file}: {error.strerror}") from None
+    return session
+
+
+def _invitation(prompt: client.Prompt) -> str:
+    seconds = round(prompt.expires_in.total_seconds())
+    time = f"{seconds} seconds" if seconds < 120 else f"{round(seconds / 60)} minutes"  # noqa: PLR2004 - 2 minutes
+    page = f"Open  {prompt.link}\nand check that it shows" if prompt.link else "To log in, approve"
+    return f"{page} the code  {prompt.login_code}\nWaiting for up to {time} …"
+
+
+@contextlib.contextmanager
+def _private_file(path: Path) -> Iterator[TextIO]:
+    """Yield a file that only its owner can read and that becomes `path` when the block ends well.
+
+    It is made before the login begins: a folder that cannot be written to must not cost a token. It is a new
+    file even where there was one: whoever has the old one open does not read the new token.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink()
+        raise
+
+
+def _on_a_desktop() -> bool:
+    """Whether a browser would open in front of the person who sees this terminal."""
+    has_display = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    is_remote = "SSH_CONNECTION" in os.environ
+    return bool(has_display) and not is_remote and sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def _open_in_browser(link: str) -> None:
+    """Try to; in a process of its own, because some browsers block or write to the terminal."""
+    with contextlib.suppress(OSError):
+        subprocess.Popen(  # noqa: S603 - no shell; the link comes from the user's own template
+            [sys.executable, "-m", "webbrowser", link],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )

@@ -1,0 +1,93 @@
+"""`login-relay admin-token`: make admin access tokens, and the keys for them, where no identity system does."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+import msgspec
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey, import_key
+
+from login_relay.operate.duration import Duration
+from runtime.settings import load_settings, variable
+
+AnyKey = OctKey | RSAKey | ECKey | OKPKey
+
+ALGORITHMS = {"Ed25519": "Ed25519", "P-256": "ES256", "P-384": "ES384"}
+"""The algorithm by the key's curve; an RSA key signs with PS256."""
+
+
+@click.command("admin-token")
+@click.option(
+    "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), help="File with the private key, a JWK."
+)
+@click.option("--project", "project_ids", type=click.UUID, multiple=True, metavar="ID", help="A project it is for.")
+@click.option(
+    "--expires-in", type=Duration(), default="1h", show_default=True, metavar="TIME", help="30s, 10m, 24h, 7d."
+)
+@click.option(
+    "--generate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Instead of a token: make a new Ed25519 key, write it to this file, and print the public half as a JWKS "
+    f"for {variable('admin_jwks_file')}.",
+)
+def admin_token(key_file: Path | None, project_ids: tuple[UUID, ...], expires_in: int, generate: Path | None) -> None:
+    """Print an admin access token for projects, signed with a private key.
+
+    \b
+        login-relay admin-token --generate admin.jwk > admin-jwks.json
+        login-relay admin-token --key admin.jwk --project ID
+    """  # noqa: D301 - click's mark for a paragraph that it must not wrap
+    if generate is not None:
+        if key_file or project_ids:
+            raise click.UsageError("--generate goes with no other option")
+        _generate(generate)
+        return
+    if not key_file or not project_ids:
+        raise click.UsageError("--key and --project are needed, or --generate")
+    if not expires_in:
+        raise click.UsageError("a token that expires at once is of no use")
+    key = _read(key_file)
+    claim = load_settings(os.environ).admin_projects_claim
+    now = int(time.time())
+    claims = {"iat": now, "exp": now + expires_in // 1_000, claim: [str(project) for project in project_ids]}
+    algorithm = _algorithm(key, key_file)
+    key.ensure_kid()
+    click.echo(jwt.encode({"alg": algorithm, "kid": key.kid}, claims, key, algorithms=[algorithm]))
+
+
+def _generate(path: Path) -> None:
+    key = OKPKey.generate_key("Ed25519", {"use": "sig"}, private=True, auto_kid=True)
+    try:
+        # Exclusively: a key that is in use is not overwritten.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(key.as_dict(private=True)) + b"\n")
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
+    click.echo(msgspec.json.encode({"keys": [key.as_dict(private=False)]}))
+
+
+def _read(path: Path) -> AnyKey:
+    try:
+        key = import_key(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
+    except (msgspec.MsgspecError, JoseError, ValueError, TypeError):
+        raise click.ClickException(f"{path} is not a JSON Web Key") from None
+    if not key.is_private:
+        raise click.ClickException(f"{path} is no private key")
+    return key
+
+
+def _algorithm(key: AnyKey, path: Path) -> str:
+    """Return the algorithm that a key signs with."""
+    if isinstance(key, RSAKey):
+        return "PS256"
+    if isinstance(key, OKPKey | ECKey) and key.curve_name in ALGORITHMS:
+        return ALGORITHMS[key.curve_name]
+    raise click.ClickException(f"{path}: a key of this kind is not used to sign; Ed25519, P-256, P-384 and RSA are")

@@ -1,0 +1,275 @@
+"""`login-relay doctor`: whether a Redis is set up so that the relay can keep its promises, and what to type if not.
+
+It changes nothing but a key of its own, for a moment.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from login_relay.operate.relay import Relay, json_option, on_relay
+from runtime.codes import new_session_id
+from runtime.redis.connections import subscriber_client
+from runtime.redis.keys import MAX_PARTITIONS, Keys
+from statemachine.store.sessions import SessionStore
+
+MIN_REDIS, MIN_VALKEY = (7, 0), (7, 2)
+MAX_CLOCK_DIFFERENCE = 2.0  # seconds
+MIN_PUBSUB_BUFFER = 1 << 20  # bytes; a hand-over is under 12 KiB, and a busy API may be some hundred of them late
+MEMORY_LEFT = 0.1  # of maxmemory; below that it is time to act
+ROUND_TRIP = 2.0  # seconds for a message to come back
+
+CONFIGURED = ("appendfsync", "client-output-buffer-limit", "min-replicas-to-write")
+"""What only CONFIG GET tells; managed servers often forbid it."""
+
+
+class Level(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Nothing is wrong; there is something to know."""
+    UNSEEN = "unseen"
+    """The server does not let us look."""
+    FINDING = "finding"
+    """A promise of the relay does not hold on this server."""
+
+
+class Check(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One check, as `--json` prints it. Fields are only ever added."""
+
+    name: str
+    level: Level
+    says: str
+    type: str | None = None
+    """What to type, or to set, to mend it."""
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """What `--json` prints."""
+
+    findings: int
+    checks: list[Check]
+
+
+class Seen(NamedTuple):
+    """What a server tells of itself."""
+
+    info: Mapping[str, Any]
+    config: Mapping[str, str] | None
+    """None if CONFIG is forbidden."""
+
+
+def check_version(seen: Seen) -> Check:
+    """Streams, scripts and their flags as of Redis 7.0, or Valkey, which began at 7.2."""
+    name, text, least = "Redis", str(seen.info["redis_version"]), MIN_REDIS
+    if "valkey_version" in seen.info:
+        name, text, least = "Valkey", str(seen.info["valkey_version"]), MIN_VALKEY
+    version = tuple(int(part) for part in text.split(".")[:2])
+    if version < least:
+        wanted = f"Redis {MIN_REDIS[0]}.{MIN_REDIS[1]} or Valkey {MIN_VALKEY[0]}.{MIN_VALKEY[1]}"
+        return Check("version", Level.FINDING, f"{name} {text} is too old", f"upgrade to {wanted} or newer")
+    return Check("version", Level.OK, f"{name} {text}")
+
+
+def check_role(seen: Seen) -> Check:
+    """The relay writes, and speaks to one server."""
+    if seen.info.get("cluster_enabled"):
+        return Check(
+            "role", Level.FINDING, "the server is in cluster mode", "set cluster-enabled no: one server is used"
+        )
+    if seen.info["role"] != "master":
+        return Check("role", Level.FINDING, "the server is a replica", "set LOGIN_RELAY_REDIS_URL to its primary")
+    return Check("role", Level.OK, "primary, not in cluster mode")
+
+
+def check_memory(seen: Seen) -> Check:
+    """Eviction would drop sessions, or the stream with its group."""
+    policy, limit, used = (seen.info[name] for name in ("maxmemory_policy", "maxmemory", "used_memory"))
+    if policy != "noeviction":
+        says = f"maxmemory-policy is {policy}: a full server would drop sessions and commands without a word"
+        return Check("memory", Level.FINDING, says, _config("maxmemory-policy", "noeviction"))
+    if limit and used > (1 - MEMORY_LEFT) * limit:
+        says = f"{used >> 20} of {limit >> 20} MiB are used: when full, every login is refused"
+        return Check("memory", Level.FINDING, says, _config("maxmemory", f"{2 * limit >> 20}mb"))
+    return Check("memory", Level.OK, "noeviction" + (f", {limit >> 20} MiB" if limit else ", no limit"))
+
+
+def check_persistence(seen: Seen) -> Check:
+    """Without an append-only file, a server that dies takes what it acknowledged with it."""
+    if not seen.info["aof_enabled"]:
+        says = "there is no append-only file: a server that dies loses logins that were acknowledged"
+        return Check("persistence", Level.FINDING, says, _config("appendonly", "yes"))
+    if seen.info["aof_last_write_status"] != "ok":
+        says = "the append-only file could not be written the last time: the server refuses writes, or will"
+        return Check("persistence", Level.FINDING, says, "df -h (is the server's disk full?)")
+    match (seen.config or {}).get("appendfsync"):
+        case "no":
+            says = "appendfsync is no: a machine that loses its power loses up to half a minute"
+            return Check("persistence", Level.FINDING, says, _config("appendfsync", "everysec"))
+        case "everysec":
+            says = "append-only file, synced every second: a machine that loses its power loses up to two seconds"
+            return Check(
+                "persistence", Level.NOTE, says, f"{_config('appendfsync', 'always')} loses none, and is slower"
+            )
+        case None:
+            return Check("persistence", Level.OK, "append-only file")
+        case how:
+            return Check("persistence", Level.OK, f"append-only file, synced {how}")
+
+
+def check_replicas(seen: Seen) -> Check:
+    """A primary that nobody follows goes on acknowledging what a failover will undo."""
+    count = seen.info["connected_slaves"]
+    if not count:
+        return Check("replicas", Level.OK, "none")
+    if seen.config is None:
+        return Check("replicas", Level.UNSEEN, f"{count} replicas; whether writes wait for one cannot be seen")
+    if not int(seen.config["min-replicas-to-write"]):
+        says = f"{count} replicas, and writes are acknowledged when none of them is there: a failover would undo them"
+        return Check("replicas", Level.FINDING, says, _config("min-replicas-to-write", "1"))
+    return Check("replicas", Level.OK, f"{count}, and writes need {seen.config['min-replicas-to-write']}")
+
+
+def check_subscribers(seen: Seen) -> Check:
+    """The limits that end a subscriber which does not read."""
+    if seen.config is None:
+        return Check("subscribers", Level.UNSEEN, "the output buffer limit of subscribers cannot be seen")
+    words = seen.config["client-output-buffer-limit"].split()
+    hard, soft, _ = (int(word) for word in words[words.index("pubsub") + 1 :][:3])
+    mend = _config("client-output-buffer-limit", '"pubsub 32mb 8mb 60"')
+    if not hard and not soft:
+        says = "the output buffer of subscribers has no limit: one that hangs takes the server's memory"
+        return Check("subscribers", Level.FINDING, says, mend)
+    least = min(limit for limit in (hard, soft) if limit)
+    if least < MIN_PUBSUB_BUFFER:
+        says = f"subscribers are cut off at {least >> 10} KiB: API processes would lose their messages under load"
+        return Check("subscribers", Level.FINDING, says, mend)
+    return Check("subscribers", Level.OK, f"cut off at {least >> 20} MiB")
+
+
+RULES: tuple[Callable[[Seen], Check], ...] = (
+    check_version,
+    check_role,
+    check_memory,
+    check_persistence,
+    check_replicas,
+    check_subscribers,
+)
+
+
+def _config(name: str, value: str) -> str:
+    return f"redis-cli CONFIG SET {name} {value} (and in its redis.conf)"
+
+
+async def look(redis: Redis) -> Seen:
+    """Ask a server about itself."""
+    info: dict[str, Any] = await redis.info()
+    try:
+        config: Mapping[str, str] = await redis.execute_command("CONFIG GET", *CONFIGURED)
+    except ResponseError:
+        return Seen(info, None)
+    return Seen(info, config if set(CONFIGURED) <= config.keys() else None)
+
+
+async def check_clock(redis: Redis) -> Check:
+    """Redis' clock decides; this machine's dates log lines and judges admin access tokens."""
+    before = time.time()
+    seconds, microseconds = await redis.time()
+    difference = seconds + microseconds / 1_000_000 - (before + time.time()) / 2
+    if abs(difference) > MAX_CLOCK_DIFFERENCE:
+        says = (
+            f"this machine's clock is {abs(difference):.1f} s {'behind' if difference > 0 else 'ahead of'} the server's"
+        )
+        return Check("clock", Level.FINDING, says, "timedatectl set-ntp true (on both)")
+    return Check("clock", Level.OK, f"{abs(difference) * 1000:.0f} ms apart")
+
+
+async def check_keys(relay: Relay) -> list[Check]:
+    """Whether prefix and partitions are those that the data was written with."""
+    redis, settings = relay.redis, relay.settings
+    everywhere = Keys(settings.prefix, MAX_PARTITIONS)
+    used = [p for p in everywhere.partitions if await redis.exists(everywhere.commands(p), everywhere.deadlines(p))]
+    if used and used[-1] >= settings.partitions:
+        says = f"there are sessions in partition {used[-1]}, and only {settings.partitions} partitions are served"
+        return [Check("partitions", Level.FINDING, says, f"set LOGIN_RELAY_PARTITIONS={used[-1] + 1} or more")]
+    checks = [Check("partitions", Level.OK, f"{settings.partitions}")]
+    if not await redis.exists(relay.keys.project_names()):
+        says = f"no project under the prefix {settings.prefix}: nothing was made yet, or LOGIN_RELAY_PREFIX is another"
+        checks.append(Check("prefix", Level.NOTE, says, "login-relay projects create NAME"))
+    return checks
+
+
+async def check_round_trips(relay: Relay) -> list[Check]:
+    """A script, a write and a message, as the processes need them."""
+    me = f"doctor-{uuid.uuid4().hex}"
+
+    async def script() -> None:
+        await SessionStore(relay.redis, relay.keys, relay.settings).read(new_session_id(0))
+
+    async def write() -> None:
+        await relay.redis.set(relay.keys.worker(me), b"", px=1_000)
+        await relay.redis.delete(relay.keys.worker(me))
+
+    async def message() -> None:
+        async with subscriber_client(relay.settings, "login-relay:doctor") as subscriber, subscriber.pubsub() as pubsub:
+            channel = relay.keys.replies(0, me)
+            await pubsub.subscribe(channel)
+            await pubsub.get_message(timeout=ROUND_TRIP)  # the subscription itself
+            await relay.redis.publish(channel, me)
+            if await pubsub.get_message(timeout=ROUND_TRIP) is None:
+                raise TimeoutError
+
+    checks = []
+    for name, go in (("script", script), ("write", write), ("message", message)):
+        started = time.monotonic()
+        try:
+            await go()
+        except (RedisError, TimeoutError) as error:
+            checks.append(Check(name, Level.FINDING, _why(error), "redis-cli ACL WHOAMI, redis-cli INFO replication"))
+        else:
+            checks.append(Check(name, Level.OK, f"{(time.monotonic() - started) * 1000:.1f} ms"))
+    return checks
+
+
+def _why(error: RedisError | TimeoutError) -> str:
+    """Say why something was refused, without the text of the answer, which may quote what was sent."""
+    if type(error) is ResponseError:
+        return f"refused: {str(error).split(' ', 1)[0]}"
+    return f"refused: {type(error).__name__}"
+
+
+async def diagnose(relay: Relay) -> Diagnosis:
+    """Check everything."""
+    seen = await look(relay.redis)
+    checks = [rule(seen) for rule in RULES]
+    checks.append(await check_clock(relay.redis))
+    checks.extend(await check_keys(relay))
+    checks.extend(await check_round_trips(relay))
+    return Diagnosis(sum(check.level is Level.FINDING for check in checks), checks)
+
+
+@click.command()
+@json_option
+@on_relay
+async def doctor(relay: Relay, *, as_json: bool) -> int:
+    """Check that Redis is set up for what the relay promises, and say what to type if not.
+
+    Exit code 1 if anything was found. What a server does not let us look at is no finding.
+    """
+    diagnosis = await diagnose(relay)
+    if as_json:
+        click.echo(msgspec.json.encode(diagnosis))
+    else:
+        for check in diagnosis.checks:
+            click.echo(f"{check.level:8} {check.name:12} {check.says}")
+            if check.type:
+                click.echo(f"{'':21} -> {check.type}")
+    return 1 if diagnosis.findings else 0

@@ -1,0 +1,47 @@
+"""`login-relay health`: what a container's health check runs."""
+
+import os
+import socket
+
+import click
+import httpx
+
+from login_relay.operate.relay import Relay, on_relay
+from login_relay.operate.status import read_workers
+from login_relay.run.listening import base_url
+from runtime.settings import load_settings
+
+TIMEOUT = 2.0  # seconds; an API that needs longer is not well
+
+
+@click.group()
+def health() -> None:
+    """Say whether a process of this machine works: exit code 0 yes, 1 no."""
+
+
+@health.command("api")
+@click.option("--url", help="The API's base URL.  [default: where the settings say that it listens]")
+def health_api(url: str | None) -> None:
+    """Ask the API whether it could serve a request now."""
+    settings = load_settings(os.environ)
+    base = (url or base_url(settings.host, settings.port)).rstrip("/")
+    try:
+        answer = httpx.get(f"{base}/health/ready", timeout=TIMEOUT, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        message = f"{base} does not answer: {error}"
+        raise click.ClickException(message) from None
+    if answer.status_code != httpx.codes.OK:
+        message = f"{base} is not ready: HTTP {answer.status_code}"
+        raise click.ClickException(message)
+    click.echo("ready")
+
+
+@health.command("worker")
+@on_relay
+async def health_worker(relay: Relay) -> None:
+    """Look for a fresh sign of life of a worker on this machine."""
+    host = socket.gethostname()
+    if not any(worker.alive and worker.host == host for worker in await read_workers(relay)):
+        message = f"no worker on {host} gives a sign of life"
+        raise click.ClickException(message)
+    click.echo("alive")

@@ -1,0 +1,210 @@
+"""`login-relay projects`: create, list, update, rotate and delete the tenants of a relay."""
+
+from collections.abc import Mapping
+
+import click
+import msgspec
+
+from login_relay.operate.duration import Duration
+from login_relay.operate.relay import Relay, json_option, on_relay
+from login_relay.operate.tables import table
+from projects.errors import ProjectNameTakenError, UnknownProjectError
+from projects.project import (
+    KeyKind,
+    Project,
+    is_project_name,
+    normalise_origin,
+)
+from projects.store import Projects
+from runtime.clock import rfc3339
+
+KEY_CHOICES = {
+    "publishable": [KeyKind.PUBLISHABLE_CLIENT],
+    "secret": [KeyKind.SECRET_SERVER],
+    "admin": [KeyKind.SUPER_SECRET_ADMIN],
+    "all": list(KeyKind),
+}
+SHOWN_ONCE = "These keys are shown this once: only their digests are stored."
+
+
+def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
+    if not is_project_name(name):
+        message = "a name is 1 to 64 printable characters, with no space at its ends, and no UUID"
+        raise click.BadParameter(message)
+    return name
+
+
+@click.group()
+def projects() -> None:
+    """Manage projects and their keys."""
+
+
+def _checked_origins(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    origins = [normalise_origin(text) for text in given]
+    if None in origins:
+        message = "an origin is a scheme, a host and perhaps a port, such as https://app.example.com"
+        raise click.BadParameter(message)
+    return [origin for origin in origins if origin]
+
+
+@projects.command("create")
+@click.argument("name", callback=_checked_name)
+@click.option("--allow-client-complete", is_flag=True, help="Let the publishable key complete logins too.")
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    callback=_checked_origins,
+    metavar="ORIGIN",
+    help="Let pages of this web origin call the API (CORS); may be repeated. Absent: no page may.",
+)
+@json_option
+@on_relay
+async def create(relay: Relay, name: str, *, allow_client_complete: bool, origins: list[str], as_json: bool) -> None:
+    """Create a project and show its keys.
+
+    --json prints one object: project_id, name, publishable_client_key, secret_server_key, super_secret_admin_key.
+    """
+    try:
+        project_id, keys = await Projects(relay.redis, relay.keys).create(
+            name, allow_client_complete=allow_client_complete, allowed_origins=origins
+        )
+    except ProjectNameTakenError:
+        message = f"a project named {name!r} exists already"
+        raise click.ClickException(message) from None
+    _show({"project_id": project_id, "name": name, **_by_name(keys)}, SHOWN_ONCE, as_json=as_json)
+
+
+@projects.command("list")
+@json_option
+@on_relay
+async def list_projects(relay: Relay, *, as_json: bool) -> None:
+    """List all projects by name."""
+    found = await Projects(relay.redis, relay.keys).list_all()
+    if as_json:
+        click.echo(
+            msgspec.json.encode(
+                [
+                    {
+                        "project_id": project.id,
+                        "name": project.name,
+                        "allow_client_complete": project.allow_client_complete,
+                        "allowed_origins": project.allowed_origins,
+                        "created_at": rfc3339(project.created_at),
+                    }
+                    for project in found
+                ]
+            )
+        )
+        return
+    if not found:
+        click.echo("No project yet. `login-relay projects create NAME` makes one.")
+        return
+    rows = [
+        (
+            project.name,
+            project.id,
+            rfc3339(project.created_at),
+            "yes" if project.allow_client_complete else "no",
+            " ".join(project.allowed_origins) or "none",
+        )
+        for project in found
+    ]
+    click.echo(table(("name", "id", "created", "client may complete", "origins"), rows))
+
+
+@projects.command("update")
+@click.argument("project", metavar="NAME|ID")
+@click.option(
+    "--allow-client-complete/--no-allow-client-complete",
+    default=None,
+    help="Let the publishable key complete logins too, or not any more.",
+)
+@click.option(
+    "--allow-origin",
+    "allowed",
+    multiple=True,
+    callback=_checked_origins,
+    metavar="ORIGIN",
+    help="Let pages of this web origin call the API (CORS), beside those that may; may be repeated.",
+)
+@click.option(
+    "--forbid-origin",
+    "forbidden",
+    multiple=True,
+    callback=_checked_origins,
+    metavar="ORIGIN",
+    help="Do not let them any more; may be repeated.",
+)
+@on_relay
+async def update(
+    relay: Relay, project: str, *, allow_client_complete: bool | None, allowed: list[str], forbidden: list[str]
+) -> None:
+    """Change what a project allows: every API process follows within five seconds."""
+    store = Projects(relay.redis, relay.keys)
+    found = await _find(store, project)
+    origins = {*found.allowed_origins, *allowed} - set(forbidden)
+    if allow_client_complete is None:
+        allow_client_complete = found.allow_client_complete
+    await store.update(found, allow_client_complete=allow_client_complete, allowed_origins=origins)
+    click.echo(f"Updated {found.name!r} ({found.id}).")
+
+
+@projects.command("rotate")
+@click.argument("project", metavar="NAME|ID")
+@click.option("--key", "choice", type=click.Choice(list(KEY_CHOICES)), default="all", show_default=True)
+@click.option(
+    "--overlap",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    metavar="TIME",
+    help="How long the replaced keys stay valid: 30s, 10m, 24h, 7d, 0.",
+)
+@json_option
+@on_relay
+async def rotate(relay: Relay, project: str, choice: str, overlap: int, *, as_json: bool) -> None:
+    """Give a project new keys and show them."""
+    store = Projects(relay.redis, relay.keys)
+    found = await _find(store, project)
+    keys = await store.rotate(found, KEY_CHOICES[choice], overlap)
+    rotated = await _find(store, found.id)
+    until = rfc3339(rotated.keys[KEY_CHOICES[choice][0]].previous_until)
+    facts = {"project_id": found.id, "name": found.name, **_by_name(keys), "previous_keys_valid_until": until}
+    _show(facts, SHOWN_ONCE, as_json=as_json)
+
+
+@projects.command("delete")
+@click.argument("project", metavar="NAME|ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@on_relay
+async def delete(relay: Relay, project: str, *, yes: bool) -> None:
+    """Delete a project: its keys stop working within five seconds."""
+    store = Projects(relay.redis, relay.keys)
+    found = await _find(store, project)
+    if not yes:
+        click.confirm(f"Delete the project {found.name!r} ({found.id})?", abort=True, err=True)
+    await store.delete(found)
+    click.echo(f"Deleted {found.name!r} ({found.id}).")
+
+
+async def _find(store: Projects, name_or_id: str) -> Project:
+    try:
+        return await store.find(name_or_id)
+    except UnknownProjectError:
+        message = f"no project has the name or id {name_or_id!r}"
+        raise click.ClickException(message) from None
+
+
+def _by_name(keys: Mapping[KeyKind, str]) -> dict[str, str]:
+    return {kind.value: key for kind, key in keys.items()}
+
+
+def _show(facts: Mapping[str, str], note: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(facts))
+        return
+    width = max(map(len, facts))
+    for label, value in facts.items():
+        click.echo(f"{label.ljust(width)}  {value}")
+    click.echo(note, err=True)

@@ -1,0 +1,61 @@
+"""What an operator's command works on: the Redis of a running relay, for the time of one command."""
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import click
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from login_relay.run.embedded import resolve_redis_url
+from runtime.errors import RelayUnavailableError
+from runtime.redis.connections import CONNECTION_LOST, command_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings, load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program to read.")
+
+
+class Relay(NamedTuple):
+    """A relay's Redis and what is needed to find things in it."""
+
+    settings: Settings
+    redis: Redis
+    keys: Keys
+
+
+def on_relay(command: Callable[Concatenate[Relay, P], Coroutine[None, None, R]]) -> Callable[P, R]:
+    """Make a command of a coroutine that works on a relay."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        settings = load_settings(os.environ)
+        settings = msgspec.structs.replace(settings, redis_url=resolve_redis_url(settings))
+        return asyncio.run(_connected(settings, lambda relay: command(relay, *args, **kwargs)))
+
+    return run
+
+
+async def _connected(settings: Settings, work: Callable[[Relay], Coroutine[None, None, R]]) -> R:
+    redis = command_client(settings, "login-relay:operator")
+    try:
+        return await work(Relay(settings, redis, Keys(settings.prefix, settings.partitions)))
+    except RedisError as error:
+        raise unavailable(error) from None
+    finally:
+        await redis.aclose()
+
+
+def unavailable(error: Exception) -> RelayUnavailableError:
+    """Say in one line why Redis could not be used."""
+    if isinstance(error, CONNECTION_LOST):
+        return RelayUnavailableError(f"Redis cannot be reached: {str(error).rstrip('.')}")
+    # Of what Redis answers only the code: the rest of the text may quote what was sent.
+    return RelayUnavailableError(f"Redis refused: {str(error).split(' ', 1)[0]}")

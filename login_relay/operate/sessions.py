@@ -1,0 +1,45 @@
+"""`login-relay sessions`: look at one session."""
+
+import click
+import msgspec
+
+from login_relay.operate.relay import Relay, json_option, on_relay
+from runtime.clock import rfc3339
+from runtime.codes import is_session_id
+from statemachine.store.inspection import SessionFacts, read_facts
+
+
+@click.group()
+def sessions() -> None:
+    """Look at sessions."""
+
+
+@sessions.command("show")
+@click.argument("session_id")
+@json_option
+@on_relay
+async def show(relay: Relay, session_id: str, *, as_json: bool) -> None:
+    """Show a session's state, times and client; never a code or a token."""
+    if not is_session_id(session_id, len(relay.keys.partitions)):
+        # The text is not repeated: a polling code pasted by mistake is a secret.
+        message = "a session id is 26 hexadecimal digits, as the API and the events give it"
+        raise click.BadParameter(message, param_hint="SESSION_ID")
+    facts = await read_facts(relay.redis, relay.keys, session_id)
+    if facts is None:
+        message = f"no session {session_id}: there never was one, or it ended too long ago"
+        raise click.ClickException(message)
+    shown = _shown(facts)
+    if as_json:
+        click.echo(msgspec.json.encode(shown))
+        return
+    for name, value in shown.items():
+        click.echo(f"{name:15}  {'-' if value is None else value}")
+
+
+def _shown(facts: SessionFacts) -> dict[str, object]:
+    """Return the facts by name, with times as RFC 3339 writes them."""
+    return {
+        name: rfc3339(value) if isinstance(value, int) and name != "version" else value
+        for name, value in (msgspec.to_builtins(facts.client) | msgspec.structs.asdict(facts)).items()
+        if name != "client"
+    }

@@ -1,0 +1,101 @@
+"""The `demo` project of `serve`: made on first start, so that a login can be tried by pasting two commands."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+from login_relay.operate.relay import Relay
+from login_relay.run.listening import base_url
+from projects.errors import ProjectNameTakenError
+from projects.project import KeyKind
+from projects.store import Projects
+from runtime.settings import Settings
+
+NAME = "demo"
+FILE = "demo-project.json"
+
+
+class DemoProject(msgspec.Struct, frozen=True):
+    """The demo project with its keys: what the file holds, in the form of `projects create --json`."""
+
+    project_id: str
+    name: str
+    publishable_client_key: str
+    secret_server_key: str
+    super_secret_admin_key: str
+
+
+async def demo_project(relay: Relay, folder: Path) -> DemoProject | None:
+    """Return the demo project, made now if there is none; None if there is one whose keys are not known here.
+
+    Redis has only digests of keys; so that the pastes work after a restart, this one project's are kept in the state
+    folder, in a file that only its owner can read.
+    """
+    path = folder / FILE
+    projects = Projects(relay.redis, relay.keys)
+    kept = _read(path)
+    if kept is not None:
+        project, now = await projects.read(kept.project_id)
+        if project is not None:
+            is_current = all(project.keys[kind].matches(getattr(kept, kind), now) for kind in KeyKind)
+            return kept if is_current else None
+    try:
+        project_id, keys = await projects.create(NAME, allow_client_complete=False)
+    except ProjectNameTakenError:
+        return None
+    made = DemoProject(project_id, NAME, **{kind.value: key for kind, key in keys.items()})
+    _write(path, made)
+    return made
+
+
+def _read(path: Path) -> DemoProject | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DemoProject)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _write(path: Path, project: DemoProject) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(project)) + b"\n")
+
+
+def what_to_paste(settings: Settings, demo: DemoProject | None) -> str:
+    """Return what to do next, for a person at a terminal."""
+    url = base_url(settings.host, settings.port)
+    command = _own_command()
+    if demo is None:
+        return (
+            f"Ready at {url} (Ctrl-C stops it).\n\n"
+            f"The keys of the project `{NAME}` are not in {Path(settings.state_dir, FILE)}. For new ones:\n\n"
+            f"  {command} projects rotate {NAME}\n"
+        )
+    return f"""\
+Ready at {url} (Ctrl-C stops it). To try a login, paste into a second terminal:
+
+  {command} login --server {url} --project {demo.project_id} \\
+    --key {demo.publishable_client_key}
+
+It shows a code and waits. Complete it as your backend would, from a third terminal, with that code:
+
+  curl {url}/api/v1/auth/cli/complete \\
+    -H 'x-stack-project-id: {demo.project_id}' \\
+    -H 'x-stack-secret-server-key: {demo.secret_server_key}' \\
+    -H 'content-type: application/json' \\
+    -d '{{"login_code": "XXXX-XXXX-XXXX"}}'
+"""
+
+
+def _own_command() -> str:
+    """Return how to call `login-relay` from here: by name if that finds this one, else by its path."""
+    path = Path(sys.argv[0])
+    if path.name != "login-relay":
+        return f"{shlex.quote(sys.executable)} -m login_relay"
+    found = shutil.which("login-relay")
+    if found and Path(found).resolve() == path.resolve():
+        return "login-relay"
+    return shlex.quote(min(str(path), os.path.relpath(path), key=len))

@@ -1,0 +1,77 @@
+"""Tells audit events on the `events` stream of the project's partition, also those about one session."""
+
+import secrets
+
+from cachetools import TTLCache
+from redis.asyncio import Redis
+
+from events.cloud_event import EVENT_SOURCE, encode_event
+from projects.audit_events import (
+    AUDIT_TYPES,
+    MAX_PER_WINDOW,
+    KeyRotated,
+    ProjectChanged,
+    Refusal,
+)
+from runtime.clock import rfc3339
+from runtime.redis.keys import Keys
+from runtime.redis.scripts import Call, Script, run_script
+from runtime.settings import Settings
+
+_AUDIT = Script.named("projects", "audit")
+
+REMEMBERED_CAUSES = 10_000  # per process; about a megabyte
+
+
+class Refusals:
+    """Tells of what strangers cause."""
+
+    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._window_ms = settings.budget_window_ms
+        self._retention_ms = settings.retention_ms
+        # Told, or too many to tell: asking Redis again within the window would change nothing.
+        self._told: TTLCache[str, None] = TTLCache(REMEMBERED_CAUSES, settings.budget_window_ms / 1000)
+
+    async def tell(self, refusal: Refusal, cause: str, now: int, session_id: str | None = None) -> None:
+        """Tell of a refusal at `now` (Redis time, milliseconds), unless its cause was told in this window."""
+        type_ = AUDIT_TYPES[type(refusal)]
+        mark = f"{type_}:{refusal.project_id}:{cause}"
+        if mark in self._told:
+            return
+        keys, partition = self._keys, self._keys.partition_of_project(refusal.project_id)
+        call = Call(
+            (
+                keys.audited(partition, mark),
+                keys.audit_events(partition, refusal.project_id, type_),
+                keys.events(partition),
+            ),
+            (
+                self._window_ms,
+                MAX_PER_WINDOW,
+                self._retention_ms,
+                now,
+                secrets.token_hex(16),
+                EVENT_SOURCE,
+                type_,
+                session_id or refusal.project_id,
+                rfc3339(now),
+                encode_event(refusal),
+            ),
+        )
+        await run_script(self._redis, _AUDIT, call)
+        self._told[mark] = None
+
+
+async def tell_change(redis: Redis, keys: Keys, change: KeyRotated | ProjectChanged, now: int) -> None:
+    """Tell of a change to a project, made at `now` (Redis time, milliseconds).
+
+    Projects live in another slot than the events, so no script does both: a process that dies between the two leaves a
+    change that nobody is told of.
+    """
+    await redis.execute_command(
+        *("XADD", keys.events(keys.partition_of_project(change.project_id)), "*", "specversion", "1.0"),
+        *("id", secrets.token_hex(16), "source", EVENT_SOURCE, "type", AUDIT_TYPES[type(change)]),
+        *("subject", change.project_id, "time", rfc3339(now), "data", encode_event(change)),
+    )

@@ -1,0 +1,63 @@
+"""Wrong codes, counted against budgets over a window, across all processes and all endpoints that take a code.
+
+Only wrong codes are counted: a right one costs nothing here, and no budget keeps it from working. So it is the length
+of the codes that makes guessing hopeless (`docs/adr/0009`); the budgets make it known, and slow whoever heeds a 429.
+"""
+
+from typing import Literal, NamedTuple
+
+from redis.asyncio import Redis
+
+from runtime.redis.keys import Keys
+from runtime.redis.scripts import Call, Script, run_script
+from runtime.settings import Settings
+
+_GUESS = Script.named("projects", "guess")
+
+Budget = Literal["address", "key", "project"]
+
+
+class Counted(NamedTuple):
+    """A wrong code, counted."""
+
+    now: int
+    """Redis time in milliseconds."""
+    over: Budget | None
+    """The budget that is used up, if one is."""
+    wait_ms: int
+    """Until that budget starts again."""
+    wrong_codes: int
+    """How many were counted against it."""
+
+
+class Guesses:
+    """The counters of wrong codes. They share one slot of their own, so that one script counts a guess in all."""
+
+    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._window_ms = settings.budget_window_ms
+        self._limits: dict[Budget, int] = {
+            "address": settings.wrong_codes_per_address,
+            "key": settings.wrong_codes_per_key,
+            "project": settings.wrong_codes_per_project,
+        }
+
+    async def count(self, address: str, project_id: str, key: str) -> Counted:
+        """Count a wrong code that came from an address, for a project, with the key of this name. One round trip."""
+        counters = (
+            self._keys.wrong_codes_of_address(address),
+            self._keys.wrong_codes_with_key(project_id, key),
+            self._keys.wrong_codes_in_project(project_id),
+        )
+        reply = await run_script(self._redis, _GUESS, Call(counters, (self._window_ms, *self._limits.values())))
+        match reply:
+            case [int(now), int(position), int(wait_ms), int(wrong_codes)]:
+                return Counted(now, (None, *self._limits)[position], wait_ms, wrong_codes)
+            case _:
+                message = f"guess.lua answered {type(reply).__name__}"
+                raise TypeError(message)
+
+    def magnitude(self, counted: Counted) -> int:
+        """Return how far a budget is exceeded: 0 at first, then one more at each tenfold of it."""
+        return len(str(counted.wrong_codes // self._limits[counted.over])) - 1 if counted.over else 0

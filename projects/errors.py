@@ -1,0 +1,27 @@
+"""What can go wrong with a project. No message here ever holds a key."""
+
+from typing import Literal
+
+from runtime.errors import LoginRelayError
+
+InitiationBudget = Literal["address", "project", "live_sessions"]
+
+
+class ProjectNameTakenError(LoginRelayError):
+    """Another project has this name; names are unique."""
+
+
+class UnknownProjectError(LoginRelayError):
+    """No project has this id or name."""
+
+
+class InitiationRefusedError(LoginRelayError):
+    """No session was made: a budget is used up."""
+
+    def __init__(self, budget: InitiationBudget, wait_ms: int, now: int) -> None:
+        super().__init__(budget)
+        self.budget = budget
+        self.wait_ms = wait_ms
+        """Until it may be otherwise."""
+        self.now = now
+        """Redis time in milliseconds."""

@@ -1,0 +1,88 @@
+"""A project: a tenant with three keys that are kept only as SHA-256, and the rules for its name and origins.
+
+A key is 256 random bits, so a plain hash is enough: there is nothing to guess, and no need to slow a guesser down.
+"""
+
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+NO_DIGEST = bytes(32)  # nothing that SHA-256 is known to give
+MAX_NAME_LENGTH = 64
+# RFC 6454 §6.2, as browsers write it: lower case, no path, and the port only where it is not the scheme's own.
+_ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+_OWN_PORTS = {"http": "80", "https": "443"}
+
+
+def normalise_origin(text: str) -> str | None:
+    """Return a web origin as browsers send it; None if `text` is none that a project may allow."""
+    if not (found := _ORIGIN.fullmatch(text.lower().removesuffix("/"))):
+        return None
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}" if port in (None, _OWN_PORTS[scheme]) else f"{scheme}://{host}:{port}"
+
+
+def is_project_name(text: str) -> bool:
+    """Whether `text` can name a project: 1 to 64 printable characters that do not read as an id.
+
+    A UUID is an id to `Projects.find`, however it is written.
+    """
+    if not 1 <= len(text) <= MAX_NAME_LENGTH or not text.isprintable() or text != text.strip():
+        return False
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return True
+    return False
+
+
+class KeyKind(StrEnum):
+    """The three keys of a project."""
+
+    PUBLISHABLE_CLIENT = "publishable_client_key"
+    """For tools: it ships inside them and is no secret."""
+    SECRET_SERVER = "secret_server_key"  # noqa: S105 - the name of a key, not a key
+    """For backends: it completes logins."""
+    SUPER_SECRET_ADMIN = "super_secret_admin_key"  # noqa: S105 - the name of a key, not a key
+    """For administrators."""
+
+
+KEY_PREFIXES = {
+    KeyKind.PUBLISHABLE_CLIENT: "pck_",
+    KeyKind.SECRET_SERVER: "ssk_",
+    KeyKind.SUPER_SECRET_ADMIN: "sak_",
+}
+
+
+class KeyDigest(NamedTuple):
+    """What is stored of a key, and of the one it replaced."""
+
+    current: bytes
+    previous: bytes
+    """32 zeros if there is none: as long as a digest, so that comparing takes as long."""
+    previous_until: int
+    """Redis time in milliseconds until which the previous key is valid."""
+
+    def matches(self, key: str, now: int) -> bool:
+        """Compare in constant time; both digests always, so that the time tells nothing."""
+        digest = hashlib.sha256(key.encode()).digest()
+        is_current = hmac.compare_digest(digest, self.current)
+        is_previous = hmac.compare_digest(digest, self.previous)
+        return is_current | (is_previous & (now <= self.previous_until))
+
+
+class Project(NamedTuple):
+    """A project as it is stored."""
+
+    id: str
+    name: str
+    allow_client_complete: bool
+    """Whether the publishable key may complete logins, as the browser side of some clients does."""
+    created_at: int
+    keys: Mapping[KeyKind, KeyDigest]
+    allowed_origins: tuple[str, ...] = ()
+    """The web origins (RFC 6454) whose pages may call the API for it; sorted."""

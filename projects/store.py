@@ -1,0 +1,188 @@
+"""Projects in Redis: made, changed, found and deleted, each change told in an event afterwards."""
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from projects.audit import tell_change
+from projects.audit_events import KeyRotated, ProjectChanged
+from projects.errors import ProjectNameTakenError, UnknownProjectError
+from projects.project import KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Project
+from runtime.clock import rfc3339
+from runtime.redis.keys import Keys
+from runtime.redis.scripts import (
+    Argument,
+    Call,
+    Script,
+    run_script,
+)
+
+KEY_BYTES = 32
+
+
+_CREATE = Script.named("projects", "create_project")
+_CHANGE = Script.named("projects", "change_project")
+
+
+class ProjectRead(NamedTuple):
+    """A project and the Redis time in milliseconds at which it was read."""
+
+    project: Project | None
+    now: int
+
+
+class Projects:
+    """The projects in Redis. Each lives in its own hash; a second hash makes names unique, a set finds origins.
+
+    What is changed is told in an event afterwards (`projects.audit.tell_change`).
+    """
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def create(
+        self, name: str, *, allow_client_complete: bool, allowed_origins: Collection[str] = ()
+    ) -> tuple[str, dict[KeyKind, str]]:
+        """Create a project; returns its id and its keys, which nothing can show again.
+
+        The origins are such as `normalise_origin` returns.
+
+        Raises:
+            ProjectNameTakenError: another project has the name.
+
+        """
+        project_id = str(uuid.uuid4())
+        keys = {kind: _new_key(kind) for kind in KeyKind}
+        origins = sorted(set(allowed_origins))
+        arguments: list[Argument] = [project_id, name, " ".join(origins)]
+        arguments += ["allow_client_complete", int(allow_client_complete)]
+        for kind, key in keys.items():
+            arguments += [kind.value, hashlib.sha256(key.encode()).digest()]
+        named = (self._keys.project_names(), self._keys.project(project_id), self._keys.allowed_origins())
+        now = await run_script(self._redis, _CREATE, Call(named, tuple(arguments)))
+        if not isinstance(now, int) or not now:
+            raise ProjectNameTakenError(name)
+        await tell_change(
+            self._redis, self._keys, ProjectChanged(project_id, "created", name, allow_client_complete, origins), now
+        )
+        return project_id, keys
+
+    async def update(self, project: Project, *, allow_client_complete: bool, allowed_origins: Collection[str]) -> None:
+        """Change what a project allows; API processes notice within the time for which they keep a project.
+
+        Raises:
+            UnknownProjectError: it has been deleted.
+
+        """
+        origins = sorted(set(allowed_origins))
+        now = await self._change(project, " ".join(origins), "allow_client_complete", int(allow_client_complete))
+        changed = ProjectChanged(project.id, "updated", project.name, allow_client_complete, origins)
+        await tell_change(self._redis, self._keys, changed, now)
+
+    async def is_origin_allowed(self, origin: str) -> bool:
+        """Whether any project allows an origin."""
+        found: list[bytes] = await self._redis.execute_command(
+            *("ZRANGEBYLEX", self._keys.allowed_origins(), f"[{origin} ", f"({origin}!", "LIMIT", 0, 1)
+        )
+        return bool(found)
+
+    async def read(self, project_id: str) -> ProjectRead:
+        """Read a project and Redis' time in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("HGETALL", self._keys.project(project_id))
+            pipeline.execute_command("TIME")
+            fields, (seconds, microseconds) = await pipeline.execute()
+        now = seconds * 1000 + microseconds // 1000
+        return ProjectRead(_project(project_id, fields) if fields else None, now)
+
+    async def list_all(self) -> list[Project]:
+        """Return all projects by name."""
+        names: dict[bytes, bytes] = await self._redis.execute_command("HGETALL", self._keys.project_names())
+        found = [(await self.read(project_id.decode())).project for _, project_id in sorted(names.items())]
+        return [project for project in found if project is not None]
+
+    async def find(self, name_or_id: str) -> Project:
+        """Return the project of this name or id.
+
+        Raises:
+            UnknownProjectError: there is none.
+
+        """
+        by_name: bytes | None = await self._redis.execute_command("HGET", self._keys.project_names(), name_or_id)
+        project = (await self.read(by_name.decode() if by_name else name_or_id)).project
+        if project is None:
+            raise UnknownProjectError(name_or_id)
+        return project
+
+    async def rotate(self, project: Project, kinds: list[KeyKind], overlap_ms: int) -> dict[KeyKind, str]:
+        """Give a project new keys of these kinds; the keys they replace stay valid for `overlap_ms`.
+
+        Raises:
+            UnknownProjectError: it has been deleted.
+
+        """
+        now = await self._now()
+        keys = {kind: _new_key(kind) for kind in kinds}
+        fields: list[Argument] = []
+        for kind, key in keys.items():
+            fields += [kind, hashlib.sha256(key.encode()).digest()]
+            fields += [f"{kind}:previous", project.keys[kind].current, f"{kind}:previous_until", now + overlap_ms]
+        await self._change(project, "=", *fields)
+        rotated = KeyRotated(project.id, [kind.value for kind in kinds], rfc3339(now + overlap_ms))
+        await tell_change(self._redis, self._keys, rotated, now)
+        return keys
+
+    async def delete(self, project: Project) -> None:
+        """Delete a project: its keys stop working within the cache time of the API processes."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.execute_command("DEL", self._keys.project(project.id))
+            pipeline.execute_command("HDEL", self._keys.project_names(), project.name)
+            if project.allowed_origins:
+                members = [f"{origin} {project.id}" for origin in project.allowed_origins]
+                pipeline.execute_command("ZREM", self._keys.allowed_origins(), *members)
+            await pipeline.execute()
+        deleted = ProjectChanged(
+            project.id, "deleted", project.name, project.allow_client_complete, list(project.allowed_origins)
+        )
+        await tell_change(self._redis, self._keys, deleted, await self._now())
+
+    async def _change(self, project: Project, allowed_origins: str, *fields: Argument) -> int:
+        """Write fields of a project, and its origins unless they are `=`; returns Redis' time in milliseconds."""
+        keys = (self._keys.project(project.id), self._keys.allowed_origins())
+        call = Call(keys, (project.id, allowed_origins, *fields))
+        now = await run_script(self._redis, _CHANGE, call)
+        if not isinstance(now, int) or not now:
+            raise UnknownProjectError(project.id)
+        return now
+
+    async def _now(self) -> int:
+        seconds, microseconds = await self._redis.time()
+        return int(seconds * 1000 + microseconds // 1000)
+
+
+def _new_key(kind: KeyKind) -> str:
+    return KEY_PREFIXES[kind] + secrets.token_urlsafe(KEY_BYTES)
+
+
+def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
+    keys = {
+        kind: KeyDigest(
+            fields[kind.encode()],
+            fields.get(f"{kind}:previous".encode(), NO_DIGEST),
+            int(fields.get(f"{kind}:previous_until".encode(), 0)),
+        )
+        for kind in KeyKind
+    }
+    return Project(
+        project_id,
+        fields[b"name"].decode(),
+        fields[b"allow_client_complete"] == b"1",
+        int(fields[b"created_at"]),
+        keys,
+        tuple(fields.get(b"allowed_origins", b"").decode().split()),
+    )

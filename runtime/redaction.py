@@ -1,0 +1,79 @@
+"""The last line of defence for secrets in logs: whatever looks like one of ours is masked before a line is written.
+
+Log calls name sessions by their id and pass no secrets (`logs.py`). This catches what comes by accident: in the text of
+an exception, in a library's message, in the representation of an object.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from runtime.codes import LOGIN_CODE_ALPHABET
+
+MASK = "[redacted]"
+
+# What comes from a stranger may be logged too, and may be long: no pattern looks at the same text again and again.
+_TELLING = r"(?:(?:polling|login)[_-]?code|token|secret|password|verifier|(?:client|server|admin|api)[_-]key)"
+_NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
+_FOUR = f"[{LOGIN_CODE_ALPHABET}]{{4}}"
+_SECRETS = (
+    # WDJB MJHT XKQP. This and the next come first: else their beginning may be taken for the end of what stands before
+    # them, and the rest stay.
+    (re.compile(rf"{_FOUR}(?: {_FOUR}){{2,}}", re.ASCII | re.IGNORECASE), MASK),
+    # A JWT: base64url of `{"`, and what comes after dots. What only begins like one is passed over at once, as itself.
+    (re.compile(r"eyJ[\w-]*+(\.[\w-]++(?:\.[\w-]*+)++)?", re.ASCII), lambda found: MASK if found[1] else found[0]),
+    # Polling codes, minted tokens, the three keys of a project: what they are stays readable.
+    (re.compile(r"(lrp|lrt|pck|ssk|sak)_[\w-]+", re.ASCII), rf"\1_{MASK}"),
+    # WDJBMJHTXKQP, WDJB-MJHT-XKQP, and what runs on from them
+    (
+        re.compile(
+            rf"(?:[{LOGIN_CODE_ALPHABET}]{{12,}}|{_FOUR}-{_FOUR}-{_FOUR})(?:-{_FOUR})*", re.ASCII | re.IGNORECASE
+        ),
+        MASK,
+    ),
+    (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{MASK}@"),  # the password of a URL
+    # `refresh_token='…'` and `"refresh_token": "…"`, as in the representation of a Struct or a dict.
+    (
+        re.compile(rf"({_TELLING}\\?[\"']?\s*[=:]\s*b?)(?:(\\?[\"']).*?\2|[^\s\"',;&)}}\]]+)", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+)
+
+
+def redact(text: str) -> str:
+    """Return `text` with all that looks like a secret of ours masked."""
+    for pattern, mask in _SECRETS:
+        text = pattern.sub(mask, text)
+    return text
+
+
+def redact_event(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask secrets in a line of the log, and every text whose name says that it is one (a structlog processor)."""
+    for name, value in event.items():
+        event[name] = _masked(name, value)
+    return event
+
+
+def _masked(name: str, value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _masked(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(name, inner) for inner in value]
+    if _NAME.search(name):
+        return MASK
+    return redact(
+        value if isinstance(value, str) else repr(value)
+    )  # the renderers too take the repr of what is no text
+
+
+class RedactedRecord(logging.LogRecord):
+    """A line of the standard library's logging, masked before any handler or formatter sees it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of LogRecord
+        super().__init__(*args, **kwargs)
+        self.msg, self.args = redact(self.getMessage()), ()
+        if self.exc_info and self.exc_info[0] is not None:
+            self.exc_text = redact(logging.Formatter().formatException(self.exc_info))

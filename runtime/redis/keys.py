@@ -1,0 +1,149 @@
+"""Every Redis key and channel, each by one function; nothing else builds a key.
+
+All keys of a session share one hash tag, its partition's, so that one script reaches them all on one node of a cluster.
+"""
+
+from base64 import urlsafe_b64encode
+from zlib import crc32
+
+from runtime.codes import partition_of
+
+TAGS = (
+    *("10", "12", "11", "13", "69", "c0", "68", "c1", "29", "ac", "28", "ab", "b", "d", "c", "a"),
+    *("cc", "ca", "cb", "cd", "1a", "1c", "1d", "1b", "3", "1", "2", "0", "a0", "49", "a1", "48"),
+    *("18", "bb", "19", "bc", "61", "63", "60", "62", "21", "23", "20", "22", "58", "fb", "59", "fc"),
+    *("6d", "6b", "6a", "6c", "b1", "78", "b0", "79", "f1", "9", "f0", "8", "2d", "2b", "2a", "2c"),
+)
+"""The hash tags by partition. The first 2^k of them fall into 2^k equal ranges of the 16 384 slots (a test says so)."""
+
+MAX_PARTITIONS = len(TAGS)
+
+GROUP = "workers"
+"""The consumer group of every `commands` stream."""
+
+
+class Keys:
+    """The keys of one deployment.
+
+    With a lifetime: sessions, login codes, tokens, outcomes, workers, counters. Permanent: the streams `commands` (its
+    length is the backlog), `events` (trimmed by age) and `dead-letters` (trimmed by length), the index `deadlines`, and
+    projects with their origins.
+    """
+
+    def __init__(self, prefix: str, partitions: int) -> None:
+        self.prefix = prefix
+        self.partitions = range(partitions)
+        self._roots = tuple(f"{prefix}:{{{TAGS[partition]}}}" for partition in self.partitions)
+        self._of_session = {f"{partition:02x}": root for partition, root in enumerate(self._roots)}
+
+    def commands(self, partition: int) -> str:
+        """Stream: commands that no worker has decided yet."""
+        return f"{self._roots[partition]}:commands"
+
+    def events(self, partition: int) -> str:
+        """Stream: public facts."""
+        return f"{self._roots[partition]}:events"
+
+    def dead_letters(self, partition: int) -> str:
+        """Stream: entries that no worker could decide, with the reason."""
+        return f"{self._roots[partition]}:dead-letters"
+
+    def deadlines(self, partition: int) -> str:
+        """Sorted set: session id by the time at which it may be expired."""
+        return f"{self._roots[partition]}:deadlines"
+
+    def hints(self, partition: int) -> str:
+        """Channel: ids of sessions that left the state they were in."""
+        return f"{self._roots[partition]}:hints"
+
+    def replies(self, partition: int, api_id: str) -> str:
+        """Channel: outcomes of the commands that one API process waits for."""
+        return f"{self._roots[partition]}:replies:{api_id}"
+
+    def login(self, digest: bytes) -> str:
+        """String: the session that a login code names, with its public sealing key."""
+        root = self._roots[self.partition_of_login(digest)]
+        return f"{root}:login:{urlsafe_b64encode(digest[:24]).decode()}"
+
+    def session(self, session_id: str) -> str:
+        """Hash: the session."""
+        return f"{self._of_session[session_id[:2]]}:session:{session_id}"
+
+    def sealed_token(self, session_id: str) -> str:
+        """String: the sealed refresh token."""
+        return f"{self._of_session[session_id[:2]]}:token:{session_id}"
+
+    def outcome(self, partition: int, command_id: str) -> str:
+        """String: what became of one command."""
+        return f"{self._roots[partition]}:outcome:{command_id}"
+
+    def worker(self, consumer: str) -> str:
+        """String: the last sign of life of one worker process."""
+        return f"{self.prefix}:worker:{consumer}"
+
+    def wrong_codes_of_address(self, address: str) -> str:
+        """Counter: wrong codes that came from a client address lately."""
+        return f"{self.prefix}:{{guesses}}:address:{address}"
+
+    def wrong_codes_with_key(self, project_id: str, key: str) -> str:
+        """Counter: wrong codes that came with one key of a project lately."""
+        return f"{self.prefix}:{{guesses}}:key:{project_id}:{key}"
+
+    def wrong_codes_in_project(self, project_id: str) -> str:
+        """Counter: wrong codes that came for a project lately."""
+        return f"{self.prefix}:{{guesses}}:project:{project_id}"
+
+    def initiations_of_address(self, partition: int, address: str) -> str:
+        """Counter: sessions that a client address initiated lately."""
+        return f"{self._roots[partition]}:initiations:address:{address}"
+
+    def initiations_in_project(self, partition: int, project_id: str) -> str:
+        """Counter: sessions that a project's tools initiated lately."""
+        return f"{self._roots[partition]}:initiations:project:{project_id}"
+
+    def live_sessions(self, partition: int, project_id: str) -> str:
+        """Sorted set: session id by the end of its life, of a project's sessions that are not consumed."""
+        return f"{self._roots[partition]}:live:{project_id}"
+
+    def polled(self, session_id: str) -> str:
+        """String: there until a pending session may be polled again."""
+        return f"{self._of_session[session_id[:2]]}:polled:{session_id}"
+
+    def audited(self, partition: int, mark: str) -> str:
+        """String: there until the same thing is told in an audit event again."""
+        return f"{self._roots[partition]}:audited:{mark}"
+
+    def audit_events(self, partition: int, project_id: str, type_: str) -> str:
+        """Counter: audit events of one type that a project had lately."""
+        return f"{self._roots[partition]}:audits:{project_id}:{type_}"
+
+    def allowed_origins(self) -> str:
+        """Sorted set, by the alphabet: `origin project-id` for each origin that a project allows. Permanent."""
+        return f"{self.prefix}:{{projects}}:origins"
+
+    def project(self, project_id: str) -> str:
+        """Hash: a project and the digests of its keys. Permanent."""
+        return f"{self.prefix}:{{projects}}:project:{project_id}"
+
+    def project_names(self) -> str:
+        """Hash: project id by name. Permanent."""
+        return f"{self.prefix}:{{projects}}:names"
+
+    def permanent(self) -> frozenset[str]:
+        """Return every key that lives without a TTL, projects themselves aside."""
+        streams = (self.commands, self.events, self.dead_letters, self.deadlines)
+        return frozenset(
+            {self.project_names(), self.allowed_origins()} | {key(p) for key in streams for p in self.partitions}
+        )
+
+    def partition_of_login(self, digest: bytes) -> int:
+        """Return the partition of the session that a login code's digest names."""
+        return int.from_bytes(digest[24:]) % len(self.partitions)
+
+    def partition_of_project(self, project_id: str) -> int:
+        """Return the partition whose `events` stream tells what happens to a project as a whole."""
+        return crc32(project_id.encode()) % len(self.partitions)
+
+    def partition_of(self, session_id: str) -> int:
+        """Return the partition of a session."""
+        return partition_of(session_id)

@@ -1,0 +1,268 @@
+"""All settings: environment variables `LOGIN_RELAY_…` into one frozen Struct. Only composition roots read them.
+
+The table in the README is generated from this file.
+"""
+
+import difflib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from runtime.errors import SettingError
+from runtime.redis.keys import MAX_PARTITIONS
+
+PREFIX = "LOGIN_RELAY_"
+
+Network = IPv4Network | IPv6Network
+
+NOT_SETTINGS = frozenset({f"{PREFIX}PUBLISHABLE_KEY"})
+"""Variables of the same family that the `login` command reads, and no server."""
+
+Milliseconds = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of every process. Times are in milliseconds, as Redis has them."""
+
+    redis_url: Annotated[
+        str | None,
+        Meta(description="`redis://`, `rediss://` or `unix://` URL. Unset: the embedded server of the state folder."),
+    ] = None
+    state_dir: Annotated[
+        str, Meta(min_length=1, description="Folder of the embedded server: its data, its log, its socket.")
+    ] = ".login-relay"
+    host: Annotated[str, Meta(min_length=1, description="Address that the API listens on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535, description="Port that the API listens on.")] = 8000
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_.:-]{1,64}$(?!\n)",  # in Python `$` also matches before a last line feed
+            description="Start of every Redis key; lets deployments share a Redis.",
+        ),
+    ] = "lr"
+    partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MAX_PARTITIONS,
+            description="Hash tags over which sessions are spread; fixed for a deployment's life.",
+        ),
+    ] = 1
+    session_lifetime_ms: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=86_400_000,
+            description="Life of a session whose tool asks for none; a tool may ask for 1 s to 24 h.",
+        ),
+    ] = 900_000
+    pickup_window_ms: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            description="A session completed in time can be consumed at least this long after its completion.",
+        ),
+    ] = 120_000
+    poll_interval_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=60,
+            description="Seconds that a poller should leave between polls (`interval` at initiate).",
+        ),
+    ] = 2
+    long_poll_max_s: Annotated[
+        int, Meta(ge=0, le=300, description="Longest time in seconds for which `Prefer: wait=N` holds a pending poll.")
+    ] = 30
+    hold_polls_s: Annotated[
+        int,
+        Meta(ge=0, le=60, description="Hold every pending poll this many seconds, whether or not it asks (0: never)."),
+    ] = 0
+    held_polls_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Polls that an API process holds at once; more are answered at once. It takes 16 384 "
+            "connections, and others need some of them.",
+        ),
+    ] = 12_000
+    outcome_wait_ms: Annotated[
+        Milliseconds, Meta(description="How long a request waits for a worker before it answers 503.")
+    ] = 5_000
+    backlog_limit: Annotated[
+        int,
+        Meta(ge=1, description="Undecided commands per partition beyond which new ones are refused with 503."),
+    ] = 100_000
+    replay_window_ms: Annotated[
+        Milliseconds,
+        Meta(description="How long a consumed token can be heard again with the same Idempotency-Key."),
+    ] = 60_000
+    idempotency_ms: Annotated[
+        Milliseconds, Meta(description="How long a completion's outcome is kept for its Idempotency-Key.")
+    ] = 86_400_000
+    retention_ms: Annotated[
+        Milliseconds,
+        Meta(description="How long an ended session is remembered, and an event kept on its stream."),
+    ] = 86_400_000
+    project_cache_ms: Annotated[
+        int,
+        Meta(ge=0, le=5_000, description="How long an API process may go on using a project it has read."),
+    ] = 5_000
+    block_ms: Annotated[
+        Milliseconds, Meta(description="How long a worker's read of the stream blocks (XREADGROUP BLOCK).")
+    ] = 1_500
+    socket_timeout_ms: Annotated[
+        Milliseconds, Meta(description="A blocking connection silent for this long is taken for dead.")
+    ] = 4_500
+    min_idle_ms: Annotated[
+        Milliseconds,
+        Meta(description="An entry pending for this long is taken over from its worker (XAUTOCLAIM)."),
+    ] = 2_000
+    reclaim_period_ms: Annotated[Milliseconds, Meta(description="How often a worker looks for such entries.")] = 500
+    sweep_period_ms: Annotated[Milliseconds, Meta(description="How often a worker expires sessions that are due.")] = (
+        1_000
+    )
+    max_deliveries: Annotated[
+        int, Meta(ge=1, description="An entry delivered more often than this goes to the dead letters.")
+    ] = 5
+    shutdown_grace_ms: Annotated[
+        Milliseconds, Meta(description="How long a process may take to finish its work after SIGTERM.")
+    ] = 10_000
+    request_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            description="How long a client may take over a request's head, and again over its body; an idle connection "
+            "is closed after it too. A proxy that keeps idle connections must close them sooner.",
+        ),
+    ] = 10_000
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Networks (CIDR, separated by commas) of the proxies whose `Forwarded` and `X-Forwarded-For` "
+            "name the client's address."
+        ),
+    ] = ""
+    budget_window_ms: Annotated[
+        Milliseconds, Meta(description="How long wrong codes and initiations are counted until the count starts again.")
+    ] = 600_000
+    wrong_codes_per_address: Annotated[
+        Count,
+        Meta(description="Wrong codes of one client address (IPv6: one /64) a window; more are answered with 429."),
+    ] = 100
+    wrong_codes_per_key: Annotated[Count, Meta(description="The same for one key of a project.")] = 1_000
+    wrong_codes_per_project: Annotated[Count, Meta(description="The same for one project.")] = 2_000
+    initiations_per_address: Annotated[
+        Count, Meta(description="Sessions that one client address may initiate a window; more are refused with 429.")
+    ] = 3_000
+    initiations_per_project: Annotated[Count, Meta(description="The same for one project.")] = 60_000
+    live_sessions_per_project: Annotated[
+        Count,
+        Meta(description="Sessions of one project that are neither consumed nor expired, beyond which none is added."),
+    ] = 100_000
+    throttle_polls: Annotated[
+        bool,
+        Meta(
+            description="Answer polls of a pending session that come sooner than 0.8 intervals after the last with 429."
+        ),
+    ] = False
+    admin_jwks_file: Annotated[
+        str | None,
+        Meta(description="JWKS file with the public keys of admin access tokens. Unset: every such token is refused."),
+    ] = None
+    admin_projects_claim: Annotated[
+        str,
+        Meta(min_length=1, description="Claim of an admin access token that lists the project ids it is for."),
+    ] = "project_ids"
+    metrics_host: Annotated[
+        str, Meta(min_length=1, description="Address on which each process serves `/metrics` to Prometheus.")
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65_535)] | None,
+        Meta(description="Its port. Unset: the first free one from 9464 on. 0: no metrics."),
+    ] = None
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe level that is logged.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "console"], Meta(description="`auto`: `console` on a terminal, else `json`.")
+    ] = "auto"
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a field of `Settings`."""
+    return PREFIX + field.upper()
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from an environment. An empty variable counts as unset.
+
+    Raises:
+        SettingError: naming the variable and what is wrong with it; never repeating its value, which may be a secret.
+
+    """
+    known = {variable(field): field for field in Settings.__struct_fields__}
+    given = {
+        name: value for name, value in environ.items() if name.startswith(PREFIX) and value and name not in NOT_SETTINGS
+    }
+    for name in sorted(given.keys() - known.keys()):
+        near = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), Settings.__struct_fields__, n=1)
+        hint = f"; did you mean {variable(near[0])}?" if near else ""
+        message = f"{name} is not a setting{hint}"
+        raise SettingError(message)
+    fields = {known[name]: value for name, value in given.items()}
+    try:
+        settings = msgspec.convert(fields, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingError(_name_the_variable(str(error))) from None
+    _check_order(settings)
+    trusted_networks(settings)
+    return settings
+
+
+def trusted_networks(settings: Settings) -> tuple[Network, ...]:
+    """Return the networks of the proxies that name their clients.
+
+    Raises:
+        SettingError: one of them is no network.
+
+    """
+    try:
+        return tuple(ip_network(text.strip()) for text in settings.trusted_proxies.split(",") if text.strip())
+    except ValueError:
+        message = f"{variable('trusted_proxies')}: Expected networks such as 10.0.0.0/8, separated by commas"
+        raise SettingError(message) from None
+
+
+def _name_the_variable(message: str) -> str:
+    """Turn msgspec's `… - at `$.port`` into `LOGIN_RELAY_PORT: …`."""
+    reason, _, path = message.rpartition(" - at ")
+    field = path.strip("`").removeprefix("$.")
+    if reason.startswith("Invalid enum value"):  # the one message of msgspec that repeats the value
+        choices = get_args(get_args(Settings.__annotations__[field])[0])
+        reason = f"Expected one of {', '.join(choices)}"
+    return f"{variable(field)}: {reason}"
+
+
+def _check_order(settings: Settings) -> None:
+    """Refuse times that would break a promise (`docs/adr/` gives the chain)."""
+    chain = (
+        ("block_ms", settings.block_ms, "socket_timeout_ms", settings.socket_timeout_ms),
+        (
+            "min_idle_ms + reclaim_period_ms",
+            settings.min_idle_ms + settings.reclaim_period_ms,
+            "outcome_wait_ms",
+            settings.outcome_wait_ms,
+        ),
+        ("outcome_wait_ms", settings.outcome_wait_ms, "session_lifetime_ms", settings.session_lifetime_ms),
+        ("outcome_wait_ms", settings.outcome_wait_ms, "replay_window_ms", settings.replay_window_ms),
+    )
+    for left, small, right, large in chain:
+        if small >= large:
+            names = " + ".join(variable(field) for field in left.split(" + "))
+            message = f"{names} ({small}) must be less than {variable(right)} ({large})"
+            raise SettingError(message)

@@ -1,0 +1,70 @@
+"""How the commands stand, as metrics: read from Redis at each scrape."""
+
+import asyncio
+from collections.abc import Iterator
+from threading import Lock
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
+
+from runtime.redis.connections import CONNECTION_LOST, command_client
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from statemachine.store.command_stream import Backlog, CommandStream
+
+GAUGES = {
+    "login_relay_backlog_entries": "Commands that no worker has decided yet.",
+    "login_relay_pending_entries": "Those of them that a worker has read (XPENDING).",
+    "login_relay_oldest_unread_seconds": "Age of the oldest command that no worker has read; 0 if there is none.",
+    "login_relay_oldest_pending_seconds": "Age of the oldest command that was read only; 0 if there is none.",
+    "login_relay_dead_letter_entries": "Dead letters that are kept.",
+}
+REDIS_UP = "login_relay_redis_up"
+
+
+class Standing(Collector):
+    """How the commands stand, read from Redis at each scrape.
+
+    Every process tells it, so that it is known when no worker runs: take the maximum over processes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._one_at_a_time = Lock()  # or a fast scraper would open a connection per request
+
+    def collect(self) -> Iterator[Metric]:
+        """Read, and yield one gauge each; without Redis only that it is away."""
+        try:
+            with self._one_at_a_time:
+                # A connection and an event loop of its own: a process that is stuck can still be watched.
+                backlogs = asyncio.run(_read(self._settings))
+        except (*CONNECTION_LOST, RedisError):
+            yield GaugeMetricFamily(REDIS_UP, "Whether this process reached Redis just now.", 0)
+            return
+        yield GaugeMetricFamily(REDIS_UP, "Whether this process reached Redis just now.", 1)
+        for (name, text), values in zip(GAUGES.items(), zip(*map(_values, backlogs), strict=True), strict=True):
+            gauge = GaugeMetricFamily(name, text, labels=["partition"])
+            for partition, value in enumerate(values):
+                gauge.add_metric([str(partition)], value)
+            yield gauge
+
+
+def _values(backlog: Backlog) -> tuple[float, ...]:
+    return (
+        backlog.entries,
+        backlog.pending,
+        (backlog.oldest_unread_ms or 0) / 1000,
+        (backlog.oldest_pending_ms or 0) / 1000,
+        backlog.dead_letters,
+    )
+
+
+async def _read(settings: Settings) -> list[Backlog]:
+    keys = Keys(settings.prefix, settings.partitions)
+    redis = command_client(settings, "login-relay:metrics")
+    try:
+        stream = CommandStream(redis, keys)
+        return [await stream.backlog(partition) for partition in keys.partitions]
+    finally:
+        await redis.aclose()

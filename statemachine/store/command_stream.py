@@ -1,0 +1,205 @@
+"""The inbound stream of commands, its consumer group, and the entries that no worker could decide.
+
+Entries are deleted by the script that commits them, so a stream's length is its backlog; it is never trimmed, which
+would drop entries that nobody has read.
+"""
+
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from runtime.redis.keys import GROUP, Keys
+from runtime.redis.scripts import Call, Script, run_script
+from statemachine.commands import Command, encode_command
+from statemachine.lifecycle import Outcome, State
+
+_ENQUEUE = Script.named("statemachine.store", "enqueue")
+_DEAD_LETTER = Script.named("statemachine.store", "dead_letter")
+_REMOVE_CONSUMER = Script.named("statemachine.store", "remove_consumer")
+_BACKLOG = Script.named("statemachine.store", "backlog")
+
+DEAD_LETTERS_KEPT = 10_000  # per partition; enough to look into an accident, bounded like everything else
+HANDED_BACK = 10_000  # entries; many times what a worker can have in hand
+HANDED_BACK_IDLE = 3_600_000  # ms; what XCLAIM sets, so that any min-idle is reached at once
+
+RawEntry = tuple[bytes, dict[bytes, bytes]]
+
+
+class Recorded(NamedTuple):
+    """The command is on the stream."""
+
+
+class Known(NamedTuple):
+    """The same command was recorded before; this is its outcome so far."""
+
+    outcome: Outcome
+
+
+class Moved(NamedTuple):
+    """Nothing was recorded: the session is in another state than the command asks for, or past its deadline."""
+
+    state: State | None
+    overdue: bool
+
+
+class Busy(NamedTuple):
+    """Nothing was recorded: the backlog is full."""
+
+
+Enqueued = Recorded | Known | Moved | Busy
+
+
+class Entry(NamedTuple):
+    """An entry as a worker reads it."""
+
+    partition: int
+    id: str
+    command: bytes
+    deliveries: int = 1
+    """How often it has been delivered, this time included."""
+
+    @property
+    def recorded_at(self) -> int:
+        """Return when it was recorded: the milliseconds of its id, Redis time."""
+        return int(self.id.partition("-")[0])
+
+
+class Backlog(NamedTuple):
+    """How a partition's commands stand. Ages are milliseconds since the entry was recorded; None: there is none."""
+
+    entries: int
+    """Commands not decided yet, read or not."""
+    pending: int
+    """Those of them that a worker has read."""
+    oldest_unread_ms: int | None
+    oldest_pending_ms: int | None
+    dead_letters: int
+
+
+class CommandStream:
+    """The `commands` streams of all partitions."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._partition_of = {keys.commands(partition).encode(): partition for partition in keys.partitions}
+
+    async def enqueue(self, command: Command, wanted: State, *, backlog_limit: int, outcome_ms: int) -> Enqueued:
+        """Record a command for a session in the state `wanted`, at most once per command id. One round trip."""
+        partition = self._keys.partition_of(command.session_id)
+        call = Call(
+            (
+                self._keys.commands(partition),
+                self._keys.outcome(partition, command.id),
+                self._keys.session(command.session_id),
+            ),
+            (encode_command(command), wanted, backlog_limit, outcome_ms),
+        )
+        match await run_script(self._redis, _ENQUEUE, call):
+            case [b"recorded"]:
+                return Recorded()
+            case [b"known", bytes(outcome)]:
+                return Known(Outcome(outcome.decode()))
+            case [b"moved", bytes(state), bytes(deadline), int(now)]:
+                return Moved(State(state.decode()), overdue=now > int(deadline))
+            case [b"busy"]:
+                return Busy()
+            case _:
+                return Moved(None, overdue=False)
+
+    async def ensure_groups(self) -> None:
+        """Create each stream and group that is missing, from the first entry on: none that came before is dropped."""
+        for partition in self._keys.partitions:
+            try:
+                await self._redis.xgroup_create(self._keys.commands(partition), GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def read(self, reader: Redis, consumer: str, count: int, block_ms: int) -> list[Entry]:
+        """Wait up to `block_ms` for entries that no consumer has read; `reader` is the loop's own connection."""
+        streams = [self._keys.commands(partition) for partition in self._keys.partitions]
+        reply: dict[bytes, list[RawEntry]] | None = await reader.execute_command(
+            *("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "BLOCK", block_ms),
+            *("STREAMS", *streams, *(">" for _ in streams)),
+        )
+        return [
+            _entry(self._partition_of[stream], id_, fields)
+            for stream, entries in (reply or {}).items()
+            for id_, fields in entries
+        ]
+
+    async def claim(
+        self, partition: int, consumer: str, min_idle_ms: int, cursor: str, count: int
+    ) -> tuple[str, list[Entry], list[str]]:
+        """Take over entries that have been pending for `min_idle_ms` (XAUTOCLAIM), going on from `cursor`.
+
+        Returns the next cursor, the entries with their delivery counts, and the ids of pending entries that no longer
+        exist in the stream: nobody deletes those, so they were lost.
+        """
+        stream = self._keys.commands(partition)
+        reply: tuple[bytes, list[RawEntry], list[bytes]] = await self._redis.execute_command(
+            "XAUTOCLAIM", stream, GROUP, consumer, min_idle_ms, cursor, "COUNT", count
+        )
+        next_cursor, claimed, lost = reply
+        entries = [_entry(partition, id_, fields) for id_, fields in claimed]
+        if entries:
+            rows = await self._redis.xpending_range(
+                stream, GROUP, min=entries[0].id, max=entries[-1].id, count=count, consumername=consumer
+            )
+            deliveries = {row["message_id"]: int(row["times_delivered"]) for row in rows}
+            entries = [entry._replace(deliveries=deliveries.get(entry.id.encode(), 1)) for entry in entries]
+        return next_cursor.decode(), entries, [id_.decode() for id_ in lost]
+
+    async def hand_back(self, partition: int, consumer: str) -> None:
+        """Make all that is pending for a consumer claimable by others at once, without counting a delivery.
+
+        XCLAIM … IDLE … JUSTID. What is beyond `HANDED_BACK` entries becomes claimable by itself.
+        """
+        stream = self._keys.commands(partition)
+        rows = await self._redis.xpending_range(stream, GROUP, "-", "+", HANDED_BACK, consumer)
+        if rows:
+            await self._redis.execute_command(
+                *("XCLAIM", stream, GROUP, consumer, 0, *(row["message_id"] for row in rows)),
+                *("IDLE", HANDED_BACK_IDLE, "JUSTID"),
+                parse_justid=True,  # redis-py would take the ids for whole entries
+            )
+
+    async def move_to_dead_letters(self, entry: Entry, reason: str) -> bool:
+        """Move an entry to the dead letters; False if it is not there any more."""
+        call = Call(
+            (self._keys.commands(entry.partition), self._keys.dead_letters(entry.partition)),
+            (GROUP, entry.id, entry.command, reason, entry.deliveries, DEAD_LETTERS_KEPT),
+        )
+        return await run_script(self._redis, _DEAD_LETTER, call) == 1
+
+    async def remove_consumer(self, partition: int, consumer: str, inactive_ms: int = 0) -> bool:
+        """Remove a consumer that has nothing pending and was not active for `inactive_ms`."""
+        call = Call((self._keys.commands(partition),), (GROUP, consumer, inactive_ms))
+        return await run_script(self._redis, _REMOVE_CONSUMER, call) == 1
+
+    async def backlog(self, partition: int) -> Backlog:
+        """Read how a partition's commands stand; also before any worker has created its group."""
+        call = Call((self._keys.commands(partition), self._keys.dead_letters(partition)), (GROUP,))
+        match await run_script(self._redis, _BACKLOG, call):
+            case [int(entries), int(pending), bytes(unread), bytes(first_pending), int(dead_letters), int(now)]:
+                return Backlog(entries, pending, _age(unread, now), _age(first_pending, now), dead_letters)
+            case reply:
+                message = f"backlog.lua answered {type(reply).__name__}"
+                raise TypeError(message)
+
+    async def consumers(self, partition: int) -> list[tuple[str, int, int]]:
+        """Return each consumer's name, pending entries, and milliseconds since it was last active."""
+        rows: list[dict[str, Any]] = await self._redis.execute_command(
+            "XINFO CONSUMERS", self._keys.commands(partition), GROUP
+        )
+        return [(row["name"].decode(), row["pending"], row["idle"]) for row in rows]
+
+
+def _age(id_: bytes, now: int) -> int | None:
+    return max(0, now - int(id_.partition(b"-")[0])) if id_ else None
+
+
+def _entry(partition: int, id_: bytes, fields: dict[bytes, bytes]) -> Entry:
+    return Entry(partition, id_.decode(), fields.get(b"command", b""))

@@ -1,0 +1,110 @@
+"""The dead letters: entries that no worker could decide, kept for an operator to look at, replay or drop."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from runtime.errors import LoginRelayError
+from runtime.redis.keys import Keys
+from runtime.redis.scripts import Call, Script, run_script
+from statemachine.commands import ConsumeSession
+
+PAGE = 500  # dead letters a round trip
+
+_REPLAY = Script.named("statemachine.store", "replay")
+
+
+class NotReplayableError(LoginRelayError):
+    """The command answers a poll that has ended: decided now, it would hand the token to nobody."""
+
+
+class DeadLetter(NamedTuple):
+    """A dead letter."""
+
+    partition: int
+    id: str
+    """Its id on the stream of dead letters; the milliseconds in it say when it was moved there."""
+    entry: str
+    """The id that its entry had on the stream of commands."""
+    command: bytes
+    reason: str
+    deliveries: int
+
+    @property
+    def moved_at(self) -> int:
+        """Return when it was moved: milliseconds since the epoch, Redis time."""
+        return int(self.id.partition("-")[0])
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """Return what can be read of the command: its JSON, without the sealed token; empty if it is none."""
+        with contextlib.suppress(msgspec.DecodeError):
+            decoded = msgspec.json.decode(self.command)
+            if isinstance(decoded, dict):
+                return {str(name): value for name, value in decoded.items() if name != "sealed_token"}
+        return {}
+
+
+class DeadLetters:
+    """The `dead-letters` streams of all partitions."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def all(self) -> AsyncIterator[DeadLetter]:
+        """Yield every dead letter, partition by partition, the oldest first."""
+        for partition in self._keys.partitions:
+            start = "-"
+            while True:
+                page: list[tuple[bytes, Mapping[bytes, bytes]]] = await self._redis.execute_command(
+                    "XRANGE", self._keys.dead_letters(partition), start, "+", "COUNT", PAGE
+                )
+                for id_, fields in page:
+                    yield _dead_letter(partition, id_, fields)
+                if len(page) < PAGE:
+                    break
+                start = f"({page[-1][0].decode()}"
+
+    async def read(self, partition: int, id_: str) -> DeadLetter | None:
+        """Return one dead letter; None if there is no such one (any more), or `id_` is none."""
+        try:
+            found: list[tuple[bytes, Mapping[bytes, bytes]]] = await self._redis.execute_command(
+                "XRANGE", self._keys.dead_letters(partition), id_, id_
+            )
+        except ResponseError:
+            return None
+        return _dead_letter(partition, *found[0]) if found else None
+
+    async def replay(self, letter: DeadLetter) -> str | None:
+        """Put a command back on the stream as a new entry; returns the entry's id, None if somebody was faster.
+
+        Raises:
+            NotReplayableError: it is a `ConsumeSession`. Its session has stayed completed for the next poll.
+
+        """
+        if letter.fields.get("type") == ConsumeSession.__struct_config__.tag:
+            raise NotReplayableError("a ConsumeSession answers a poll that has ended; the next poll makes a new one")
+        keys = (self._keys.dead_letters(letter.partition), self._keys.commands(letter.partition))
+        entry = await run_script(self._redis, _REPLAY, Call(keys, (letter.id,)))
+        return entry.decode() if isinstance(entry, bytes) else None
+
+    async def drop(self, letter: DeadLetter) -> bool:
+        """Delete a dead letter; False if somebody was faster."""
+        deleted: int = await self._redis.execute_command("XDEL", self._keys.dead_letters(letter.partition), letter.id)
+        return deleted == 1
+
+
+def _dead_letter(partition: int, id_: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:
+    return DeadLetter(
+        partition,
+        id_.decode(),
+        fields[b"entry"].decode(),
+        fields[b"command"],
+        fields[b"reason"].decode(errors="replace"),
+        int(fields[b"deliveries"]),
+    )

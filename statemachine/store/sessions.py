@@ -1,0 +1,378 @@
+"""Where sessions are kept: one hash each, with its login code, its sealed token and the outcomes of its commands.
+
+Only `SessionStore.commit` changes a session's state after it was initiated.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from secrets import token_hex
+from typing import NamedTuple
+
+import msgspec
+from redis.asyncio import Redis
+
+from events.cloud_event import EVENT_SOURCE, encode_event
+from projects.errors import InitiationBudget, InitiationRefusedError
+from runtime.clock import rfc3339
+from runtime.codes import (
+    SESSION_ID_LENGTH,
+    PollingCode,
+    login_code_digest,
+    new_login_code,
+    new_polling_code,
+    new_session_id,
+)
+from runtime.redis.keys import GROUP, Keys
+from runtime.redis.scripts import (
+    Call,
+    Reply,
+    Script,
+    run_script,
+    run_scripts,
+)
+from runtime.settings import Settings
+from statemachine.commands import Command, CompleteSession, ConsumeSession
+from statemachine.errors import UnreadableSessionError
+from statemachine.events import EVENT_TYPES, SessionInitiated, event_for
+from statemachine.lifecycle import Decision, Outcome, State
+from statemachine.sealing import public_key
+from statemachine.session import ClientFacts, Session
+
+_INITIATE = Script.named("statemachine.store", "initiate")
+_READ = Script.named("statemachine.store", "read")
+_READ_PACED = Script.named("statemachine.store", "read_paced")
+_TRANSITION = Script.named("statemachine.store", "transition")
+_DUE = Script.named("statemachine.store", "due")
+_CHANGED = Script.named("statemachine.store", "changed")
+
+_DECIDED_ON = (
+    *("state", "version", "deadline", "expires_at", "project_id"),
+    *("login_subject", "created_at", "completed_at"),
+)
+_json = msgspec.json.Encoder()
+
+MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
+MAX_REFUSALS = 3  # by partitions of their shares of a budget, until the whole budget counts as used up
+UNKNOWN_ADDRESS = "unknown"
+
+_BUDGETS: dict[int, InitiationBudget] = {5: "address", 6: "project", 7: "live_sessions"}
+
+
+class Initiated(NamedTuple):
+    """A new session, as its tool needs it."""
+
+    session_id: str
+    login_code: str
+    polling_code: str
+    expires_at: int
+
+
+class ReadSession(NamedTuple):
+    """A session, what its poller must know, and the Redis time (milliseconds) at which they were read."""
+
+    session: Session
+    polling_digest: bytes
+    now: int
+    code_challenge: bytes
+    """Empty if its poller need not prove anything more."""
+
+
+class LoginCodeHolder(NamedTuple):
+    """What a login code names: a session, and the public key to which its token is sealed."""
+
+    session_id: str
+    sealing_key: bytes
+
+
+class Transition(NamedTuple):
+    """One decision to commit."""
+
+    before: Session
+    """The session that was decided on."""
+    after: Session
+    decision: Decision
+    now: int
+    """The time decided with: milliseconds since the epoch, Redis time."""
+    command: Command | None = None
+    """None when the deadline was the trigger."""
+    entry_id: str = ""
+
+
+class Commit(StrEnum):
+    """What became of a `Transition`."""
+
+    COMMITTED = "committed"
+    CONFLICT = "conflict"
+    """The session has changed since it was read: read and decide again."""
+    GONE = "gone"
+    """The entry was decided before, by another worker or by this call's first sending."""
+    LATE = "late"
+    """Nobody waits for the outcome any more; the entry is done with, the session as it was."""
+    FAILED = "failed"
+    """Redis did not run the script; the entry stays pending."""
+
+
+class SessionStore:
+    """Sessions in Redis."""
+
+    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._settings = settings
+        limits = (
+            settings.initiations_per_address,
+            settings.initiations_per_project,
+            settings.live_sessions_per_project,
+        )
+        self._shares = [-(-limit // len(keys.partitions)) for limit in limits]
+
+    async def initiate(
+        self,
+        project_id: str,
+        client: ClientFacts,
+        lifetime_ms: int,
+        draw_login_code: Callable[[], str] = new_login_code,
+        *,
+        address: str = UNKNOWN_ADDRESS,
+        code_challenge: str | None = None,
+    ) -> Initiated:
+        """Write a new pending session, drawing login codes until one is free in the project.
+
+        Each partition holds its share of the budgets; one refusal may be the partition's alone, so that another login
+        code, of another partition, is drawn.
+
+        Raises:
+            InitiationRefusedError: a budget of the address, or of the project, is used up.
+
+        """
+        keys = self._keys
+        data = encode_event(SessionInitiated(project_id, lifetime_ms, client))
+        refusals = 0
+        while True:
+            login_code = draw_login_code()
+            digest = login_code_digest(project_id, login_code)
+            partition = keys.partition_of_login(digest)
+            session_id = new_session_id(partition)
+            polling_code = new_polling_code(session_id)
+            call = Call(
+                (
+                    keys.session(session_id),
+                    keys.login(digest),
+                    keys.deadlines(partition),
+                    keys.events(partition),
+                    keys.initiations_of_address(partition, address),
+                    keys.initiations_in_project(partition, project_id),
+                    keys.live_sessions(partition, project_id),
+                ),
+                (
+                    session_id,
+                    project_id,
+                    polling_code.digest,
+                    public_key(polling_code.text),
+                    _json.encode(client),
+                    lifetime_ms,
+                    self._settings.retention_ms,
+                    EVENT_SOURCE,
+                    data,
+                    code_challenge or "",
+                    self._settings.budget_window_ms,
+                    *self._shares,
+                    MAX_LIFETIME_MS,
+                ),
+            )
+            match await run_script(self._redis, _INITIATE, call):
+                case [b"initiated", int(expires_at)]:
+                    return Initiated(session_id, login_code, polling_code.text, expires_at)
+                case [b"refused", int(key), int(wait_ms), int(now)]:
+                    refusals += 1
+                    if refusals == min(MAX_REFUSALS, len(keys.partitions)):
+                        raise InitiationRefusedError(_BUDGETS[key], wait_ms, now)
+
+    async def read(self, session_id: str) -> ReadSession | None:
+        """Read one session; None if there is none, or no longer. One round trip."""
+        return _read(session_id, await run_script(self._redis, _READ, Call((self._keys.session(session_id),), ())))
+
+    async def read_paced(
+        self, code: PollingCode, code_challenge: bytes, pause_ms: int
+    ) -> tuple[ReadSession | None, int]:
+        """Read a session as `read` does, for a poll that must not follow another within `pause_ms`.
+
+        Returns the milliseconds until the next poll too: 0 unless the session is pending, this poll comes too soon, and
+        its code and challenge are the right ones. One round trip.
+        """
+        call = Call(
+            (self._keys.session(code.session_id), self._keys.polled(code.session_id)),
+            (code.digest, code_challenge, pause_ms, token_hex(8)),
+        )
+        match await run_script(self._redis, _READ_PACED, call):
+            case [int(wait_ms), *read]:
+                return _read(code.session_id, read), wait_ms
+            case _:
+                return None, 0
+
+    async def find_by_login_code(
+        self, project_id: str, login_code: str, command_id: str | None = None
+    ) -> tuple[LoginCodeHolder | None, Outcome | None]:
+        """Look up a normalised login code and, in the same round trip, the outcome of a command for it."""
+        keys = self._keys
+        digest = login_code_digest(project_id, login_code)
+        partition = keys.partition_of_login(digest)
+        names = [keys.login(digest)]
+        if command_id is not None:
+            names.append(keys.outcome(partition, command_id))
+        found: list[bytes | None] = await self._redis.execute_command("MGET", *names)
+        held, outcome = found[0], found[1] if command_id is not None else None
+        holder = None
+        if held is not None:
+            holder = LoginCodeHolder(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:])
+        return holder, Outcome(outcome.decode()) if outcome else None
+
+    async def read_outcomes(self, commands: Sequence[tuple[int, str]]) -> list[Outcome | None]:
+        """Read what became of commands, each named by its partition and id. One pipelined round trip."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for partition, command_id in commands:
+                pipeline.execute_command("GET", self._keys.outcome(partition, command_id))
+            return [Outcome(value.decode()) if value else None for value in await pipeline.execute()]
+
+    async def read_sealed_token(self, session_id: str) -> bytes | None:
+        """Read a session's sealed token: there from its completion to the end of its replay window."""
+        token: bytes | None = await self._redis.execute_command("GET", self._keys.sealed_token(session_id))
+        return token
+
+    async def load(self, session_ids: Sequence[str]) -> dict[str, Session | UnreadableSessionError]:
+        """Read many sessions in one pipelined round trip; those that do not exist are left out.
+
+        One that this version cannot read gives its error, so that it does not hide the others.
+        """
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for session_id in session_ids:
+                pipeline.execute_command("HMGET", self._keys.session(session_id), *_DECIDED_ON)
+            found = await pipeline.execute()
+        return {
+            session_id: _session_or_error(session_id, values)
+            for session_id, values in zip(session_ids, found, strict=True)
+            if values[0] is not None
+        }
+
+    async def changed(self, session_ids: Sequence[str]) -> list[str]:
+        """Return those sessions of one partition that are not pending, or not there, any more. One round trip."""
+        call = Call(tuple(self._keys.session(session_id) for session_id in session_ids), ())
+        match await run_script(self._redis, _CHANGED, call):
+            case [*positions]:
+                return [session_ids[position - 1] for position in positions if isinstance(position, int)]
+            case _:
+                return []
+
+    async def due(self, partition: int, limit: int) -> tuple[int, list[str]]:
+        """Return the Redis time in milliseconds and up to `limit` ids of sessions past their deadline."""
+        reply = await run_script(self._redis, _DUE, Call((self._keys.deadlines(partition),), (limit,)))
+        match reply:
+            case [int(now), *ids]:
+                return now, [id_.decode() for id_ in ids if isinstance(id_, bytes)]
+            case _:
+                return 0, []
+
+    async def forget_deadlines(self, partition: int, session_ids: Sequence[str]) -> None:
+        """Drop sessions that no longer exist from the index of deadlines."""
+        await self._redis.zrem(self._keys.deadlines(partition), *session_ids)
+
+    async def commit(self, transitions: Sequence[Transition]) -> list[Commit]:
+        """Commit decisions in order, each atomically, in one pipelined round trip."""
+        replies = await run_scripts(self._redis, _TRANSITION, [self._call(transition) for transition in transitions])
+        return [_commit(reply) for reply in replies]
+
+    def _call(self, transition: Transition) -> Call:
+        before, after, decision, now, command, entry_id = transition
+        keys, session_id = self._keys, before.id
+        partition = keys.partition_of(session_id)
+        sealed_token, minted, command_id, reply_to, last = b"", None, "", "", 0
+        match command:
+            case CompleteSession():
+                sealed_token, minted = command.sealed_token, command.minted_token_digest
+            case ConsumeSession():
+                last = now + command.patience
+        if command is not None:
+            command_id, reply_to = command.id, command.reply_to
+        event = event_for(before, after, minted_token_digest=minted)
+        return Call(
+            (
+                keys.session(session_id),
+                keys.sealed_token(session_id),
+                keys.outcome(partition, command_id),
+                keys.commands(partition),
+                keys.deadlines(partition),
+                keys.events(partition),
+                keys.replies(partition, reply_to),
+                keys.hints(partition),
+                keys.live_sessions(partition, before.project_id),
+            ),
+            (
+                session_id,
+                before.state if before.version else "",
+                before.version or "",
+                decision.target or "",
+                now,
+                after.deadline,
+                self._settings.retention_ms,
+                sealed_token,
+                self._settings.replay_window_ms,
+                GROUP,
+                entry_id,
+                command_id,
+                decision.outcome,
+                last,
+                EVENT_SOURCE,
+                EVENT_TYPES[type(event)] if event else "",
+                rfc3339(now) if event else "",
+                encode_event(event) if event else "",
+                after.login_subject or "",
+            ),
+        )
+
+
+def _session_or_error(session_id: str, values: list[bytes]) -> Session | UnreadableSessionError:
+    try:
+        *decided_on, login_subject, created_at, completed_at = values
+        return _session(session_id, decided_on, login_subject, completed_at or created_at)
+    except (ValueError, TypeError, AttributeError):  # an unknown state, no number, a field that is missing
+        return UnreadableSessionError()
+
+
+def _session(session_id: str, values: list[bytes], login_subject: bytes | None = None, since: bytes = b"0") -> Session:
+    state, version, deadline, expires_at, project_id = values
+    return Session(
+        session_id,
+        project_id.decode(),
+        State(state.decode()),
+        int(version),
+        int(deadline),
+        int(expires_at),
+        login_subject.decode() if login_subject else None,
+        int(since),
+    )
+
+
+def _read(session_id: str, reply: Reply) -> ReadSession | None:
+    match reply:
+        case [
+            int(now),
+            bytes(state),
+            bytes(version),
+            bytes(deadline),
+            bytes(expires_at),
+            bytes(project),
+            bytes(digest),
+            challenge,
+        ]:
+            session = _session(session_id, [state, version, deadline, expires_at, project])
+            return ReadSession(session, digest, now, challenge if isinstance(challenge, bytes) else b"")
+        case _:
+            return None
+
+
+def _commit(reply: Reply | Exception) -> Commit:
+    match reply:
+        case [bytes(result)]:
+            return Commit(result.decode())
+        case _:
+            return Commit.FAILED
