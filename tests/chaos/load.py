@@ -26,7 +26,7 @@ from login_relay_client.steps import (
 )
 from runtime.settings import Settings
 from tests.chaos.history import Attempt, History, Operation, Result, token_for
-from tests.e2e.conftest import ProjectKeys
+from tests.support.services import ProjectKeys
 
 LIFETIME = 15.0  # seconds of a session; a login that goes nowhere ends within it
 SHORT_LIFETIME = 2.0  # seconds of a session that nobody completes

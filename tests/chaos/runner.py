@@ -30,9 +30,9 @@ from tests.chaos.faults import Faults, schedule
 from tests.chaos.history import TOKEN_PREFIX, History
 from tests.chaos.load import Load
 from tests.chaos.recovery import LIMITS, Recovery, quantile, recoveries
-from tests.conftest import RedisServer, remove_keys
-from tests.proxy import Proxy
-from tests.redis_process import RedisProcess
+from tests.support.proxy import Proxy
+from tests.support.redis_process import RedisProcess
+from tests.support.redis_server import RedisServer, remove_keys
 
 NO_LIMIT = 1_000_000_000
 # A session's id follows the first: four bytes alone are found by chance in megabytes of digests and sealed tokens.

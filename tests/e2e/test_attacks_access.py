@@ -6,8 +6,8 @@ import httpx
 from projects.project import KeyKind
 from projects.store import Projects
 from runtime.redis.connections import command_client
-from tests.e2e.conftest import ProjectKeys, Service, StartService, create_project
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import ProjectKeys, Service, StartService, create_project
 
 NOTICED_WITHIN = 5.0  # seconds; what the README promises
 ASKING = 0.5  # seconds; what it takes to ask all processes

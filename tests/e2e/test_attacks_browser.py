@@ -7,10 +7,10 @@ import pytest
 
 from projects.store import Projects
 from runtime.redis.connections import command_client
-from tests.conftest import RedisServer
-from tests.e2e.attacker import audits
-from tests.e2e.conftest import ProjectKeys, Service, create_project, services
-from tests.eventually import wait_until
+from tests.support.attacker import audits
+from tests.support.eventually import wait_until
+from tests.support.redis_server import RedisServer
+from tests.support.services import ProjectKeys, Service, create_project, services
 
 if TYPE_CHECKING:
     from projects.project import Project

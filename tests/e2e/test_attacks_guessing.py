@@ -3,8 +3,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.conftest import RedisServer
-from tests.e2e.attacker import (
+from tests.support.attacker import (
     INVALID_LOGIN_CODE,
     INVALID_POLLING_CODE,
     PROXIES,
@@ -14,7 +13,8 @@ from tests.e2e.attacker import (
     new_project,
     refusals,
 )
-from tests.e2e.conftest import Service, services
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, services
 
 PER_ADDRESS, PER_KEY, PER_PROJECT = 4, 8, 12
 WINDOW_MS = 60_000

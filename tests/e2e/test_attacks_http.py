@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 import api
-from tests.conftest import RedisServer
-from tests.e2e.attacker import PROXIES, Client, new_project
-from tests.e2e.conftest import Service, services
+from tests.support.attacker import PROXIES, Client, new_project
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, services
 
 TIMEOUT_MS = 500
 PATIENCE = 10.0  # seconds; long enough for a busy machine, and much longer than the time-out

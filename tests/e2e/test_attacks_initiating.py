@@ -4,10 +4,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.conftest import RedisServer
-from tests.e2e.attacker import PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
-from tests.e2e.conftest import Service, services
-from tests.eventually import wait_until
+from tests.support.attacker import PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
+from tests.support.eventually import wait_until
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, services
 
 PER_ADDRESS, PER_PROJECT, LIVE = 6, 20, 9
 WINDOW_MS = 60_000

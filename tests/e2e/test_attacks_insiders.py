@@ -10,9 +10,9 @@ from runtime.codes import POLLING_CODE_PREFIX
 from statemachine.commands import CompleteSession, decode_command
 from statemachine.errors import SealingError
 from statemachine.sealing import unseal
-from tests.conftest import RedisServer
-from tests.e2e.attacker import INVALID_LOGIN_CODE, INVALID_POLLING_CODE, Client, new_project
-from tests.e2e.conftest import Service, StartService
+from tests.support.attacker import INVALID_LOGIN_CODE, INVALID_POLLING_CODE, Client, new_project
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, StartService
 
 TOKEN = "the token of a victim"
 

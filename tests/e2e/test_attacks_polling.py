@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from runtime.codes import s256
-from tests.conftest import RedisServer
-from tests.e2e.attacker import INVALID_POLLING_CODE, PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
-from tests.e2e.conftest import Service, StartService, services
-from tests.eventually import wait_until
+from tests.support.attacker import INVALID_POLLING_CODE, PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
+from tests.support.eventually import wait_until
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, StartService, services
 
 INTERVAL = 2
 PAUSE_MS = 1_600  # 0.8 intervals

@@ -30,7 +30,7 @@ from login_relay_client.steps import (
     Reply,
     login_steps,
 )
-from tests.e2e.conftest import Service
+from tests.support.services import Service
 
 
 def request_to(service: Service) -> LoginRequest:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import free_port
+from tests.support.redis_server import free_port
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]
 

@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from runtime.redis.connections import command_client
-from tests.e2e.conftest import Process, Service, StartService
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import Process, Service, StartService
 
 # Times short enough for a test and in the order that start-up demands; where the defaults matter, they are used.
 SHORT = {"min_idle_ms": 400, "reclaim_period_ms": 100, "outcome_wait_ms": 1_500}

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.conftest import Service, StartService
-from tests.e2e.scraping import Samples, scrape
-from tests.e2e.test_metrics import Caller, counted
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.logins import Caller
+from tests.support.scraping import Samples, counted, scrape
+from tests.support.services import Service, StartService
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/dashboards/login-relay.json").read_text())

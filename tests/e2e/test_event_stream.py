@@ -16,22 +16,11 @@ import pytest
 
 from api.event_stream.feed import MAX_STREAMS
 from events.cursor import EntryId, encode_cursor
-from tests.conftest import RedisServer
-from tests.e2e.conftest import ProjectKeys, Service, StartService, create_project
-from tests.e2e.sse import EventSource, Received, event_source
-from tests.eventually import wait_until
-
-
-async def log_in(url: str, project: ProjectKeys, subject: str = "ada") -> str:
-    """Do a whole login; returns its session id."""
-    async with httpx.AsyncClient(base_url=f"{url}/api/v1/auth", timeout=30, trust_env=False) as client:
-        started = (await client.post("/cli", headers=project.client_headers)).raise_for_status().json()
-        body = {"login_code": started["login_code"], "subject": subject}
-        (await client.post("/cli/complete", headers=project.server_headers, json=body)).raise_for_status()
-        body = {"polling_code": started["polling_code"]}
-        polled = await client.post("/cli/poll", headers=project.client_headers, json=body)
-        assert polled.status_code == 201
-        return str(started["session_id"])
+from tests.support.eventually import wait_until
+from tests.support.logins import WHOLE_LIFE, log_in
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, StartService, create_project
+from tests.support.sse import EventSource, Received, event_source
 
 
 def facts(received: Iterable[Received]) -> dict[str, list[tuple[str, int]]]:
@@ -41,9 +30,6 @@ def facts(received: Iterable[Received]) -> dict[str, list[tuple[str, int]]]:
         assert isinstance(item.event.version, int)
         of_session[item.event.subject].append((item.event.type, item.event.version))
     return of_session
-
-
-WHOLE_LIFE = [("session.initiated", 1), ("session.completed", 2), ("session.consumed", 3)]
 
 
 def is_told(source: EventSource, count: int) -> bool:

@@ -14,11 +14,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from redis.exceptions import ResponseError
 
-from tests.conftest import RedisServer
-from tests.e2e.conftest import Service, StartService
-from tests.e2e.sse import event_source
-from tests.e2e.test_event_stream import WHOLE_LIFE, log_in
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.logins import WHOLE_LIFE, log_in
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, StartService
+from tests.support.sse import event_source
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLE = re.compile(r"^```(\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

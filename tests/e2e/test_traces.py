@@ -7,8 +7,8 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.conftest import free_port
-from tests.e2e.conftest import StartService
+from tests.support.redis_server import free_port
+from tests.support.services import StartService
 
 CLI = "/api/v1/auth/cli"
 TRACE = "0af7651916cd43dd8448eb211c80319c"

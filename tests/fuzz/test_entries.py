@@ -18,7 +18,7 @@ from runtime.settings import Settings
 from statemachine.commands import CompleteSession, ConsumeSession, encode_command
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.sessions import SessionStore
-from tests.conftest import RedisServer, remove_keys
+from tests.support.redis_server import RedisServer, remove_keys
 from worker.handlers import Handlers
 
 SESSIONS = [new_session_id(0) for _ in range(3)]

@@ -17,7 +17,7 @@ from projects.store import Projects
 from runtime.redis.connections import command_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
-from tests.conftest import RedisServer, remove_keys
+from tests.support.redis_server import RedisServer, remove_keys
 
 KEY_HEADERS = {
     "publishable-client-key": (AccessType.CLIENT, KeyKind.PUBLISHABLE_CLIENT),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RedisServer
-from tests.e2e.conftest import services
+from tests.support.redis_server import RedisServer
+from tests.support.services import services
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
 SEED = os.environ.get("FUZZ_SEED")

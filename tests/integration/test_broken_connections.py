@@ -16,9 +16,9 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome
 from statemachine.store.sessions import SessionStore
-from tests.eventually import wait_until
-from tests.integration.conftest import Relay, working
-from tests.proxy import Proxy
+from tests.support.eventually import wait_until
+from tests.support.proxy import Proxy
+from tests.support.relay import Relay, working
 
 NOTICED_WITHIN = 6.0  # seconds; more than the time-out of a blocking read
 

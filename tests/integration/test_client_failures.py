@@ -27,7 +27,7 @@ from login_relay_client import (
 )
 from login_relay_client import steps as client_protocol
 from runtime.codes import s256
-from tests.integration.scripted_relay import (
+from tests.support.scripted_relay import (
     KEY,
     LOGIN_CODE,
     POLLING_CODE,

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from runtime.errors import SettingError
 from runtime.redis.connections import command_client, reader_client, subscriber_client
 from runtime.settings import Settings
-from tests.conftest import embedded_server
+from tests.support.redis_server import embedded_server
 
 MakeClient = Callable[[Settings, str], Redis]
 

@@ -7,7 +7,7 @@ import pytest
 
 from statemachine.lifecycle import Outcome
 from statemachine.store.command_stream import Entry
-from tests.integration.conftest import Relay
+from tests.support.relay import Relay
 
 SESSIONS = 12
 DELIVERIES = 3

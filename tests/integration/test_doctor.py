@@ -15,9 +15,9 @@ from login_relay.operate import doctor
 from login_relay.operate.doctor import Level, Seen
 from runtime.redis.keys import Keys
 from runtime.settings import variable
-from tests.conftest import embedded_server
-from tests.eventually import wait_until
-from tests.integration.conftest import Relay
+from tests.support.eventually import wait_until
+from tests.support.redis_server import embedded_server
+from tests.support.relay import Relay
 
 
 class Diagnosis(NamedTuple):

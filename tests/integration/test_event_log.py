@@ -21,7 +21,7 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.session import ClientFacts
 from statemachine.store.sessions import SessionStore
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
 
 PARTITIONS = 4
 PROJECT = "3f0d7c1e-59a4-4a53-9a8e-2f1f5a0c9f10"

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from login_relay.cli import main
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, variable
-from tests.eventually import wait_until
-from tests.integration.conftest import Relay
+from tests.support.eventually import wait_until
+from tests.support.relay import Relay
 
 PARTITIONS = 4
 

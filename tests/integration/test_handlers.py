@@ -13,7 +13,7 @@ from statemachine.machine import decide
 from statemachine.session import session_after
 from statemachine.store.command_stream import Entry, Recorded
 from statemachine.store.sessions import Commit, Initiated, Transition
-from tests.integration.conftest import PROJECT, SEALED, Relay
+from tests.support.relay import PROJECT, SEALED, Relay
 
 
 async def a_consume(relay: Relay, initiated: Initiated, id_: str) -> tuple[Entry, Transition]:

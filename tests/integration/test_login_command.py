@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from login_relay.login import login
 from login_relay_client import steps as client_protocol
-from tests.integration.scripted_relay import (
+from tests.support.scripted_relay import (
     EXPIRED,
     KEY,
     LOGIN_CODE,

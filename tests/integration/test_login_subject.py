@@ -8,7 +8,7 @@ from statemachine.lifecycle import Trigger
 from statemachine.machine import decide
 from statemachine.session import session_after
 from statemachine.store.sessions import Commit, Transition
-from tests.integration.conftest import PROJECT, SEALED, Relay
+from tests.support.relay import PROJECT, SEALED, Relay
 
 SUBJECT = "user:42 <ada@example.org> ü"
 

@@ -29,8 +29,8 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings, variable
 from statemachine.commands import CompleteSession, ConsumeSession, encode_command
 from statemachine.store.command_stream import CommandStream
-from tests.eventually import wait_until
-from tests.integration.conftest import PROJECT, SEALED, Relay
+from tests.support.eventually import wait_until
+from tests.support.relay import PROJECT, SEALED, Relay
 
 RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z")
 

@@ -10,7 +10,7 @@ from redis.exceptions import DataError, ResponseError
 
 from runtime.redis.connections import command_client
 from runtime.settings import Settings
-from tests.conftest import RedisServer
+from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from structlog.testing import capture_logs
 from runtime.redis.keys import Keys
 from statemachine.commands import ConsumeSession, encode_command
 from statemachine.lifecycle import Outcome, State
-from tests.eventually import wait_until
-from tests.integration.conftest import Relay
+from tests.support.eventually import wait_until
+from tests.support.relay import Relay
 from worker import reclaimer as module
 from worker.reclaimer import Reclaimer
 

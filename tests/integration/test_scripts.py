@@ -23,8 +23,8 @@ from runtime.redis.scripts import (
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome, State
 from statemachine.store.command_stream import CommandStream
-from tests.conftest import RedisServer
-from tests.integration.conftest import Relay
+from tests.support.redis_server import RedisServer
+from tests.support.relay import Relay
 
 SCRIPTS = sorted(
     (room, path.name.removesuffix(".lua"))

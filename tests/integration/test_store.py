@@ -17,7 +17,7 @@ from statemachine.machine import decide
 from statemachine.sealing import public_key
 from statemachine.session import ClientFacts, Session, session_after
 from statemachine.store.sessions import Commit, SessionStore, Transition
-from tests.integration.conftest import LIFETIME_MS, PROJECT, SEALED, Relay
+from tests.support.relay import LIFETIME_MS, PROJECT, SEALED, Relay
 
 RETENTION_MS = 86_400_000
 REPLAY_WINDOW_MS = 60_000

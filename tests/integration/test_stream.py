@@ -13,7 +13,7 @@ from statemachine.store.command_stream import (
     Moved,
     Recorded,
 )
-from tests.integration.conftest import Relay
+from tests.support.relay import Relay
 
 HOUR_MS = 3_600_000
 

@@ -8,7 +8,7 @@ from runtime.redis.keys import Keys
 from statemachine.commands import CompleteSession
 from statemachine.lifecycle import Outcome, State
 from statemachine.store.command_stream import Recorded
-from tests.integration.conftest import PROJECT, SEALED, Relay
+from tests.support.relay import PROJECT, SEALED, Relay
 from worker.sweeper import COUNT, Sweeper
 
 

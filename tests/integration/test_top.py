@@ -15,8 +15,8 @@ import pytest
 
 from runtime.settings import Settings, variable
 from statemachine.session import ClientFacts
-from tests.eventually import wait_until
-from tests.integration.conftest import LIFETIME_MS, PROJECT, Relay, working
+from tests.support.eventually import wait_until
+from tests.support.relay import LIFETIME_MS, PROJECT, Relay, working
 
 COMMAND = (sys.executable, "-m", "login_relay", "top")
 

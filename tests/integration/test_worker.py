@@ -11,8 +11,8 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome, State
 from statemachine.store.command_stream import Recorded
-from tests.eventually import wait_until
-from tests.integration.conftest import Relay, working
+from tests.support.eventually import wait_until
+from tests.support.relay import Relay, working
 from worker.consumer import Consumer
 from worker.heartbeat import Heartbeat
 

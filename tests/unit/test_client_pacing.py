@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from login_relay_client.failures import LoginExpired, ServerUnreachable
 from login_relay_client.request import Login, LoginRequest
 from login_relay_client.steps import HttpRequest, HttpResponse, Reply
-from tests.unit.scripted_login import (
+from tests.support.scripted_login import (
     EXPIRED,
     GRACE,
     HELD,

@@ -13,7 +13,7 @@ from login_relay_client.failures import LoginExpired, LoginRefused, LoginUsed
 from login_relay_client.request import Login
 from login_relay_client.steps import HttpResponse, NoResponse, Reply
 from runtime.codes import s256
-from tests.unit.scripted_login import (
+from tests.support.scripted_login import (
     EXPIRED,
     INTERVAL,
     KEY,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from login_relay_client.request import LoginRequest
-from tests.unit.scripted_login import KEY, REQUEST
+from tests.support.scripted_login import KEY, REQUEST
 
 
 @pytest.mark.parametrize(

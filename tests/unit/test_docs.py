@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from statemachine.events import EVENT_TYPES, Event
-from tests.unit.named_tests import ROOT, missing_tests, rows
+from tests.support.named_tests import ROOT, missing_tests, rows
 
 SESSION = "00" * 13
 

@@ -2,7 +2,7 @@
 
 from runtime.codes import LOGIN_CODE_ALPHABET, LOGIN_CODE_LENGTH
 from runtime.settings import Settings
-from tests.unit.named_tests import ROOT, missing_tests, rows
+from tests.support.named_tests import ROOT, missing_tests, rows
 
 TEXT = (ROOT / "SECURITY.md").read_text()
 

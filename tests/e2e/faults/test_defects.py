@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from api.logins.waiting import FALLBACK_PERIOD
-from tests.e2e.faults.conftest import Client, StartSite, change, copy_packages
-from tests.e2e.sse import EventSource, event_source
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.sites import Client, StartSite, change, copy_packages
+from tests.support.sse import EventSource, event_source
 
 pytestmark = pytest.mark.faults
 

@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from runtime.settings import variable
-from tests.e2e.conftest import COMMAND
-from tests.e2e.faults.conftest import OwnSite, StartSite
-from tests.e2e.faults.test_redis_lost import receives_its_token
-from tests.e2e.sse import event_source
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import COMMAND
+from tests.support.sites import OwnSite, StartSite, receives_its_token
+from tests.support.sse import event_source
 
 pytestmark = pytest.mark.faults
 

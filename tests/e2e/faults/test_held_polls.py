@@ -20,20 +20,19 @@ import pytest
 from api.logins.waiting import FALLBACK_PERIOD
 from login_relay_client import Login as LoggedIn
 from login_relay_client import LoginRequest, Prompt, login_async
-from tests.conftest import free_port
-from tests.e2e.conftest import Service, StartService
-from tests.e2e.scraping import scrape, value
-from tests.e2e.test_exactly_once import Answer as PlainAnswer
-from tests.e2e.test_exactly_once import Connection, request
-from tests.e2e.test_held_polls import HOLD, Login, Poll, held
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.held_polls import HOLD, SOON, Login, Poll, held
+from tests.support.raw_http import Answer as PlainAnswer
+from tests.support.raw_http import Connection, request
+from tests.support.redis_server import free_port
+from tests.support.scraping import scrape, value
+from tests.support.services import Service, StartService
 
 pytestmark = pytest.mark.faults
 
 WAITERS = 2_000
 STOPPED = 500  # polls that a process holds when it is stopped
 AT_A_TIME = 16  # requests of ours under way
-SOON = 5.0  # seconds; what a busy machine may take, and what no slow client may cost the others
 SLOW = 60  # clients of each kind
 LARGE = b"GET /schema/openapi.json HTTP/1.1\r\nhost: relay\r\n\r\n"
 MANY_LARGE = 200  # answers to it do not fit into the buffers of a connection

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from runtime.settings import variable
-from tests.e2e.faults.conftest import Client, OwnSite, StartSite
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.sites import Client, OwnSite, StartSite
 
 pytestmark = pytest.mark.faults
 

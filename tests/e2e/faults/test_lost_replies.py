@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from login_relay_client import LoginRequest, Prompt, login_async
-from tests.e2e.faults.conftest import Client, Login, Site, StartSite
+from tests.support.sites import Client, Login, Site, StartSite
 
 pytestmark = pytest.mark.faults
 

@@ -8,9 +8,9 @@ from signal import SIGCONT
 import httpx
 import pytest
 
-from tests.e2e.conftest import Process
-from tests.e2e.faults.conftest import Login, OwnSite, StartSite
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import Process
+from tests.support.sites import Login, OwnSite, StartSite
 
 pytestmark = pytest.mark.faults
 

@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from api.logins.waiting import FALLBACK_PERIOD
-from tests.e2e.conftest import create_project
-from tests.e2e.faults.conftest import Client, Login, OwnSite, StartSite
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import create_project
+from tests.support.sites import Client, Login, OwnSite, StartSite, receives_its_token
 
 pytestmark = pytest.mark.faults
 
@@ -30,16 +30,6 @@ async def subscriptions(site: OwnSite) -> int:
     """Return how many connections listen to hints."""
     [(_, count)] = await site.look.pubsub_numsub(site.keys.hints(0))
     return int(count)
-
-
-async def receives_its_token(client: Client, login: Login, key: str | None = None) -> None:
-    """Poll until there is an end; it is the token."""
-
-    async def polled() -> dict[str, str]:
-        answer = await client.poll(login, key=key)
-        return {} if answer.status_code == 503 or answer.json()["status"] == "waiting" else answer.json()
-
-    assert await wait_until(polled, within=20) == {"status": "success", "refresh_token": f"rt-{login.session_id}"}
 
 
 async def test_what_was_acknowledged_survives_a_killed_redis(start_site: StartSite) -> None:

@@ -6,8 +6,8 @@ import time
 import httpx
 import pytest
 
-from tests.e2e.faults.conftest import Client, Login, StartSite
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.sites import Client, Login, StartSite
 
 pytestmark = pytest.mark.faults
 

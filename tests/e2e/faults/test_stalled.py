@@ -10,9 +10,9 @@ from signal import SIGTERM, SIGUSR2
 import pytest
 
 from runtime.settings import variable
-from tests.e2e.conftest import COMMAND
-from tests.e2e.faults.conftest import OwnSite, StartSite
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import COMMAND
+from tests.support.sites import OwnSite, StartSite
 
 pytestmark = pytest.mark.faults
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.chaos.checker import check, look_at_rest
 from tests.chaos.load import Load
-from tests.e2e.conftest import Process
-from tests.e2e.faults.conftest import OwnSite, StartSite
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.services import Process
+from tests.support.sites import OwnSite, StartSite
 
 pytestmark = pytest.mark.faults
 

@@ -9,8 +9,8 @@ from signal import SIGCONT
 
 import pytest
 
-from tests.e2e.faults.conftest import Client, StartSite, change, copy_packages
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.sites import Client, StartSite, change, copy_packages
 
 pytestmark = pytest.mark.faults
 

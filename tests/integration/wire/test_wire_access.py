@@ -11,7 +11,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from tests.integration.wire.conftest import COMPLETE, ENDPOINTS, INITIATE, KEYS, POLL, StartWire, Wire
+from tests.support.wire import COMPLETE, ENDPOINTS, INITIATE, KEYS, POLL, StartWire, Wire
 
 CLIENT_KEY, SERVER_KEY, ADMIN_KEY = KEYS
 PREFIXES = ("x-stack-", "x-hexclave-")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.wire.conftest import COMPLETE, ENDPOINTS, INITIATE, KEYS, POLL, Login, Wire
+from tests.support.wire import COMPLETE, ENDPOINTS, INITIATE, KEYS, POLL, Login, Wire
 
 JSON = {"content-type": "application/json"}
 LIMIT = 65_536  # bytes

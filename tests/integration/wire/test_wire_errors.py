@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import RedisServer, embedded_server
-from tests.e2e.conftest import services
-from tests.integration.wire.conftest import COMPLETE, ENDPOINTS, INITIATE, POLL, StartWire, Wire
+from tests.support.redis_server import RedisServer, embedded_server
+from tests.support.services import services
+from tests.support.wire import COMPLETE, ENDPOINTS, INITIATE, POLL, StartWire, Wire
 
 API_PATHS = [prefix + path for prefix in ("/api/v1", "/api/latest") for path in ENDPOINTS]
 OVERRIDE = {"x-stack-override-error-status": "true"}

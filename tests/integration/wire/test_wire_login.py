@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from tests.integration.wire.conftest import COMPLETE, INITIATE, POLL, Login, StartWire, Wire
+from tests.support.wire import COMPLETE, INITIATE, POLL, Login, StartWire, Wire
 
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 NO_ANONYMOUS_SESSION = "No anonymous session associated with this code"

