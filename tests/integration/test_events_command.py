@@ -9,22 +9,27 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 from redis.asyncio import Redis
 
-from login_relay.cli import main
 from runtime.redis.keys import Keys
-from runtime.settings import Settings, variable
+from runtime.settings import Settings
 from tests.support.eventually import wait_until
-from tests.support.relay import Relay
+from tests.support.operate import Operate
+from tests.support.relay import PROJECT, Relay
 
 PARTITIONS = 4
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def partitions() -> int:
+    """How many the relay of this test has; a test may be parametrized with another number."""
+    return PARTITIONS
+
+
+@pytest.fixture
+def settings(settings: Settings, partitions: int) -> Settings:
     """Several partitions on the one Redis."""
-    return msgspec.structs.replace(settings, partitions=PARTITIONS)
+    return msgspec.structs.replace(settings, partitions=partitions)
 
 
 class Printer:
@@ -57,24 +62,18 @@ async def _read(stream: asyncio.StreamReader | None, lines: list[str]) -> None:
         lines.append(line.decode().rstrip("\n"))  # noqa: PERF401 - others look at the list while it grows
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """What an operator has in the environment to work on the relay of this test."""
-    fields = {name: getattr(settings, name) for name in ("redis_url", "prefix", "partitions")}
-    return os.environ | {variable(name): str(value) for name, value in fields.items()}
-
-
 Start = Callable[..., Awaitable[Printer]]
 
 
 @pytest.fixture
-async def start(settings: Settings) -> AsyncIterator[Start]:
+async def start(environment: dict[str, str]) -> AsyncIterator[Start]:
     """Run `login-relay events …` on the relay of this test."""
     printers = []
 
     async def run(*arguments: str) -> Printer:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "login_relay", "events", *arguments),
-            env=environment(settings),
+            env=os.environ | environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -92,14 +91,11 @@ Print = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 
 @pytest.fixture
-def printed(settings: Settings) -> Print:
+def printed(operate: Operate) -> Print:
     """What the command prints that does not follow."""
 
     async def run(*arguments: str) -> list[dict[str, Any]]:
-        # In a thread: the command has an event loop of its own.
-        result = await asyncio.to_thread(
-            CliRunner().invoke, main, ["events", "--json", *arguments], env=environment(settings)
-        )
+        result = await operate("events", "--json", *arguments)
         assert (result.exit_code, result.stderr) == (0, "")
         return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -128,12 +124,10 @@ async def test_events_of_all_partitions_are_printed_in_time_order(start: Start, 
 
 
 async def test_events_without_a_version_are_printed(
-    start: Start, printed: Print, relay: Relay, settings: Settings
+    start: Start, printed: Print, operate: Operate, relay: Relay
 ) -> None:
     """Those about projects, which come first in every log: in JSON without the attribute, for people with a dash."""
-    arguments = ["projects", "create", "acme"]
-    made = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=environment(settings))
-    assert made.exit_code == 0
+    assert (await operate("projects", "create", "acme")).exit_code == 0
     session = await relay.completed()
     events = {event["type"]: event for event in await printed()}
     assert "version" not in events["audit.project_changed"]
@@ -265,17 +259,62 @@ async def test_cursor_of_an_event_that_is_gone_is_refused(
     assert printer.errors == ["login-relay: events after this one are not kept any more; begin at a time instead"]
 
 
-async def test_reader_that_has_had_enough_ends_the_command(settings: Settings, relay: Relay) -> None:
+async def test_reader_that_has_had_enough_ends_the_command(environment: dict[str, str], relay: Relay) -> None:
     """`| head -1` is no failure, whatever is left to print."""
     await relay.completed()
     reading, writing = os.pipe()
     os.close(reading)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "login_relay", "events"),
-        env=environment(settings),
+        env=os.environ | environment,
         stdout=writing,
         stderr=asyncio.subprocess.PIPE,
     )
     os.close(writing)
     _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_events_are_printed_in_order(operate: Operate, relay: Relay) -> None:
+    """For people a line each, for programs a CloudEvent each, on demand of one session only."""
+    first, second = await relay.completed(), await relay.initiate()
+    printed = [json.loads(line) for line in (await operate("events", "--json")).stdout.splitlines()]
+    assert [(event["type"], event["subject"], event["version"]) for event in printed] == [
+        ("session.initiated", first.session_id, 1),
+        ("session.completed", first.session_id, 2),
+        ("session.initiated", second.session_id, 1),
+    ]
+    assert printed[0]["data"]["project_id"] == PROJECT
+    lines = (await operate("events", "--session", first.session_id)).stdout.splitlines()
+    assert [line.split()[1] for line in lines] == ["session.initiated", "session.completed"]
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_followed_events_are_those_to_come(relay: Relay, environment: dict[str, str]) -> None:
+    """They are printed as they happen, until Ctrl-C ends it without a word."""
+    before = (await relay.initiate()).session_id
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "login_relay", "events", "--follow", "--json"),
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    first = asyncio.create_task(process.stdout.readline())
+    initiated = []
+
+    async def is_told() -> bool:
+        initiated.append((await relay.initiate()).session_id)
+        return first.done()
+
+    await wait_until(is_told, within=20)
+    subject = json.loads(first.result())["subject"]
+    assert subject in initiated
+    assert subject != before
+    after = initiated[initiated.index(subject) + 1 :]
+    for session_id in after:
+        assert json.loads(await process.stdout.readline())["subject"] == session_id
+    process.send_signal(signal.SIGINT)
+    rest, errors = await process.communicate()
+    assert (process.returncode, rest, errors) == (-signal.SIGINT, b"", b"")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.settings import Settings, variable
+from runtime.settings import Settings
 from statemachine.session import ClientFacts
 from tests.support.eventually import wait_until
 from tests.support.relay import LIFETIME_MS, PROJECT, Relay, working
@@ -22,17 +22,9 @@ COMMAND = (sys.executable, "-m", "login_relay", "top")
 
 
 @pytest.fixture
-def environment(settings: Settings) -> dict[str, str]:
-    """What an operator has in the environment, at a terminal of 80 columns and 24 lines."""
-    assert settings.redis_url is not None
-    return {
-        **os.environ,
-        variable("redis_url"): settings.redis_url,
-        variable("prefix"): settings.prefix,
-        "COLUMNS": "80",
-        "LINES": "24",
-        "TERM": "xterm-256color",
-    }
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    """The same at a terminal of 80 columns and 24 lines."""
+    return os.environ | environment | {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}
 
 
 async def run(environment: dict[str, str], *options: str) -> str:

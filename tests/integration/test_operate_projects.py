@@ -1,0 +1,176 @@
+import re
+import uuid
+
+import pytest
+
+from projects.project import KEY_PREFIXES, KeyKind
+from projects.store import Projects
+from tests.support.operate import RFC_3339, Operate, refused, shown
+from tests.support.relay import PROJECT
+
+
+async def test_created_project_is_one_json_object_with_keys_that_work(operate: Operate, projects: Projects) -> None:
+    """A script can rely on the names; the keys match what is stored, which is not the keys."""
+    made = shown(await operate("projects", "create", "acme", "--json"))
+    assert list(made) == ["project_id", "name", *KeyKind]
+    assert str(uuid.UUID(made["project_id"])) == made["project_id"]
+    assert made["name"] == "acme"
+    project, now = await projects.read(made["project_id"])
+    assert project is not None
+    assert not project.allow_client_complete
+    for kind in KeyKind:
+        assert made[kind].startswith(KEY_PREFIXES[kind])
+        assert project.keys[kind].matches(made[kind], now)
+
+
+async def test_project_may_let_clients_complete(operate: Operate, projects: Projects) -> None:
+    """The flag is stored, and told by the list."""
+    await operate("projects", "create", "acme", "--allow-client-complete")
+    assert (await projects.find("acme")).allow_client_complete
+    [listed] = shown(await operate("projects", "list", "--json"))
+    assert listed["allow_client_complete"] is True
+
+
+async def test_project_is_updated_in_what_is_said_alone(operate: Operate, projects: Projects) -> None:
+    """Origins are added and taken away one by one; what is not named stays as it is."""
+    app, local = "https://app.example.com", "http://localhost:3000"
+    await operate(
+        "projects", "create", "acme", "--allow-origin", "HTTPS://app.example.com:443/", "--allow-origin", local
+    )
+    assert (await projects.find("acme")).allowed_origins == (local, app)
+    for arguments, origins, complete in (
+        (("--allow-client-complete",), (local, app), True),
+        (("--allow-origin", "https://b.example"), (local, app, "https://b.example"), True),
+        (("--forbid-origin", app, "--forbid-origin", "https://b.example"), (local,), True),
+        (("--no-allow-client-complete",), (local,), False),
+        ((), (local,), False),
+    ):
+        assert (await operate("projects", "update", "acme", *arguments)).exit_code == 0
+        project = await projects.find("acme")
+        assert (project.allowed_origins, project.allow_client_complete) == (origins, complete)
+    [listed] = shown(await operate("projects", "list", "--json"))
+    assert listed["allowed_origins"] == [local]
+    assert local in (await operate("projects", "list")).stdout
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "*",
+            "null",
+            "",
+            "app.example.com",
+            "https://",
+            "ftp://a.example",
+            "https://a.example/path",
+            "https://*.a.example",
+        ),
+        *("https://user@a.example", "https://a.example?x", "https://a.example https://b.example", "https://ä.example"),
+    ],
+)
+async def test_origin_that_is_none_is_refused(operate: Operate, projects: Projects, origin: str) -> None:
+    """No wildcard, no path, no user: what browsers send has none either."""
+    assert "https://app.example.com" in refused(
+        await operate("projects", "create", "acme", "--allow-origin", origin), 2
+    )
+    assert await projects.list_all() == []
+
+
+async def test_people_are_told_that_keys_are_shown_once(operate: Operate) -> None:
+    """The keys are on standard output, the warning beside them."""
+    result = await operate("projects", "create", "acme")
+    assert re.findall(r"\b(?:pck|ssk|sak)_[\w-]{43}\b", result.stdout)
+    assert "shown this once" in result.stderr
+
+
+async def test_name_is_taken_once(operate: Operate) -> None:
+    """A second project of a name is refused in one line, and the first stays as it is."""
+    made = shown(await operate("projects", "create", "acme", "--json"))
+    assert "'acme' exists already" in refused(await operate("projects", "create", "acme"), 1)
+    assert [row["project_id"] for row in shown(await operate("projects", "list", "--json"))] == [made["project_id"]]
+
+
+@pytest.mark.parametrize("name", ["", "a" * 65, "tab\there", " ends", "new\nline", PROJECT, PROJECT.upper(), "\ud800"])
+async def test_name_that_cannot_be_one_is_refused(operate: Operate, projects: Projects, name: str) -> None:
+    """Names are short and printable and never read as an id: what looks one up stays unambiguous."""
+    refused(await operate("projects", "create", "--", name), 2)
+    assert await projects.list_all() == []
+
+
+async def test_list_shows_projects_and_no_keys(operate: Operate) -> None:
+    """By name, with ids and times; without any there is a hint."""
+    assert "projects create" in (await operate("projects", "list")).stdout
+    made = [shown(await operate("projects", "create", name, "--json")) for name in ("beta", "acme")]
+    text = (await operate("projects", "list")).stdout
+    assert [line.split()[0] for line in text.splitlines()] == ["name", "acme", "beta"]
+    assert all(project["project_id"] in text for project in made)
+    assert not any(project[kind] in text for project in made for kind in KeyKind)
+    listed = shown(await operate("projects", "list", "--json"))
+    assert all(RFC_3339.fullmatch(row["created_at"]) for row in listed)
+
+
+async def test_rotated_key_replaces_the_old_one_after_the_overlap(operate: Operate, projects: Projects) -> None:
+    """Both are valid for the overlap that was asked for; the other keys are as before."""
+    made = shown(await operate("projects", "create", "acme", "--json"))
+    arguments = ("--key", "secret", "--overlap", "10m", "--json")
+    rotated = shown(await operate("projects", "rotate", made["project_id"], *arguments))
+    assert list(rotated) == ["project_id", "name", KeyKind.SECRET_SERVER, "previous_keys_valid_until"]
+    project, now = await projects.read(made["project_id"])
+    assert project is not None
+    secret = project.keys[KeyKind.SECRET_SERVER]
+    assert secret.matches(rotated[KeyKind.SECRET_SERVER], now)
+    assert secret.matches(made[KeyKind.SECRET_SERVER], now + 500_000)
+    assert not secret.matches(made[KeyKind.SECRET_SERVER], now + 600_001)
+    assert project.keys[KeyKind.PUBLISHABLE_CLIENT].matches(made[KeyKind.PUBLISHABLE_CLIENT], now)
+
+
+async def test_rotation_without_options_replaces_all_keys(operate: Operate, projects: Projects) -> None:
+    """By name too; the old keys stay valid for a day."""
+    made = shown(await operate("projects", "create", "acme", "--json"))
+    rotated = shown(await operate("projects", "rotate", "acme", "--json"))
+    project, now = await projects.read(made["project_id"])
+    assert project is not None
+    for kind in KeyKind:
+        assert project.keys[kind].matches(rotated[kind], now)
+        assert project.keys[kind].matches(made[kind], now + 86_000_000)
+        assert not project.keys[kind].matches(made[kind], now + 86_400_001)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "milliseconds"), [("0", 0), ("30s", 30_000), ("24h", 86_400_000), ("7d", 604_800_000)]
+)
+async def test_overlap_is_a_length_of_time(
+    operate: Operate, projects: Projects, overlap: str, milliseconds: int
+) -> None:
+    """Seconds, minutes, hours, days, or none at all."""
+    await operate("projects", "create", "acme")
+    await operate("projects", "rotate", "acme", "--overlap", overlap)
+    project = await projects.find("acme")
+    _, now = await projects.read(project.id)
+    assert now - 5_000 + milliseconds <= project.keys[KeyKind.SECRET_SERVER].previous_until <= now + milliseconds
+
+
+@pytest.mark.parametrize("overlap", ["", "10", "-1s", "1w", "1.5h", "٣s", "1234567s"])
+async def test_overlap_that_is_none_is_refused(operate: Operate, overlap: str) -> None:
+    """In one line that shows how to say it."""
+    await operate("projects", "create", "acme")
+    assert "10m" in refused(await operate("projects", "rotate", "acme", "--overlap", overlap), 2)
+
+
+async def test_project_is_deleted_when_the_question_is_answered_with_yes(operate: Operate, projects: Projects) -> None:
+    """No answer and another answer leave it; `--yes` does not ask. The name is free afterwards."""
+    await operate("projects", "create", "acme")
+    for answer in ("", "n\n"):
+        assert (await operate("projects", "delete", "acme", text=answer)).exit_code == 1
+    assert [project.name for project in await projects.list_all()] == ["acme"]
+    assert (await operate("projects", "delete", "acme", text="y\n")).exit_code == 0
+    assert await projects.list_all() == []
+    made = shown(await operate("projects", "create", "acme", "--json"))
+    assert (await operate("projects", "delete", made["project_id"], "--yes")).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["rotate", "update", "delete"])
+async def test_unknown_project_is_refused(operate: Operate, command: str) -> None:
+    """In one line, before any question."""
+    assert "'nobody'" in refused(await operate("projects", command, "nobody"), 1)
