@@ -154,7 +154,13 @@ class EventStream:
     """One client's events: what it missed, then what comes."""
 
     def __init__(
-        self, feed: Feed, project_id: str, cursor: Cursor, still_allowed: Callable[[], Awaitable[bool]]
+        self,
+        feed: Feed,
+        project_id: str,
+        cursor: Cursor,
+        still_allowed: Callable[[], Awaitable[bool]],
+        *,
+        heartbeat_period: float = HEARTBEAT_PERIOD,
     ) -> None:
         self.project_id = project_id
         self.over = asyncio.Event()
@@ -162,6 +168,7 @@ class EventStream:
         self._feed = feed
         self._position = list(cursor)
         self._still_allowed = still_allowed
+        self._heartbeat_period = heartbeat_period
         self._waiting: asyncio.Queue[Frame | None] = asyncio.Queue(MAX_WAITING)
 
     def offer(self, frame: Frame) -> None:
@@ -193,12 +200,12 @@ class EventStream:
             _log.warning("event stream ended", error=type(error).__name__)
             return  # its client comes back with its last id
         loop = asyncio.get_running_loop()
-        beat = loop.time() + HEARTBEAT_PERIOD
+        beat = loop.time() + self._heartbeat_period
         while True:
             if loop.time() >= beat:
                 if not await self._still_allowed():
                     return
-                beat = loop.time() + HEARTBEAT_PERIOD
+                beat = loop.time() + self._heartbeat_period
                 yield self._heartbeat()
             try:
                 async with asyncio.timeout_at(beat):

@@ -8,8 +8,12 @@ import pytest
 from litestar.types import HTTPDisconnectEvent, Message
 from redis.asyncio import Redis
 
-from api.event_stream import feed as feed_module
-from api.event_stream.feed import MAX_WAITING, EventStream, Feed
+from api.event_stream.feed import (
+    HEARTBEAT_PERIOD,
+    MAX_WAITING,
+    EventStream,
+    Feed,
+)
 from api.stack.events import EventStreamResponse
 from events.cursor import decode_cursor
 from events.log import EventLog
@@ -73,11 +77,13 @@ async def connect(feed: Feed) -> AsyncIterator[Connect]:
         project_id: str = OURS,
         reads: int = 1_000_000,
         allowed: Callable[[], bool] = lambda: True,
+        heartbeat_period: float = HEARTBEAT_PERIOD,
     ) -> Client:
         async def still_allowed() -> bool:
             return allowed()
 
-        stream = EventStream(feed, project_id, await feed.start(project_id, last_event_id.encode()), still_allowed)
+        cursor = await feed.start(project_id, last_event_id.encode())
+        stream = EventStream(feed, project_id, cursor, still_allowed, heartbeat_period=heartbeat_period)
         chunks: list[bytes] = []
 
         async def send(message: Message) -> None:
@@ -109,11 +115,10 @@ async def initiate(store: SessionStore, project_id: str = OURS, count: int = 1) 
 
 
 async def test_heartbeat_moves_the_last_id_past_other_projects_events(
-    connect: Connect, store: SessionStore, feed: Feed, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, store: SessionStore, feed: Feed, redis: Redis, keys: Keys
 ) -> None:
     """A quiet project's client can go on when the last event of its own is long gone."""
-    monkeypatch.setattr(feed_module, "HEARTBEAT_PERIOD", 0.1)
-    client = await connect()
+    client = await connect(heartbeat_period=0.1)
     await initiate(store)
     await wait_until(lambda: client.count("session.initiated") >= 1)
     await initiate(store, THEIRS, 20)
@@ -128,23 +133,19 @@ async def test_heartbeat_moves_the_last_id_past_other_projects_events(
     await wait_until(lambda: again.count("event: ") == 1)
 
 
-async def test_stream_ends_when_its_key_is_revoked(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_ends_when_its_key_is_revoked(connect: Connect) -> None:
     """A stream lives for days: its key is checked again with every heartbeat."""
-    monkeypatch.setattr(feed_module, "HEARTBEAT_PERIOD", 0.05)
     allowed = True
-    client = await connect(allowed=lambda: allowed)
+    client = await connect(allowed=lambda: allowed, heartbeat_period=0.05)
     await wait_until(lambda: client.count(": heartbeat") >= 2)
     allowed = False
     await wait_until(client.serving.done)
     assert client.chunks[-1] == b""
 
 
-async def test_busy_stream_has_heartbeats_too(
-    connect: Connect, store: SessionStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_busy_stream_has_heartbeats_too(connect: Connect, store: SessionStore) -> None:
     """Events that never stop coming do not put the check of its key off."""
-    monkeypatch.setattr(feed_module, "HEARTBEAT_PERIOD", 0.05)
-    client = await connect()
+    client = await connect(heartbeat_period=0.05)
     while client.count(": heartbeat") < 3:
         await initiate(store, count=5)
     assert client.count("event: ") > 5
