@@ -99,9 +99,8 @@ def keys(settings: Settings) -> Keys:
 @pytest.fixture
 async def redis(settings: Settings) -> AsyncIterator[Redis]:
     """A client for commands."""
-    client = command_client(settings, "login-relay:test")
-    yield client
-    await client.aclose()
+    async with command_client(settings, "login-relay:test") as client:
+        yield client
 
 
 @pytest.fixture

@@ -15,6 +15,13 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         yield start_service()
 
 
+@pytest.fixture(scope="module")
+def start_shared(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
+    """Start services for all tests of a module, as `start_service` does for one test."""
+    with services(redis_server, tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture
 def start_service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
     """Start services of one's own: `start_service(apis=2, workers=3, outcome_wait_ms=…)`; do to them as you like."""

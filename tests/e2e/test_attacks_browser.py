@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import httpx
@@ -10,7 +10,7 @@ from runtime.redis.connections import command_client
 from tests.support.attacker import audits
 from tests.support.eventually import wait_until
 from tests.support.redis_server import RedisServer
-from tests.support.services import ProjectKeys, Service, create_project, services
+from tests.support.services import ProjectKeys, Service, StartService, create_project
 
 if TYPE_CHECKING:
     from projects.project import Project
@@ -22,10 +22,9 @@ CACHE_MS = 200
 
 
 @pytest.fixture(scope="module")
-def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def target(start_shared: StartService) -> Service:
     """An API that soon forgets what it knows of projects."""
-    with services(redis_server, tmp_path_factory) as start_service:
-        yield start_service(workers=0, project_cache_ms=CACHE_MS)
+    return start_shared(workers=0, project_cache_ms=CACHE_MS)
 
 
 async def with_origins(service: Service, project: ProjectKeys, *origins: str) -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from tests.support.attacker import (
     refusals,
 )
 from tests.support.redis_server import RedisServer
-from tests.support.services import Service, services
+from tests.support.services import Service, StartService
 
 PER_ADDRESS, PER_KEY, PER_PROJECT = 4, 8, 12
 WINDOW_MS = 60_000
@@ -23,17 +23,16 @@ Guess = Callable[[Client], httpx.Response]
 
 
 @pytest.fixture(scope="module")
-def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def target(start_shared: StartService) -> Service:
     """Two API processes with small budgets."""
-    with services(redis_server, tmp_path_factory) as start_service:
-        yield start_service(
-            apis=2,
-            trusted_proxies=PROXIES,
-            budget_window_ms=WINDOW_MS,
-            wrong_codes_per_address=PER_ADDRESS,
-            wrong_codes_per_key=PER_KEY,
-            wrong_codes_per_project=PER_PROJECT,
-        )
+    return start_shared(
+        apis=2,
+        trusted_proxies=PROXIES,
+        budget_window_ms=WINDOW_MS,
+        wrong_codes_per_address=PER_ADDRESS,
+        wrong_codes_per_key=PER_KEY,
+        wrong_codes_per_project=PER_PROJECT,
+    )
 
 
 def polling(client: Client) -> httpx.Response:

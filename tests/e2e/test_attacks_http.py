@@ -14,7 +14,7 @@ import pytest
 import api
 from tests.support.attacker import PROXIES, Client, new_project
 from tests.support.redis_server import RedisServer
-from tests.support.services import Service, services
+from tests.support.services import Service, StartService
 
 TIMEOUT_MS = 500
 PATIENCE = 10.0  # seconds; long enough for a busy machine, and much longer than the time-out
@@ -29,12 +29,12 @@ EVERYWHERE = {
 
 
 @pytest.fixture(scope="module")
-def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def target(start_shared: StartService) -> Service:
     """An API that waits for no client, started with everything on that could make it talk."""
-    with pytest.MonkeyPatch.context() as patch, services(redis_server, tmp_path_factory) as start_service:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITESTAR_DEBUG", "1")
         patch.setenv("LITESTAR_PDB", "1")
-        yield start_service(request_timeout_ms=TIMEOUT_MS, trusted_proxies=PROXIES)
+        return start_shared(request_timeout_ms=TIMEOUT_MS, trusted_proxies=PROXIES)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -7,24 +6,23 @@ import pytest
 from tests.support.attacker import PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
 from tests.support.eventually import wait_until
 from tests.support.redis_server import RedisServer
-from tests.support.services import Service, services
+from tests.support.services import Service, StartService
 
 PER_ADDRESS, PER_PROJECT, LIVE = 6, 20, 9
 WINDOW_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def target(start_shared: StartService) -> Service:
     """Two API processes with small budgets."""
-    with services(redis_server, tmp_path_factory) as start_service:
-        yield start_service(
-            apis=2,
-            trusted_proxies=PROXIES,
-            budget_window_ms=WINDOW_MS,
-            initiations_per_address=PER_ADDRESS,
-            initiations_per_project=PER_PROJECT,
-            live_sessions_per_project=LIVE,
-        )
+    return start_shared(
+        apis=2,
+        trusted_proxies=PROXIES,
+        budget_window_ms=WINDOW_MS,
+        initiations_per_address=PER_ADDRESS,
+        initiations_per_project=PER_PROJECT,
+        live_sessions_per_project=LIVE,
+    )
 
 
 def initiate(client: Client, **body: object) -> Login | None:

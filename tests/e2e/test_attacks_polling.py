@@ -1,6 +1,5 @@
 import asyncio
 import secrets
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -9,17 +8,16 @@ from runtime.codes import s256
 from tests.support.attacker import INVALID_POLLING_CODE, PROXIES, USER_AGENT_TOLD, Client, Login, new_project, refusals
 from tests.support.eventually import wait_until
 from tests.support.redis_server import RedisServer
-from tests.support.services import Service, StartService, services
+from tests.support.services import Service, StartService
 
 INTERVAL = 2
 PAUSE_MS = 1_600  # 0.8 intervals
 
 
 @pytest.fixture(scope="module")
-def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def target(start_shared: StartService) -> Service:
     """Two API processes that keep polls apart."""
-    with services(redis_server, tmp_path_factory) as start_service:
-        yield start_service(apis=2, trusted_proxies=PROXIES, throttle_polls=True, poll_interval_s=INTERVAL)
+    return start_shared(apis=2, trusted_proxies=PROXIES, throttle_polls=True, poll_interval_s=INTERVAL)
 
 
 @pytest.fixture

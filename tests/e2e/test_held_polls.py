@@ -1,7 +1,7 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from signal import Signals
@@ -14,9 +14,8 @@ import pytest
 from login_relay_client import LoginRequest, Prompt, login_async
 from tests.support.eventually import wait_until
 from tests.support.held_polls import HOLD, SOON, Answer, Login, Poll, held
-from tests.support.redis_server import RedisServer
 from tests.support.scraping import counters, read_samples, scrape, value
-from tests.support.services import Process, Service, StartService, services
+from tests.support.services import Process, Service, StartService
 
 pytestmark = pytest.mark.faults
 
@@ -74,10 +73,9 @@ async def test_two_held_polls_of_one_session_share_no_token(start_service: Start
 
 
 @pytest.fixture(scope="module")
-def holding(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def holding(start_shared: StartService) -> Service:
     """A service that holds polls which do not ask for it."""
-    with services(redis_server, tmp_path_factory) as start:
-        yield start(hold_polls_s=HOLD)
+    return start_shared(hold_polls_s=HOLD)
 
 
 async def test_setting_holds_the_polls_of_existing_clients(holding: Service) -> None:

@@ -38,19 +38,17 @@ async def own_relay(own_server: ValkeyServer) -> AsyncIterator[Relay]:
     """A relay on a server of its own."""
     settings = Settings(redis_url=f"redis://127.0.0.1:{own_server.port}/0")
     keys = Keys(settings.prefix, settings.partitions)
-    redis = command_client(settings, "login-relay:test")
-    stream = CommandStream(redis, keys)
-    await stream.ensure_groups()
-    yield Relay(redis, keys, settings, stream)
-    await redis.aclose()
+    async with command_client(settings, "login-relay:test") as redis:
+        stream = CommandStream(redis, keys)
+        await stream.ensure_groups()
+        yield Relay(redis, keys, settings, stream)
 
 
 @pytest.fixture
 async def reader(settings: Settings) -> AsyncIterator[Redis]:
     """A connection for blocking reads."""
-    client = reader_client(settings, "login-relay:test-reader")
-    yield client
-    await client.aclose()
+    async with reader_client(settings, "login-relay:test-reader") as client:
+        yield client
 
 
 @pytest.fixture
