@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from bench.cost import measure_growth, measure_memory
 from bench.drain import measure_drain
+from bench.load.servers import OIDC_PROVIDER
 from bench.logins import measure_logins, measure_time_to_token
 from bench.observing import measure_observing
-from bench.report import PAGE, load, machine, page, save
-from bench.servers import OIDC_PROVIDER
+from bench.report.page import PAGE, load, machine, page, save
 from bench.throughput import measure_rival, measure_throughput
 
 LIVE = 1_000_000

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import uvloop
 
 from api.server.http1 import allow_open_files
-from bench.client import COMPLETE, INITIATE, POLL, Connection, Response
-from bench.holding import hold
+from bench.load.client import COMPLETE, INITIATE, POLL, Connection, Response
+from bench.load.holding import hold
+from bench.load.servers import Server, floor, relay, valkey, workers
+from bench.load.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings, store
+from bench.load.wrk import wrk
 from bench.rounds import interleaved, percentile, ratios, spread
-from bench.servers import Server, floor, relay, valkey, workers
-from bench.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings, store
 from bench.throughput import CODES, CONNECTIONS, floor_load, poll_load
-from bench.wrk import wrk
 from runtime.codes import login_code_digest
 from runtime.settings import Settings
 from statemachine.store.sessions import Initiated

@@ -8,9 +8,18 @@ from typing import Any
 
 import uvloop
 
+from bench.load.servers import valkey, workers
+from bench.load.sessions import (
+    REFRESH_TOKEN,
+    Project,
+    Store,
+    create_project,
+    initiate,
+    new_settings,
+    store,
+    until_decided,
+)
 from bench.rounds import interleaved, spread
-from bench.servers import valkey, workers
-from bench.sessions import REFRESH_TOKEN, Project, Store, create_project, initiate, new_settings, store, until_decided
 from runtime.settings import Settings
 from statemachine.commands import Command, CompleteSession, ConsumeSession, encode_command
 from statemachine.lifecycle import State

@@ -6,10 +6,10 @@ from typing import Any
 
 import uvloop
 
-from bench.client import COMPLETE, INITIATE, POLL, Connection
+from bench.load.client import COMPLETE, INITIATE, POLL, Connection
+from bench.load.servers import Server, relay, valkey, workers
+from bench.load.sessions import REFRESH_TOKEN, Project, concurrently, create_project, new_settings
 from bench.rounds import percentile, spread
-from bench.servers import Server, relay, valkey, workers
-from bench.sessions import REFRESH_TOKEN, Project, concurrently, create_project, new_settings
 
 WAITING = (1, 100, 1_000)
 AT_ONCE = 64

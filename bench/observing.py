@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
+from bench.load.servers import relay, valkey
+from bench.load.sessions import create_project, initiate, new_settings
+from bench.load.wrk import wrk
 from bench.rounds import interleaved, ratios, spread
-from bench.servers import relay, valkey
-from bench.sessions import create_project, initiate, new_settings
 from bench.throughput import CODES, CONNECTIONS, poll_load
-from bench.wrk import wrk
 
 MORE_ROUNDS = 4  # times as many as elsewhere: the difference is smaller than what rounds differ by
 

@@ -12,10 +12,10 @@ from redis import Redis
 from redis.client import Monitor
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from bench.client import COMPLETE, Connection
+from bench.load.client import COMPLETE, Connection
+from bench.load.servers import Server, relay, valkey, workers
+from bench.load.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings
 from bench.rounds import percentile
-from bench.servers import Server, relay, valkey, workers
-from bench.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings
 from statemachine.store.sessions import Initiated
 
 COMPLETES = 500

@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from bench.client import COMPLETE, INITIATE, POLL
+from bench.load.client import COMPLETE, INITIATE, POLL
+from bench.load.servers import Server, floor, oidc_provider, relay, valkey, workers
+from bench.load.sessions import REFRESH_TOKEN, Project, complete, create_project, initiate, new_settings
+from bench.load.wrk import Answered, Load, wrk
 from bench.rounds import interleaved, ratios, spread
-from bench.servers import Server, floor, oidc_provider, relay, valkey, workers
-from bench.sessions import REFRESH_TOKEN, Project, complete, create_project, initiate, new_settings
-from bench.wrk import Answered, Load, wrk
 from runtime.settings import Settings
 
 CONNECTIONS = 64

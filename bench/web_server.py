@@ -8,11 +8,11 @@ from collections.abc import Callable
 import uvloop
 
 from api.server.http1 import allow_open_files
-from bench.holding import hold
+from bench.load.holding import hold
+from bench.load.servers import Server, floor_with, valkey
+from bench.load.wrk import wrk
 from bench.rounds import interleaved, spread
-from bench.servers import Server, floor_with, valkey
 from bench.throughput import CONNECTIONS, floor_load
-from bench.wrk import wrk
 
 SECONDS = 3
 ROUNDS = 5

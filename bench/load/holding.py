@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
-from bench.client import Connection
-from bench.servers import Server
+from bench.load.client import Connection
+from bench.load.servers import Server
 
 OPEN_AT_ONCE = 100
 SETTLE = 3.0  # seconds for the last requests to be held

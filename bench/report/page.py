@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from bench.plot import draw
-from bench.targets import targets
+from bench.report.plot import draw
+from bench.report.targets import targets
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results" / "latest.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "benchmarks.svg"
