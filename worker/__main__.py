@@ -10,8 +10,10 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from runtime.errors import SettingError
+from runtime.lifeline import stop_when_stdin_closes
 from runtime.logs import configure_logging
 from runtime.metrics_server import listen
+from runtime.redis.connections import command_client
 from runtime.settings import Settings, load_settings
 from runtime.tracing import Tracing, start_tracing
 from statemachine.store.backlog_metrics import Standing
@@ -35,11 +37,14 @@ async def _main(settings: Settings, tracing: Tracing | None) -> int:
     return 0
 
 
-def main() -> int:
+def main(*, until_stdin_closes: bool = False) -> int:
     """Run one worker; returns its exit code: 0 stopped cleanly, 1 the grace was too short, 2 a setting is wrong."""
     try:
         settings = load_settings(os.environ)
+        _ = command_client(settings, "login-relay:worker")  # a malformed URL is told before anything is started
         configure_logging(settings)
+        if until_stdin_closes:
+            stop_when_stdin_closes()
         REGISTRY.register(Standing(settings))
         if (metrics := listen(settings, REGISTRY)) is not None:
             metrics.start()
@@ -50,7 +55,7 @@ def main() -> int:
             if tracing is not None:
                 tracing.close()
     except SettingError as error:
-        print(f"login-relay worker: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
+        print(f"login-relay: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
         return 2
 
 

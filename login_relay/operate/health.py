@@ -6,9 +6,9 @@ import socket
 import click
 import httpx
 
+from api.server.listening import base_url
 from login_relay.operate.relay import Relay, on_relay
 from login_relay.operate.status import read_workers
-from login_relay.run.listening import base_url
 from runtime.settings import load_settings
 
 TIMEOUT = 2.0  # seconds; an API that needs longer is not well

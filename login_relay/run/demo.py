@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from api.server.listening import base_url
 from login_relay.operate.relay import Relay
-from login_relay.run.listening import base_url
 from projects.errors import ProjectNameTakenError
 from projects.project import KeyKind
 from projects.store import Projects

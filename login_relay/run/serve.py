@@ -15,16 +15,12 @@ import httpx
 import msgspec
 from redis.exceptions import RedisError
 
+from api.server.listening import base_url, check_listen_address
 from login_relay.operate.relay import Relay, unavailable
 from login_relay.operate.status import read_workers
 from login_relay.run.demo import demo_project, what_to_paste
 from login_relay.run.embedded import embedded_server
-from login_relay.run.listening import (
-    base_url,
-    check_listen_address,
-    host_option,
-    port_option,
-)
+from login_relay.run.options import host_option, port_option
 from login_relay.run.state_folder import make_state_folder
 from runtime.errors import LoginRelayError
 from runtime.redis.connections import command_client

@@ -149,7 +149,7 @@ async def test_without_tracing_a_command_names_its_request_and_no_trace(
 
 def test_nothing_asks_for_opentelemetry_when_it_is_off() -> None:
     """All that a process imports is there without the extra."""
-    start = "import sys; sys.modules['opentelemetry'] = None; import api.app, worker.__main__, login_relay.run.api"
+    start = "import sys; sys.modules['opentelemetry'] = None; import api.app, api.__main__, worker.__main__"
     subprocess.run([sys.executable, "-c", start], check=True)
 
 

@@ -150,6 +150,14 @@ class Service:
         """Start one more worker, with variables of its own; it may not read yet."""
         return self._start("worker", WORKER, self.workers, environment)
 
+    def start_modules(self) -> tuple[Process, Process]:
+        """Start one more API and one more worker as `python -m …`, by environment variables alone."""
+        port = free_port()
+        environment = {variable("port"): str(port)}
+        api = self._start("api", (sys.executable, "-m", "api"), self.apis, environment)
+        self.urls.append(f"http://127.0.0.1:{port}")
+        return api, self._start("worker", (sys.executable, "-m", "worker"), self.workers, {})
+
     def wait_until_ready(self) -> None:
         """Return when every API is ready and every worker at work."""
         until = time.monotonic() + STARTUP

@@ -5,20 +5,8 @@ import ipaddress
 import os
 import socket
 
-import click
-
 from runtime.errors import SettingError
 from runtime.settings import variable
-
-host_option = click.option(
-    "--host", metavar="ADDRESS", help=f"Listen on this address.  [default: {variable('host')}, 127.0.0.1]"
-)
-port_option = click.option(
-    "--port",
-    type=click.IntRange(1, 65_535),
-    metavar="PORT",
-    help=f"Listen on this port.  [default: {variable('port')}, 8000]",
-)
 
 
 def check_listen_address(host: str, port: int) -> None:
