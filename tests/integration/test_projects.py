@@ -25,7 +25,7 @@ def digest(key: str) -> bytes:
 
 
 async def test_project_is_kept_with_digests_for_keys(projects: Projects, redis: Redis, keys: Keys) -> None:
-    """A project has a UUID, a name and three keys, of which only SHA-256 is stored (WIRE 2)."""
+    """A project has a UUID, a name and three keys, of which only SHA-256 is stored (docs/wire.md 2)."""
     project_id, made = await projects.create("acme", allow_client_complete=True)
     assert str(uuid.UUID(project_id)) == project_id
     assert {kind: made[kind][:4] for kind in KeyKind} == KEY_PREFIXES

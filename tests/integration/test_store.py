@@ -117,7 +117,7 @@ async def test_session_that_does_not_exist_is_none(relay: Relay) -> None:
 
 
 async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """Ends of life follow the deadline, the pickup window, the replay window and the retention (DESIGN 5)."""
+    """Ends of life follow deadline, pickup window, replay window and retention (docs/architecture.md 5)."""
     initiated = await relay.initiate()
     session_id, expires_at = initiated.session_id, initiated.expires_at
     session, token = keys.session(session_id), keys.sealed_token(session_id)

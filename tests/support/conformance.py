@@ -42,7 +42,7 @@ def check(response: httpx.Response) -> None:
 
 
 def _check_headers_of_all(response: httpx.Response) -> None:
-    """WIRE 2: what every answer carries, 404 and 405 included."""
+    """docs/wire.md 2: what every answer carries, 404 and 405 included."""
     headers = response.headers
     assert headers["cache-control"] == "no-store, max-age=0"
     of_each = [

@@ -22,7 +22,7 @@ def test_body_is_json(content_type: bytes) -> None:
 
 
 def test_absent_body_is_an_empty_object() -> None:
-    """Clients send initiate with no body and no type (WIRE 3)."""
+    """Clients send initiate with no body and no type (docs/wire.md 3)."""
     assert parse_body(b"", {}, initiate) == InitiateRequest()
 
 
@@ -89,7 +89,7 @@ def test_client_fact_that_would_garble_a_terminal_is_refused(fact: str) -> None:
 
 @pytest.mark.parametrize("key", [b"a", b"~!" * 127, b"0b0f8a5e-8a52-4f9c-9a63-d81a2a2f0a11"])
 def test_idempotency_key_is_visible_ascii(key: bytes) -> None:
-    """1 to 255 visible ASCII characters (WIRE 4)."""
+    """1 to 255 visible ASCII characters (docs/wire.md 4)."""
     assert idempotency_key({b"idempotency-key": key}) == key.decode()
     assert idempotency_key({}) is None
 

@@ -142,7 +142,7 @@ def test_no_poll_is_held_where_none_passes() -> None:
 
 
 class Relay:
-    """What WIRE section 4 says of a consumed token: it is one poller's, and its repeats' with the same key."""
+    """What docs/wire.md 4 says of a consumed token: it is one poller's, and its repeats' with the same key."""
 
     def __init__(self, losses: int) -> None:
         self.key: str | None = None

@@ -80,7 +80,7 @@ def test_a_link_without_the_code_is_refused() -> None:
 
 @pytest.mark.parametrize("lifetime", [timedelta(milliseconds=999), timedelta(hours=24, milliseconds=1)])
 def test_a_lifetime_outside_the_wires_bounds_is_refused(lifetime: timedelta) -> None:
-    """One second to 24 hours (WIRE section 3)."""
+    """One second to 24 hours (docs/wire.md 3)."""
     with pytest.raises(ValueError, match=r"^expires_in: "):
         replace(REQUEST, expires_in=lifetime)
 
@@ -88,7 +88,7 @@ def test_a_lifetime_outside_the_wires_bounds_is_refused(lifetime: timedelta) -> 
 @pytest.mark.parametrize("name", ["client_name", "client_version", "hostname"])
 @pytest.mark.parametrize("fact", ["", "x" * 129, "a\nb", "a\x1b[31m", "a\u202eb", "a\ud800"])
 def test_what_the_relay_would_not_show_is_refused(name: str, fact: str) -> None:
-    """One to 128 printable characters (WIRE section 3): told here, as a server's refusal has other reasons too."""
+    """One to 128 printable characters (docs/wire.md 3): told here, as a server's refusal has other reasons too."""
     facts: dict[str, Any] = {name: fact}
     with pytest.raises(ValueError, match=rf"^{name}: expected 1 to 128 printable characters$"):
         replace(REQUEST, **facts)

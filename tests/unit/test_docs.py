@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from typing import Any, get_args
@@ -7,8 +8,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from api.openapi import document
 from statemachine.events import EVENT_TYPES, Event
-from tests.support.named_tests import ROOT, missing_tests, rows
+from statemachine.lifecycle import State, Trigger
+from statemachine.machine import decide
+from statemachine.session import Session
+from tests.support.named_tests import ROOT, cited_sections, missing_tests, rows, sections, texts
 
 SESSION = "00" * 13
 
@@ -49,6 +54,61 @@ def test_generated_documentation_is_current() -> None:
         [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.stdout, done.returncode) == ("", 0), done.stderr
+
+
+def test_every_cited_section_exists() -> None:
+    """In docs/wire.md or docs/architecture.md, and nothing is cited that the repository does not hold."""
+    exist = {(name, number) for name in ("docs/wire.md", "docs/architecture.md") for number in sections(name)}
+    found = list(texts(".py", ".lua", ".md"))
+    cited = [(path.name, section) for path, text in found for section in cited_sections(text)]
+    assert len(cited) > 10
+    assert [(file, section) for file, section in cited if section not in exist] == []
+    assert [path.name for path, text in found if re.search(r"\b(WIRE|DESIGN)( section)? \d", text)] == []
+
+
+def test_every_link_leads_to_a_file() -> None:
+    """Links between the documents are paths from the document that has them."""
+    dead = [
+        (path.name, link)
+        for path, text in texts(".md")
+        for link in re.findall(r"\]\(([^)#\s]+)", text)
+        if "://" not in link and not (path.parent / link).exists()
+    ]
+    assert dead == []
+
+
+def of_code(state: State, trigger: Trigger, *, overdue: bool) -> str:
+    """Return what a trigger does to a session of a state, as the table says it."""
+    target, outcome = decide(Session("00" * 13, "project", state, 1, 0, 0), trigger, 1 if overdue else 0)
+    return f"**{target}**" if target else outcome
+
+
+def test_code_decides_as_the_architecture_says() -> None:
+    """Each cell of the table in docs/architecture.md 4: in time, and after the deadline where that differs."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = text.partition("<!-- lifecycle -->")[2].partition("<!-- end of lifecycle -->")[0]
+    head, _, *body = [line.strip("| ").split(" | ") for line in table.strip().splitlines()]
+    cells = {(row[0], trigger): cell for row in body for trigger, cell in zip(head[1:], row[1:], strict=True)}
+    for state in State:
+        for trigger in Trigger:
+            in_time, _, after = cells[state, trigger].partition("; after the deadline: ")
+            decided = [of_code(state, trigger, overdue=overdue) for overdue in (False, True)]
+            assert decided == [in_time, after or in_time], (state, trigger)
+
+
+def test_wire_describes_every_error() -> None:
+    """The known errors with their status, and each text that an answer may have, word for word."""
+    wire = (ROOT / "docs/wire.md").read_text()
+    described = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", wire, re.MULTILINE))
+    known, plain = set(), set()
+    operations = [operation for path in document()["paths"].values() for operation in path.values()]
+    for status, answer in [answer for operation in operations for answer in operation["responses"].items()]:
+        if not status.startswith("2"):
+            known |= {(code, status) for code in re.findall(r'/schemas/([A-Z_]+)"', json.dumps(answer))}
+            plain |= set(answer["content"].get("text/plain", {"schema": {"enum": []}})["schema"]["enum"])
+    assert len(known) > 10
+    assert known <= described.items()
+    assert {text for text in plain if f"`{text}`" not in wire} == set()
 
 
 def test_every_fault_has_its_test() -> None:

@@ -110,7 +110,7 @@ def test_every_event_has_a_type_and_golden_bytes() -> None:
     ],
 )
 def test_time_is_written_in_rfc3339(milliseconds: int, text: str) -> None:
-    """UTC, milliseconds, `Z` (WIRE 3)."""
+    """UTC, milliseconds, `Z` (docs/wire.md 3)."""
     assert rfc3339(milliseconds) == text
 
 

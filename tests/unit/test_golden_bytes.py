@@ -63,7 +63,7 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     (SignOfLife("h", 1, 1.5), b'{"host":"h","pid":1,"started_at":1.5}'),
     (ClientFacts(), b"{}"),
     (ClientFacts("tool", "1", "h"), b'{"client_name":"tool","client_version":"1","hostname":"h"}'),
-    # To clients: WIRE 3 to 6.
+    # To clients: docs/wire.md 3 to 6.
     (InitiateRequest(), b'{"client_name":null,"client_version":null,"hostname":null}'),
     (
         InitiateRequest(1_000, "a", "c" * 43, "S256", "tool", "1", "h"),

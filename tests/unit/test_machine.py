@@ -35,7 +35,7 @@ def name_of(value: object) -> str:
 
 
 class PlainReading:
-    """DESIGN section 4, read once more and written down without a table."""
+    """docs/architecture.md 4, read once more and written down without a table."""
 
     def __init__(self, lifetime: int, pickup_window: int) -> None:
         self.state, self.version = "pending", 1

@@ -32,7 +32,7 @@ anything = st.text() | st.text(LOGIN_CODE_ALPHABET + "-", max_size=16) | st.text
 
 
 def test_login_code_is_twelve_letters_that_nobody_confuses() -> None:
-    """A code draws from 20 letters, without vowels and look-alikes, and is shown in three groups (DESIGN 5)."""
+    """A code draws from 20 letters without vowels and look-alikes, shown in three groups (docs/architecture.md 5)."""
     codes = [new_login_code() for _ in range(400)]
     assert {len(code) for code in codes} == {12}
     assert set("".join(codes)) == set("BCDFGHJKLMNPQRSTVWXZ")

@@ -1,4 +1,4 @@
-"""WIRE 1, 2 and the access rows of 6: paths, spellings of headers, who may do what."""
+"""docs/wire.md 1, 2 and 6 (access): paths, spellings of headers, who may do what."""
 
 import base64
 import hmac
@@ -31,7 +31,7 @@ def outcome(response: httpx.Response) -> tuple[int, str | None]:
 
 @pytest.mark.parametrize("prefix", ["/api/v1", "/api/latest"])
 def test_a_login_goes_through_under_either_path(wire: Wire, prefix: str) -> None:
-    """The two prefixes name the same endpoints (WIRE 1)."""
+    """The two prefixes name the same endpoints (docs/wire.md 1)."""
     session = wire.post(INITIATE, prefix, headers=wire.client_headers).json()
     assert wire.post(COMPLETE, prefix, json={"login_code": session["login_code"]}).json() == {}
     response = wire.post(POLL, prefix, json={"polling_code": session["polling_code"]}, headers=wire.client_headers)
@@ -48,7 +48,7 @@ def test_a_login_may_change_its_path_midway(wire: Wire) -> None:
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("key", KEYS)
 def test_every_header_is_read_in_either_spelling(wire: Wire, prefix: str, key: str) -> None:
-    """Project, access type and each key, all in the old or all in the new spelling (WIRE 2)."""
+    """Project, access type and each key, all in the old or all in the new spelling (docs/wire.md 2)."""
     headers = wire.headers(key, prefix=prefix, access_type=KEY_CODES[key][0])
     assert outcome(wire.post(INITIATE, headers=headers)) == (200, None)
     headers = wire.headers(key, prefix=prefix, access_type="root")
@@ -74,7 +74,7 @@ def test_spellings_may_be_mixed(wire: Wire) -> None:
     ],
 )
 def test_the_x_stack_spelling_wins(wire: Wire, name: str, wrong: str, refusal: tuple[int, str]) -> None:
-    """Where both come, the other is not even looked at (WIRE 2)."""
+    """Where both come, the other is not even looked at (docs/wire.md 2)."""
     right = wire.headers(SERVER_KEY, access_type="server")
     value = right[f"x-stack-{name}"]
     both_right_first = right | {f"x-hexclave-{name}": wrong}
@@ -166,7 +166,7 @@ def test_without_an_access_type_the_strongest_key_decides(wire: Wire, sent: tupl
 
 @pytest.mark.parametrize("key", KEYS)
 def test_initiate_and_poll_take_every_access(wire: Wire, key: str) -> None:
-    """Client access or higher (WIRE 3 and 4)."""
+    """Client access or higher (docs/wire.md 3 and 4)."""
     session = wire.post(INITIATE, headers=wire.headers(key)).json()
     body = {"polling_code": session["polling_code"]}
     assert wire.post(POLL, json=body, headers=wire.headers(key)).json() == {"status": "waiting"}
@@ -174,7 +174,7 @@ def test_initiate_and_poll_take_every_access(wire: Wire, key: str) -> None:
 
 @pytest.mark.parametrize("key", [SERVER_KEY, ADMIN_KEY])
 def test_complete_takes_server_and_admin_access(wire: Wire, key: str) -> None:
-    """Server access or higher (WIRE 5)."""
+    """Server access or higher (docs/wire.md 5)."""
     login = wire.initiate()
     assert wire.post(COMPLETE, json={"login_code": login.login_code}, headers=wire.headers(key)).json() == {}
 
@@ -194,7 +194,7 @@ def test_complete_refuses_client_access(wire: Wire) -> None:
 
 
 def test_a_project_may_let_client_access_complete(open_wire: Wire) -> None:
-    """As the browser side of some clients does (WIRE 7)."""
+    """As the browser side of some clients does (docs/wire.md 7)."""
     login = open_wire.initiate()
     headers = open_wire.headers(CLIENT_KEY, access_type="client")
     body = {"login_code": login.login_code, "refresh_token": "rt"}

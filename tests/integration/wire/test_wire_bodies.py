@@ -1,4 +1,4 @@
-"""WIRE 3 to 6: request bodies. Each way to be wrong has its answer, and none is a 500."""
+"""docs/wire.md 3 to 6: request bodies. Each way to be wrong has its answer, and none is a 500."""
 
 import json
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_body_that_is_no_json_is_a_parsing_error(wire: Wire, path: str, content: bytes) -> None:
-    """JSON in UTF-8, and not nested without end (WIRE 6)."""
+    """JSON in UTF-8, and not nested without end (docs/wire.md 6)."""
     assert is_known(send(wire, path, content), "BODY_PARSING_ERROR")
 
 
@@ -75,7 +75,7 @@ def test_body_that_is_no_json_is_a_parsing_error(wire: Wire, path: str, content:
 )
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_body_of_another_type_is_a_parsing_error(wire: Wire, path: str, content_type: str) -> None:
-    """Good JSON under a wrong name is not guessed at (WIRE 6)."""
+    """Good JSON under a wrong name is not guessed at (docs/wire.md 6)."""
     response = send(wire, path, json.dumps(GOOD[path]).encode(), **{"content-type": content_type})
     assert is_known(response, "BODY_PARSING_ERROR")
 
@@ -105,7 +105,7 @@ def test_body_must_be_an_object(wire: Wire, path: str, content: bytes) -> None:
 @pytest.mark.parametrize("unknown", ["extra", "loginCode", "Polling_code", "", "é", "\0", "__proto__"])
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_unknown_field_is_refused_by_name(wire: Wire, path: str, unknown: str) -> None:
-    """A misspelt field is not silently without effect (WIRE 6)."""
+    """A misspelt field is not silently without effect (docs/wire.md 6)."""
     assert is_misfit(wire.post(path, json={**GOOD[path], unknown: 1}), f"contains unknown field `{unknown}`")
 
 
@@ -137,7 +137,7 @@ def test_mode_is_one_of_three(wire: Wire, mode: str) -> None:
 
 @pytest.mark.parametrize("text", ["1000", "1001", "86399999", "86400000"])
 def test_a_session_may_last_a_second_to_a_day(wire: Wire, text: str) -> None:
-    """In whole milliseconds (WIRE 3)."""
+    """In whole milliseconds (docs/wire.md 3)."""
     assert send(wire, INITIATE, f'{{"expires_in_millis":{text}}}'.encode()).status_code == httpx.codes.OK
 
 
@@ -168,7 +168,7 @@ def test_other_lifetimes_do_not_fit(wire: Wire, text: str) -> None:
 
 @pytest.mark.parametrize("field", ["client_name", "client_version", "hostname"])
 def test_client_facts_are_short_and_printable(wire: Wire, field: str) -> None:
-    """They are shown to whoever approves (WIRE 3)."""
+    """They are shown to whoever approves (docs/wire.md 3)."""
     for fact in ("a", "x" * 128, "Ünïcode 猫 🐈", "two words", None):
         assert wire.post(INITIATE, json={field: fact}).status_code == httpx.codes.OK
     for fact in ("", "x" * 129, "a\n", "a\x1b[2Jb", "\0", "\x7f", "\x85", "a\u202eb", "a\u200bb", "\ufeff"):
@@ -180,7 +180,7 @@ TOKENS_THAT_DO_NOT_FIT = {"empty": "", "8193 bytes": "x" * 8_193, "8194 bytes, 4
 
 @pytest.mark.parametrize("token", TOKENS_THAT_DO_NOT_FIT.values(), ids=TOKENS_THAT_DO_NOT_FIT)
 def test_refresh_token_has_1_to_8192_bytes(wire: Wire, token: str) -> None:
-    """Bytes in UTF-8, not characters; what does not fit completes nothing (WIRE 5)."""
+    """Bytes in UTF-8, not characters; what does not fit completes nothing (docs/wire.md 5)."""
     login = wire.initiate()
     assert is_misfit(wire.complete(login, refresh_token=token), "`$.refresh_token`")
     assert wire.poll(login).json() == {"status": "waiting"}
@@ -204,7 +204,7 @@ def pieces(size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("size", [LIMIT + 1, 70_000, 2_000_000])
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_body_over_64_kib_is_refused(wire: Wire, path: str, size: int) -> None:
-    """By its announced length or, without one, as soon as it is over; before anything else is looked at (WIRE 6)."""
+    """By its announced length or, without one, once it is over; before all other checks (docs/wire.md 6)."""
     for headers in ({**wire.server_headers, **JSON}, {}):
         for content in (b"{}" + b" " * (size - 2), pieces(size)):
             response = wire.post(path, content=content, headers=headers)

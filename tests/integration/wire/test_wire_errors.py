@@ -1,4 +1,4 @@
-"""WIRE 2, 5 and 6: what every answer carries, errors in plain text, errors sent as 200, and 503."""
+"""docs/wire.md 2, 5 and 6: what every answer carries, errors in plain text, errors sent as 200, and 503."""
 
 import socket
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_every_answer_has_its_own_request_id(wire: Wire) -> None:
     ],
 )
 def test_error_status_is_overridden_on_request(wire: Wire, path: str, body: object, status: int) -> None:
-    """A 4xx goes out as 200; body and all other headers are as they would have been (WIRE 2)."""
+    """A 4xx goes out as 200; body and all other headers are as they would have been (docs/wire.md 2)."""
     plain = wire.post(path, json=body)
     overridden = wire.post(path, json=body, headers=wire.server_headers | OVERRIDE)
     assert (plain.status_code, overridden.status_code) == (status, 200)
@@ -144,7 +144,7 @@ def test_body_that_never_comes_is_the_client_s_fault(wire: Wire) -> None:
 
 
 def test_503_without_a_worker_says_whether_the_request_is_recorded(start_wire: StartWire) -> None:
-    """First that it is; once the backlog is full, that it is not. Never as 200, whatever the client asks (WIRE 5)."""
+    """First that it is; once the backlog is full, that it is not. Never as 200, even on request (docs/wire.md 5)."""
     wire = start_wire(workers=0, outcome_wait_ms=2_600, backlog_limit=1)
     first, second = wire.initiate(), wire.initiate()
     assert unavailable(wire.complete(first, OVERRIDE | {"Idempotency-Key": "first"}), RECORDED)

@@ -1,4 +1,4 @@
-"""WIRE 3, 4 and 5: the login itself, each row of its tables, and what Idempotency-Key makes safe to repeat."""
+"""docs/wire.md 3, 4 and 5: the login itself, each row of its tables, and what Idempotency-Key makes safe to repeat."""
 
 import re
 import time
@@ -49,7 +49,7 @@ def wait_for_the_end(wire: Wire, login: Login) -> None:
 
 
 def test_initiate_gives_both_codes_and_says_when_they_end(wire: Wire) -> None:
-    """Clients read three keys; `interval` and `session_id` are ours (WIRE 3)."""
+    """Clients read three keys; `interval` and `session_id` are ours (docs/wire.md 3)."""
     before = time.time() * 1000
     session = wire.post(INITIATE, json={"expires_in_millis": 90_000}, headers=wire.client_headers).json()
     assert session.keys() == {"polling_code", "login_code", "expires_at", "interval", "session_id"}
@@ -69,7 +69,7 @@ def test_initiate_needs_no_body(wire: Wire, request_: dict[str, object]) -> None
 
 
 def test_initiate_refuses_an_anonymous_session(wire: Wire) -> None:
-    """It is not silently dropped: who sends one counts on it (WIRE 3)."""
+    """It is not silently dropped: who sends one counts on it (docs/wire.md 3)."""
     response = wire.post(INITIATE, json={"anon_refresh_token": "rt"}, headers=wire.client_headers)
     text = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
     assert is_refused(response, text)
@@ -119,7 +119,7 @@ def test_the_clients_form_hands_over_its_own_token(wire: Wire, token: str) -> No
 
 
 def test_check_only_looks(wire: Wire) -> None:
-    """The session stays pending, and can be completed after (WIRE 5)."""
+    """The session stays pending, and can be completed after (docs/wire.md 5)."""
     login = wire.initiate()
     for _ in range(2):
         response = wire.complete(login, mode="check")
@@ -139,7 +139,7 @@ def test_claim_finds_no_anonymous_session(wire: Wire) -> None:
 
 @pytest.mark.parametrize("mode", ["complete", "check"])
 def test_a_code_completes_once(wire: Wire, mode: str) -> None:
-    """Completed or consumed before: the same words (WIRE 5)."""
+    """Completed or consumed before: the same words (docs/wire.md 5)."""
     login = wire.completed()
     assert is_refused(wire.complete(login, mode=mode))
     assert is_refused(wire.complete(login, mode=mode, refresh_token="another"))
@@ -167,7 +167,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
 def test_login_codes_are_compared_without_case_dashes_and_spaces(wire: Wire, spelling: Callable[[str], str]) -> None:
-    """As people type and paste them (WIRE 5)."""
+    """As people type and paste them (docs/wire.md 5)."""
     login = wire.initiate()
     assert wire.complete(Login(spelling(login.login_code), "")).json() == {}
     assert wire.poll(login).status_code == httpx.codes.CREATED
@@ -203,7 +203,7 @@ def test_letters_that_only_look_alike_in_capitals_are_no_letters_of_a_code(wire:
 
 
 def test_a_polling_code_is_known_as_a_whole_or_not_at_all(wire: Wire, open_wire: Wire) -> None:
-    """Another project's, another session's secret, malformed: the same known error (WIRE 4)."""
+    """Another project's, another session's secret, malformed: the same known error (docs/wire.md 4)."""
     login, other = wire.initiate(), wire.initiate()
     code = login.polling_code
     assert is_unknown(open_wire.poll(login))
@@ -237,7 +237,7 @@ def test_an_expired_session_says_so(wire: Wire) -> None:
 
 
 def test_a_token_can_be_picked_up_after_the_session_s_end(wire: Wire) -> None:
-    """Completed in time; used comes before completed, and completed before expired (WIRE 4)."""
+    """Completed in time; used comes before completed, and completed before expired (docs/wire.md 4)."""
     login, witness = wire.completed(expires_in_millis=SHORTEST), wire.initiate(expires_in_millis=SHORTEST)
     wait_for_the_end(wire, witness)
     assert wire.poll(login).status_code == httpx.codes.CREATED
@@ -245,7 +245,7 @@ def test_a_token_can_be_picked_up_after_the_session_s_end(wire: Wire) -> None:
 
 
 def test_the_same_key_hears_the_same_token_again(wire: Wire) -> None:
-    """A response lost on the network loses no login; another key, or none, hears `used` (WIRE 4)."""
+    """A response lost on the network loses no login; another key, or none, hears `used` (docs/wire.md 4)."""
     login = wire.completed()
     first = wire.poll(login, **{"Idempotency-Key": "mine"})
     again = [wire.poll(login, **{"Idempotency-Key": "mine"}) for _ in range(3)]
@@ -290,7 +290,7 @@ def test_the_token_is_gone_when_the_replay_window_is_over(start_wire: StartWire)
 
 @pytest.mark.parametrize("body", [{}, {"refresh_token": "rt"}])
 def test_a_completion_may_be_sent_again_with_its_key(wire: Wire, body: dict[str, str]) -> None:
-    """The same answer, before and after the token is picked up; another key, or none, is refused (WIRE 5)."""
+    """The same answer, before and after the token is picked up; another key, or none, is refused (docs/wire.md 5)."""
     login, key = wire.initiate(), {"Idempotency-Key": "mine"}
     first = wire.complete(login, key, **body)
     assert first.status_code == httpx.codes.OK
