@@ -13,7 +13,7 @@ from statemachine.events import EVENT_TYPES, Event
 from statemachine.lifecycle import State, Trigger
 from statemachine.machine import decide
 from statemachine.session import Session
-from tests.support.named_tests import ROOT, cited_sections, missing_tests, rows, sections, texts
+from tests.support.named_tests import ROOT, cited_sections, folders, missing_tests, rows, sections, texts
 
 SESSION = "00" * 13
 
@@ -75,6 +75,13 @@ def test_every_link_leads_to_a_file() -> None:
         if "://" not in link and not (path.parent / link).exists()
     ]
     assert dead == []
+
+
+def test_readme_names_every_folder() -> None:
+    """Its table of folders says of each what it is."""
+    table = (ROOT / "README.md").read_text().partition("| folder | what it is |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE))
+    assert {folder.name for folder in folders()} <= named
 
 
 def of_code(state: State, trigger: Trigger, *, overdue: bool) -> str:
