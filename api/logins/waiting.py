@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, MutableMapping
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import structlog
 from redis.asyncio import Redis
@@ -54,8 +54,11 @@ class _Waiters(NamedTuple):
 class Waiting:
     """The waiters of one process: requests for a command's outcome, and polls held until a session changes."""
 
-    def __init__(self, subscriber: Redis, store: SessionStore, keys: Keys, api_id: str) -> None:
+    def __init__(
+        self, subscriber: Redis, store: SessionStore, keys: Keys, api_id: str, *, period: float = FALLBACK_PERIOD
+    ) -> None:
         self.api_id = api_id
+        self._period = period
         self._subscriber = subscriber
         self._store = store
         self._keys = keys
@@ -99,13 +102,16 @@ class Waiting:
         failures = 0
         while True:
             try:
-                async with self._subscriber.pubsub(ignore_subscribe_messages=True) as pubsub:
+                async with self._subscriber.pubsub() as pubsub:
                     await pubsub.subscribe(*self._hints, *self._replies)
                     self._look_now.set()
                     if failures:
                         _log.info("listening again", failures=failures)
                         failures = 0
-                    await self._hear(pubsub)
+                    while True:
+                        message = await self._next(pubsub)
+                        if message["type"] == "message":
+                            self._pass_on(message["channel"], message["data"])
             except (*CONNECTION_LOST, RedisError, ValueError) as error:  # ValueError: a message that is not ours
                 failures += 1
                 if failures == 1:
@@ -113,30 +119,37 @@ class Waiting:
                     RECONNECTS.labels("subscriber", type(error).__name__).inc()
                 await asyncio.sleep(_BACKOFF.compute(failures))
 
-    async def _hear(self, pubsub: PubSub) -> NoReturn:
-        """Pass on what is published; raises once the connection is lost, or silent for `SILENT_PERIODS`."""
-        silent = 0
-        while True:
-            message = await pubsub.get_message(timeout=FALLBACK_PERIOD)
-            if message is None:
-                silent += 1
-                if silent == SILENT_PERIODS:
-                    raise RedisConnectionError("silent")
-                await pubsub.ping()
-                continue
-            silent = 0
-            if message["type"] == "pong":
-                continue
-            if message["channel"] in self._hints:
-                self._wake(message["data"].decode())
-            else:
-                command_id, outcome, sealed_token = message["data"].split(b" ", 2)
-                self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
+    async def _next(self, pubsub: PubSub) -> dict[str, Any]:
+        """Return what arrives next: a message, or a mere sign of life such as a confirmation or the answer to a PING.
+
+        Raises:
+            RedisConnectionError: the connection is lost, or has been silent for `SILENT_PERIODS`.
+
+        """
+        for _ in range(SILENT_PERIODS):
+            message: dict[str, Any] | None = await pubsub.get_message(timeout=self._period)
+            if message is not None:
+                return message
+            await pubsub.ping()
+        raise RedisConnectionError("silent")
+
+    def _pass_on(self, channel: bytes, data: bytes) -> None:
+        """Tell waiters what was published.
+
+        Raises:
+            ValueError: it is not a message of ours.
+
+        """
+        if channel in self._hints:
+            self._wake(data.decode())
+        else:
+            command_id, outcome, sealed_token = data.split(b" ", 2)
+            self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
 
     async def _look_up(self) -> NoReturn:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FALLBACK_PERIOD):  # not wait_for, which loses cancellations in Python 3.11
+                async with asyncio.timeout(self._period):  # not wait_for, which loses cancellations in Python 3.11
                     await self._look_now.wait()
             self._look_now.clear()
             try:

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
-from api.logins import waiting
-from api.logins.waiting import Waiting
+from api.logins.waiting import FALLBACK_PERIOD, Waiting
 from runtime.redis.connections import command_client, subscriber_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
@@ -21,8 +22,19 @@ from tests.support.proxy import Proxy
 from tests.support.relay import Relay, working
 
 NOTICED_WITHIN = 6.0  # seconds; more than the time-out of a blocking read
+NEVER = 60.0  # seconds between two look-ups, where none of them is to come within a test
+SHORT = 0.02  # seconds between two look-ups, where many of them are
+MANY = 50  # of those
 
 DICE = random.Random(1)  # noqa: S311 - which connection goes first is all the same here
+
+on_one_partition_and_on_four = pytest.mark.parametrize("settings", [1, 4], ids=["P=1", "P=4"], indirect=True)
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """One partition, or as many as the test asks for."""
+    return msgspec.structs.replace(settings, partitions=getattr(request, "param", 1))
 
 
 @pytest.fixture
@@ -44,10 +56,12 @@ def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def listening(settings: Settings, through_proxy: Settings, keys: Keys) -> AsyncIterator[Waiting]:
+async def listening(
+    settings: Settings, through_proxy: Settings, keys: Keys, period: float = FALLBACK_PERIOD
+) -> AsyncIterator[Waiting]:
     """Listen as an API process does, with only the subscription going through the proxy."""
     redis, subscriber = command_client(settings, "test"), subscriber_client(through_proxy, "test")
-    api = Waiting(subscriber, SessionStore(redis, keys, settings), keys, "api")
+    api = Waiting(subscriber, SessionStore(redis, keys, settings), keys, "api", period=period)
     task = asyncio.create_task(api.run())
     try:
         yield api
@@ -59,10 +73,31 @@ async def listening(settings: Settings, through_proxy: Settings, keys: Keys) -> 
         await redis.aclose()
 
 
+async def subscriptions(relay: Relay) -> int:
+    """Return how many connections listen to the hints of every partition."""
+    hints = [relay.keys.hints(partition) for partition in relay.keys.partitions]
+    return min(int(count) for _, count in await relay.redis.pubsub_numsub(*hints))
+
+
 async def is_subscribed(relay: Relay) -> bool:
     """Whether one connection listens to the hints."""
-    [(_, count)] = await relay.redis.pubsub_numsub(relay.keys.hints(0))
-    return int(count) == 1
+    return await subscriptions(relay) == 1
+
+
+def reconnects() -> float:
+    """Return how often a subscription was interrupted, for whatever reason, in all tests so far."""
+    return sum(
+        sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "login_relay_reconnects_total" and sample.labels["loop"] == "subscriber"
+    )
+
+
+def looked_up() -> float:
+    """Return how many waiters learnt by a look-up what no message told them, in all tests so far."""
+    kinds = [{"waiting_for": kind} for kind in ("outcome", "change")]
+    return sum(REGISTRY.get_sample_value("login_relay_hint_fallbacks_total", kind) or 0.0 for kind in kinds)
 
 
 async def test_api_notices_that_its_subscription_is_half_open(
@@ -79,19 +114,42 @@ async def test_api_notices_that_its_subscription_is_half_open(
         with api.for_change(session_id) as change:
             await relay.complete(session_id)
             await relay.work()
-            await asyncio.wait_for(change, waiting.FALLBACK_PERIOD / 2)
+            await asyncio.wait_for(change, FALLBACK_PERIOD / 2)
 
 
-async def test_quiet_subscription_is_kept(
-    proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@on_one_partition_and_on_four
+async def test_quiet_subscription_is_kept(proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys) -> None:
     """Where nothing is published for longer than it takes to notice a dead peer, the connection stays the same."""
-    monkeypatch.setattr(waiting, "FALLBACK_PERIOD", 0.02)
-    async with listening(relay.settings, through_proxy, keys):
+    before = reconnects()
+    async with listening(relay.settings, through_proxy, keys, SHORT):
         await wait_until(lambda: is_subscribed(relay))
         first = set(proxy.links)
-        await asyncio.sleep(50 * waiting.FALLBACK_PERIOD)
+        await asyncio.sleep(MANY * SHORT)
         assert first == proxy.links
+    assert reconnects() == before
+
+
+@on_one_partition_and_on_four
+async def test_waiters_of_every_partition_are_told_by_a_message(
+    through_proxy: Settings, relay: Relay, keys: Keys
+) -> None:
+    """The look-up is for messages that were lost: where none is, it tells nobody anything, in whatever partition."""
+    sessions: dict[int, str] = {}
+    while len(sessions) < len(keys.partitions):
+        session_id = (await relay.initiate()).session_id
+        sessions[keys.partition_of(session_id)] = session_id
+    async with listening(relay.settings, through_proxy, keys, NEVER) as api, contextlib.AsyncExitStack() as waiting:
+        await wait_until(lambda: is_subscribed(relay))
+        await asyncio.sleep(SHORT)  # for the one look-up that follows the subscription
+        before = looked_up()
+        waiters: list[asyncio.Future[Any]] = []
+        for partition, session_id in sessions.items():
+            waiters.append(waiting.enter_context(api.for_change(session_id)))
+            waiters.append(waiting.enter_context(api.for_outcome(partition, session_id)))
+            await relay.complete(session_id, session_id)
+        await relay.work()
+        await asyncio.wait_for(asyncio.gather(*waiters), NOTICED_WITHIN)
+        assert looked_up() == before
 
 
 async def test_worker_notices_that_its_connections_are_half_open(
