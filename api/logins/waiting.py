@@ -99,19 +99,21 @@ class Waiting:
             group.create_task(keep_running("look up", self._look_up))
 
     async def _listen(self) -> NoReturn:
-        failures = 0
+        channels, failures = self._hints | self._replies, 0
         while True:
             try:
                 async with self._subscriber.pubsub() as pubsub:
-                    await pubsub.subscribe(*self._hints, *self._replies)
-                    self._look_now.set()
-                    if failures:
-                        _log.info("listening again", failures=failures)
-                        failures = 0
+                    await pubsub.subscribe(*channels)
                     while True:
                         message = await self._next(pubsub)
                         if message["type"] == "message":
                             self._pass_on(message["channel"], message["data"])
+                        elif message["type"] == "subscribe" and message["data"] == len(channels):
+                            # The last confirmation. Before it, the look-up could miss an outcome and its message too.
+                            self._look_now.set()
+                            if failures:
+                                _log.info("listening again", failures=failures)
+                                failures = 0
             except (*CONNECTION_LOST, RedisError, ValueError) as error:  # ValueError: a message that is not ours
                 failures += 1
                 if failures == 1:

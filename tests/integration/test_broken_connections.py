@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from api.logins.waiting import FALLBACK_PERIOD, Waiting
 from runtime.redis.connections import command_client, subscriber_client
@@ -19,6 +20,7 @@ from statemachine.lifecycle import Outcome
 from statemachine.store.sessions import SessionStore
 from tests.support.eventually import wait_until
 from tests.support.proxy import Proxy
+from tests.support.redis_server import free_port
 from tests.support.relay import Relay, working
 
 NOTICED_WITHIN = 6.0  # seconds; more than the time-out of a blocking read
@@ -82,6 +84,11 @@ async def subscriptions(relay: Relay) -> int:
 async def is_subscribed(relay: Relay) -> bool:
     """Whether one connection listens to the hints."""
     return await subscriptions(relay) == 1
+
+
+async def is_deaf(relay: Relay) -> bool:
+    """Whether no connection listens to the hints."""
+    return await subscriptions(relay) == 0
 
 
 def reconnects() -> float:
@@ -150,6 +157,43 @@ async def test_waiters_of_every_partition_are_told_by_a_message(
         await relay.work()
         await asyncio.wait_for(asyncio.gather(*waiters), NOTICED_WITHIN)
         assert looked_up() == before
+
+
+async def test_waiters_are_looked_up_at_once_after_a_reconnect(
+    proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys
+) -> None:
+    """What was published while nobody listened is found when somebody does again, not by the next regular look-up."""
+    session_id = (await relay.initiate()).session_id
+    async with listening(relay.settings, through_proxy, keys, NEVER) as api:
+        await wait_until(lambda: is_subscribed(relay))
+        with api.for_change(session_id) as change, api.for_outcome(0, "complete") as outcome:
+            proxy.target_port, redis_port = free_port(), proxy.target_port
+            for link in list(proxy.links):
+                link.close()
+            await wait_until(lambda: is_deaf(relay))
+            await relay.complete(session_id)
+            await relay.work()
+            assert not change.done()
+            before = looked_up()
+            proxy.target_port = redis_port
+            await asyncio.wait_for(asyncio.gather(change, outcome), NOTICED_WITHIN)
+            assert looked_up() == before + 2
+
+
+async def test_subscription_that_redis_refuses_is_tried_ever_less_often(own_relay: Relay) -> None:
+    """One line in the log and one count for a series of refusals, which come further and further apart."""
+    await own_relay.redis.acl_setuser("default", enabled=True, nopass=True, commands=["-subscribe"])
+    before = reconnects()
+    with capture_logs() as logs:
+        async with listening(own_relay.settings, own_relay.settings, own_relay.keys):
+            await asyncio.sleep(FALLBACK_PERIOD)
+            errors = await own_relay.redis.info("errorstats")
+            assert 1 < errors["errorstat_NOPERM"]["count"] < 12
+            await own_relay.redis.acl_setuser("default", enabled=True, nopass=True, commands=["+subscribe"])
+            await wait_until(lambda: is_subscribed(own_relay))
+            await wait_until(lambda: logs[-1]["event"] == "listening again")
+    assert [log["event"] for log in logs] == ["stopped listening", "listening again"]
+    assert reconnects() == before + 1
 
 
 async def test_worker_notices_that_its_connections_are_half_open(
