@@ -1,7 +1,8 @@
-"""The Lua scripts: read from the `lua/` of their room, addressed by their hash, loaded where Redis does not have them.
+"""The Lua scripts: read from the `lua/` of their room, addressed by their hash, sent in full (EVAL) where Redis does not have them.
 
 Every script is idempotent, so that a re-send (by redis-py, or here after NOSCRIPT) changes nothing. Because a script is
-addressed by the hash of its text, processes of two versions run side by side, each with its own.
+addressed by the hash of its text, processes of two versions run side by side, each with its own. EVAL loads a script on
+the very node that runs it; SCRIPT LOAD names no key, and on a cluster would load it on some node.
 """
 
 from collections.abc import Sequence
@@ -38,28 +39,31 @@ class Call(NamedTuple):
 
 async def run_script(redis: Redis, script: Script, call: Call) -> Reply:
     """Run a script once; one round trip when Redis knows it."""
-    words = (len(call.keys), *call.keys, *call.arguments)
     reply: Reply
     try:
-        reply = await redis.execute_command("EVALSHA", script.sha, *words)
+        reply = await redis.execute_command("EVALSHA", script.sha, *_words(call))
     except NoScriptError:
-        reply = await redis.execute_command("EVAL", script.text, *words)
+        reply = await redis.execute_command("EVAL", script.text, *_words(call))
     return reply
 
 
 async def run_scripts(redis: Redis, script: Script, calls: Sequence[Call]) -> list[Reply | Exception]:
     """Run a script for each call, in order, in one pipelined round trip. A call that failed gives its exception."""
-    results = await _pipeline(redis, script, calls)
+    results = await _pipeline(redis, [("EVALSHA", script.sha, *_words(call)) for call in calls])
     missing = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
     if missing:
-        await redis.execute_command("SCRIPT LOAD", script.text)
-        for index, result in zip(missing, await _pipeline(redis, script, [calls[i] for i in missing]), strict=True):
+        again = await _pipeline(redis, [("EVAL", script.text, *_words(calls[index])) for index in missing])
+        for index, result in zip(missing, again, strict=True):
             results[index] = result
     return results
 
 
-async def _pipeline(redis: Redis, script: Script, calls: Sequence[Call]) -> list[Reply | Exception]:
+def _words(call: Call) -> tuple[Argument, ...]:
+    return (len(call.keys), *call.keys, *call.arguments)
+
+
+async def _pipeline(redis: Redis, commands: Sequence[tuple[Argument, ...]]) -> list[Reply | Exception]:
     async with redis.pipeline(transaction=False) as pipeline:
-        for call in calls:
-            pipeline.execute_command("EVALSHA", script.sha, len(call.keys), *call.keys, *call.arguments)
+        for command in commands:
+            pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)

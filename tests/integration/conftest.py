@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,8 +15,10 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings, variable
 from statemachine.store.command_stream import CommandStream
 from tests.support.operate import Operate
+from tests.support.redis_process import RedisProcess
 from tests.support.redis_server import embedded_server
 from tests.support.relay import Relay, working
+from tests.support.two_servers import TwoServers
 
 
 @pytest.fixture
@@ -42,6 +45,23 @@ async def own_relay(own_server: ValkeyServer) -> AsyncIterator[Relay]:
         stream = CommandStream(redis, keys)
         await stream.ensure_groups()
         yield Relay(redis, keys, settings, stream)
+
+
+@pytest.fixture
+async def second_server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
+    """A server of a test's own beside the one that all tests share: kill it, freeze it."""
+    server = RedisProcess(tmp_path)
+    await server.start()
+    yield server
+    await server.end()
+
+
+@pytest.fixture
+async def two_servers(redis: Redis, second_server: RedisProcess) -> AsyncIterator[TwoServers]:
+    """A client that finds partition 1 on the second server, and everything else on the one that all tests share."""
+    second = command_client(Settings(redis_url=second_server.url), "login-relay:test")
+    yield TwoServers(redis, second)
+    await second.aclose()
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from statemachine.lifecycle import Outcome, State
 from statemachine.store.command_stream import CommandStream
 from tests.support.redis_server import RedisServer
 from tests.support.relay import Relay
+from tests.support.two_servers import TwoServers
 
 SCRIPTS = sorted(
     (room, path.name.removesuffix(".lua"))
@@ -93,13 +94,31 @@ async def test_script_that_redis_forgot_is_sent_in_full(redis: Redis, keys: Keys
         assert reply[1:] == [None] * 7
 
 
-async def test_scripts_in_a_pipeline_are_sent_again_once_loaded(redis: Redis, keys: Keys) -> None:
-    """Those that met NOSCRIPT run in their order after the load; their results stand in their places."""
+async def test_scripts_in_a_pipeline_are_sent_again_in_full(redis: Redis, keys: Keys) -> None:
+    """Those that met NOSCRIPT run in their order, by their text; their results stand in their places."""
     await redis.script_flush()
     calls = [Call((keys.session(f"00{number}"),), ()) for number in range(3)]
     replies = await run_scripts(redis, READ, calls)
     assert [isinstance(reply, list) and reply[1:] for reply in replies] == [[None] * 7] * 3
     assert await run_scripts(redis, READ, []) == []
+
+
+async def test_script_that_one_node_forgot_is_loaded_on_that_node(two_servers: TwoServers, settings: Settings) -> None:
+    """A new primary has no scripts. The call itself brings the text to it: SCRIPT LOAD would go to some node."""
+    keys = Keys(settings.prefix, 2)
+    calls = [Call((keys.session(session_id),), ()) for session_id in ("00a", "01a", "00b", "01b")]
+    await run_scripts(two_servers, READ, calls)
+    await two_servers.second.script_flush()
+    await two_servers.second.config_resetstat()
+    replies = await run_scripts(two_servers, READ, calls)
+    assert [isinstance(reply, list) and reply[1:] for reply in replies] == [[None] * 7] * 4
+    assert await two_servers.second.script_exists(READ.sha) == [True]
+    statistics = await two_servers.second.info("commandstats")
+    assert statistics["cmdstat_evalsha"]["calls"] == statistics["cmdstat_eval"]["calls"] == 2
+    await two_servers.second.script_flush()
+    reply = await run_script(two_servers, READ, calls[1])
+    assert isinstance(reply, list)
+    assert reply[1:] == [None] * 7
 
 
 async def test_call_that_fails_does_not_hide_the_others(redis: Redis, keys: Keys) -> None:
