@@ -1,4 +1,4 @@
-"""The Lua scripts: read from the `lua/` of their room, addressed by their hash, sent in full (EVAL) where Redis does not have them.
+"""The Lua scripts: read from the `lua/` of their room, addressed by hash, sent in full where Redis does not have them.
 
 Every script is idempotent, so that a re-send (by redis-py, or here after NOSCRIPT) changes nothing. Because a script is
 addressed by the hash of its text, processes of two versions run side by side, each with its own. EVAL loads a script on
