@@ -19,7 +19,7 @@ WHEEL_CHECK := build/wheel-check
 TEST_FILES = $(wildcard tests docs bench deploy requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check fuzz audit test chaos test-faults test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
+.PHONY: help run check lint fuzz audit test chaos test-faults test-container wheel test-wheel fmt docs bench bench-rivals requirements clean python-is-new-enough
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,12 +27,13 @@ help: ## list the targets
 run: $(VENV)/run.stamp ## start everything in one go: embedded server, worker, API (ARGS="--port 8123")
 	@exec $(BIN)/login-relay serve $(ARGS)
 
-check: $(VENV)/dev.stamp ## format, lint, types, import contracts, and the fuzzers (FUZZ_SECONDS=60)
+check: lint test ## what to run before a push: lint, then test
+
+lint: $(VENV)/dev.stamp ## format, ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	@$(MAKE) --no-print-directory fuzz
 
 test: $(VENV)/dev.stamp ## every test that needs neither a container engine nor minutes
 	$(BIN)/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
