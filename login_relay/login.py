@@ -22,13 +22,17 @@ FAILURES: Final[dict[type[BaseException], tuple[str, int]]] = {
     client.LoginUsed: ("used", 4),
     client.LoginRefused: ("refused", 5),
     client.ServerUnreachable: ("unreachable", 6),
-    KeyboardInterrupt: ("interrupted", 130),  # 128 + SIGINT, as shells count
+    KeyboardInterrupt: ("interrupted", 130),  # 128 + SIGINT, as in shells
 }
-"""What JSON calls each way to fail, and its exit code."""
+"""For each way to fail: its `status` in the JSON report, and the exit code."""
+
+EXIT_CODES: Final = "Exit codes: 0 logged in, 1 token file cannot be written, 2 wrong usage, {}.".format(
+    ", ".join(f"{exit_code} {status}" for status, exit_code in FAILURES.values())
+)
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What `--json` prints. Fields are only ever added."""
+    """What `--json` prints. A later version may add fields, and removes none."""
 
     status: str
     message: str
@@ -37,10 +41,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     token_file: str | None = None
 
 
-@click.command(
-    epilog="Exit codes: 0 logged in, 1 token file cannot be written, 2 wrong usage, 3 expired, 4 used, "
-    "5 refused by the server, 6 server not reachable, 130 interrupted."
-)
+@click.command(epilog=EXIT_CODES)
 @click.option("--server", required=True, metavar="URL", help="The relay, such as https://login.example.com.")
 @click.option("--project", required=True, type=click.UUID, metavar="ID", help="The project to log in to.")
 @click.option(
@@ -51,21 +52,23 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     show_envvar=True,
     help="The project's publishable client key, pck_….",
 )
-@click.option("--link", metavar="TEMPLATE", help="URL of the page to approve on, with {login_code} in it.")
+@click.option("--link", metavar="TEMPLATE", help="URL of the page where the login is approved; contains {login_code}.")
 @click.option("--print-token", is_flag=True, help="Print the refresh token on standard output.")
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the refresh token here, readable by you alone. Without this and without --print-token: to "
+    help="Write the refresh token to this file, which only you can read. Default, without --print-token: "
     "ID.token in your configuration folder.",
 )
-@click.option("--timeout", type=click.FloatRange(1, 86400), metavar="S", help="Seconds in which to approve.")
+@click.option(
+    "--timeout", type=click.FloatRange(1, 86400), metavar="S", help="Seconds in which the login can be approved."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @click.option(
     "--open/--no-open",
     "open_link",
     default=None,
-    help="Open the link in a browser. Default: if this is a desktop's terminal. Other users of the machine "
+    help="Open the link in a browser. Default: only in a terminal on a desktop. Other users of the machine "
     "can then see the link in its list of processes.",
 )
 @click.option("--allow-insecure", is_flag=True, help="Accept an http:// server on another machine.")
@@ -84,7 +87,7 @@ def login(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Log in through a browser and keep the refresh token.
 
-    The code and the link to approve with appear on standard error.
+    The login code and the link are printed on standard error.
     """
     try:
         request = client.LoginRequest(
@@ -142,7 +145,7 @@ def _log_in(
         with _private_file(token_file) as file:
             session = client.login(request, show)
             file.write(session.refresh_token)
-    except OSError as error:  # the file's; those of the network are LoginErrors
+    except OSError as error:  # of the file; those of the network are LoginErrors
         raise click.ClickException(f"{token_file}: {error.strerror}") from None
     return session
 
@@ -156,10 +159,10 @@ def _invitation(prompt: client.Prompt) -> str:
 
 @contextlib.contextmanager
 def _private_file(path: Path) -> Iterator[TextIO]:
-    """Yield a file that only its owner can read and that becomes `path` when the block ends well.
+    """Yield a file that only its owner can read. It is renamed to `path` if the block raises nothing.
 
-    It is made before the login begins: a folder that cannot be written to must not cost a token. It is a new
-    file even where there was one: whoever has the old one open does not read the new token.
+    It is created before the login begins, so that a folder that is not writable loses no token. It always is a new
+    file: a process that has the old one open cannot read the new token.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
@@ -175,14 +178,14 @@ def _private_file(path: Path) -> Iterator[TextIO]:
 
 
 def _on_a_desktop() -> bool:
-    """Whether a browser would open in front of the person who sees this terminal."""
+    """Return whether a browser would open on the screen of the person who sees this terminal."""
     has_display = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     is_remote = "SSH_CONNECTION" in os.environ
     return bool(has_display) and not is_remote and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def _open_in_browser(link: str) -> None:
-    """Try to; in a process of its own, because some browsers block or write to the terminal."""
+    """Try to open it, in another process: some browsers block, or write to the terminal."""
     with contextlib.suppress(OSError):
         subprocess.Popen(  # noqa: S603 - no shell; the link comes from the user's own template
             [sys.executable, "-m", "webbrowser", link],

@@ -11,22 +11,24 @@
     session = login(request, lambda prompt: print(prompt.link, prompt.login_code))
     save(session.refresh_token)
 
-An approval arrives at once where the server holds polls (`Prefer: wait`), else at the next poll. A lost
-answer loses no login, trouble on the way is waited out for as long as the login can still succeed, and every
-way it can fail is a `LoginError`.
+If the server holds polls (`Prefer: wait`), the token arrives as soon as the login is approved, otherwise with the
+next poll. A lost response loses no login, and the client retries for as long as the login can still succeed. Every
+way to fail is a `LoginError`.
 """
 
 from login_relay_client.drivers import login, login_async
 from login_relay_client.failures import LoginError, LoginExpired, LoginRefused, LoginUsed, ServerUnreachable
-from login_relay_client.request import Login, LoginRequest, Prompt
+from login_relay_client.request import PATIENCE, Login, LoginRequest, Patience, Prompt
 
 __all__ = [
+    "PATIENCE",
     "Login",
     "LoginError",
     "LoginExpired",
     "LoginRefused",
     "LoginRequest",
     "LoginUsed",
+    "Patience",
     "Prompt",
     "ServerUnreachable",
     "login",

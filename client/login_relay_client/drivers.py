@@ -9,69 +9,82 @@ import httpx
 
 from login_relay_client.request import Login, LoginRequest, Prompt
 from login_relay_client.steps import (
+    PATIENCE,
     HttpRequest,
     HttpResponse,
     NoResponse,
+    Patience,
     Reply,
     Sleep,
     login_steps,
 )
 
 
-def login(request: LoginRequest, on_prompt: Callable[[Prompt], None]) -> Login:
-    """Log in and block until the login was approved or has failed. Ctrl-C just ends it.
+def login(request: LoginRequest, on_prompt: Callable[[Prompt], None], *, patience: Patience = PATIENCE) -> Login:
+    """Log in. Block until the login was approved or has failed. Ctrl-C ends it.
 
     Args:
-        request: where and as what to log in.
-        on_prompt: called once, as soon as there is a code, to show it to the person.
+        request: where to log in, and as which tool.
+        on_prompt: called once, as soon as there is a login code, to show it to the person.
+        patience: how long to wait for what.
 
     Raises:
-        LoginExpired: nobody approved in time.
-        LoginUsed: the token went elsewhere.
-        LoginRefused: the server's answer is final, such as a wrong key.
-        ServerUnreachable: no usable answer, at first for 10 s, later until 120 s after the login expired.
+        LoginExpired: nobody approved the login in time.
+        LoginUsed: another poller got the token.
+        LoginRefused: the server's response is final, for example because the key is wrong.
+        ServerUnreachable: no usable response: for 10 s at first, or until 120 s after the login expired.
 
     """
-    steps = login_steps(request)
-    reply: Reply = None
+    steps = login_steps(request, patience=patience)
     with httpx.Client(**_http(request)) as http:
-        while True:
-            step, reply = steps.send(reply), None
-            match step:
-                case HttpRequest(path, headers, body, timeout):
-                    try:
-                        response = http.post(path, headers=headers, content=body, timeout=timeout)
-                        reply = HttpResponse(response.status_code, response.headers, response.content)
-                    except httpx.RequestError as error:
-                        reply = _no_response(error)
-                case Sleep(seconds):
-                    time.sleep(seconds)
-                case Prompt():
-                    on_prompt(step)
-                case Login():
-                    return step
+        step = next(steps)
+        while not isinstance(step, Login):
+            step = steps.send(_carry_out(step, http, on_prompt))
+        return step
 
 
-async def login_async(request: LoginRequest, on_prompt: Callable[[Prompt], None]) -> Login:
-    """Do as `login` does, in an asyncio event loop: `on_prompt` must not block, cancelling just ends it."""
-    steps = login_steps(request)
-    reply: Reply = None
+async def login_async(
+    request: LoginRequest, on_prompt: Callable[[Prompt], None], *, patience: Patience = PATIENCE
+) -> Login:
+    """Log in like `login`, in an asyncio event loop. `on_prompt` must not block. Its task can be cancelled."""
+    steps = login_steps(request, patience=patience)
     async with httpx.AsyncClient(**_http(request)) as http:
-        while True:
-            step, reply = steps.send(reply), None
-            match step:
-                case HttpRequest(path, headers, body, timeout):
-                    try:
-                        response = await http.post(path, headers=headers, content=body, timeout=timeout)
-                        reply = HttpResponse(response.status_code, response.headers, response.content)
-                    except httpx.RequestError as error:
-                        reply = _no_response(error)
-                case Sleep(seconds):
-                    await asyncio.sleep(seconds)
-                case Prompt():
-                    on_prompt(step)
-                case Login():
-                    return step
+        step = next(steps)
+        while not isinstance(step, Login):
+            step = steps.send(await _carry_out_async(step, http, on_prompt))
+        return step
+
+
+def _carry_out(step: HttpRequest | Sleep | Prompt, http: httpx.Client, on_prompt: Callable[[Prompt], None]) -> Reply:
+    match step:
+        case HttpRequest(path, headers, body, timeout):
+            try:
+                response = http.post(path, headers=headers, content=body, timeout=timeout)
+            except httpx.RequestError as error:
+                return _no_response(error)
+            return HttpResponse(response.status_code, response.headers, response.content)
+        case Sleep(seconds):
+            time.sleep(seconds)
+        case Prompt():
+            on_prompt(step)
+    return None
+
+
+async def _carry_out_async(
+    step: HttpRequest | Sleep | Prompt, http: httpx.AsyncClient, on_prompt: Callable[[Prompt], None]
+) -> Reply:
+    match step:
+        case HttpRequest(path, headers, body, timeout):
+            try:
+                response = await http.post(path, headers=headers, content=body, timeout=timeout)
+            except httpx.RequestError as error:
+                return _no_response(error)
+            return HttpResponse(response.status_code, response.headers, response.content)
+        case Sleep(seconds):
+            await asyncio.sleep(seconds)
+        case Prompt():
+            on_prompt(step)
+    return None
 
 
 class _Http(TypedDict):
@@ -85,5 +98,5 @@ def _http(request: LoginRequest) -> _Http:
 
 
 def _no_response(error: httpx.RequestError) -> NoResponse:
-    # Only its text goes on: the exception holds the request, and with it the polling code.
+    # Pass on its text only: the exception holds the request, and so the polling code.
     return NoResponse(str(error) or type(error).__name__)

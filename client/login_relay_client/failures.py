@@ -2,24 +2,24 @@
 
 
 class LoginError(Exception):
-    """A login that came to nothing. The text is fit for the person at the terminal and holds no secret."""
+    """A login that failed. Its text can be shown to the person at the terminal and contains no secret."""
 
 
 class LoginExpired(LoginError):  # noqa: N818 - named as the wire names the outcome
-    """Nobody approved in time."""
+    """Nobody approved the login in time."""
 
 
 class LoginUsed(LoginError):  # noqa: N818 - named as the wire names the outcome
-    """The token went to another poller, or in an answer lost for longer than the relay repeats it."""
+    """The token went to another poller, or its response was lost for longer than the relay repeats it."""
 
 
-class LoginRefused(LoginError):  # noqa: N818 - an outcome like the two above: the server's last word, not a fault
-    """The server's answer is final: a wrong project or key, a code it does not know, a login somebody denied.
+class LoginRefused(LoginError):  # noqa: N818 - an outcome like the two above, not a fault of the client
+    """The server's response is final, for example a wrong project or key, or an unknown polling code.
 
     Attributes:
         status: HTTP status code.
-        code: the server's name for the reason, such as `INVALID_POLLING_CODE`; None where it gave none.
-        message: the server's text, one line, without control characters.
+        code: the server's name for the reason, such as `INVALID_POLLING_CODE`; None if it gave no name.
+        message: the server's text: one line, no control characters.
 
     """
 
@@ -34,4 +34,4 @@ class LoginRefused(LoginError):  # noqa: N818 - an outcome like the two above: t
 
 
 class ServerUnreachable(LoginError):  # noqa: N818 - an outcome like the three above
-    """No usable answer came for as long as one could have helped."""
+    """The server gave no usable response until it was too late for one."""

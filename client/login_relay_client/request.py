@@ -1,4 +1,4 @@
-"""What a login is asked with, what it ends in, and what can become of it instead."""
+"""What a login is requested with, what it returns, and the ways in which it can fail."""
 
 import ipaddress
 import socket
@@ -14,40 +14,40 @@ MAX_FACT: Final = 128  # characters of `hostname` and its like that the relay ta
 
 
 def printable(text: str, limit: int = MAX_FACT) -> str:
-    """Return `text` as one line of at most `limit` characters that cannot steer a terminal."""
+    """Return `text` as one line of at most `limit` printable characters, which cannot control a terminal."""
     line = " ".join(text.split())
     return "".join(character for character in line if character.isprintable())[:limit]
 
 
 def local_hostname() -> str | None:
-    """Return this machine's name as the relay accepts it; None where there is none."""
+    """Return this machine's name in a form that the relay accepts; None if it has no such name."""
     return printable(socket.gethostname()) or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoginRequest:
-    """Where to log in, and what the person who approves is told about the tool.
+    """Where to log in, and what the person who approves sees about the tool.
 
     Raises:
-        ValueError: a field cannot be right; the text names it.
+        ValueError: a field is not valid; the text names the field.
 
     """
 
     server: str
-    """The relay's URL, and path where it is mounted below one: `https://`, or `http://` on this machine."""
+    """The relay's URL, with its path if it has one: `https://`, or `http://` for this machine."""
     project_id: str
     publishable_client_key: str = field(repr=False)
-    """`pck_…`. It names the project and may ship inside the tool."""
+    """`pck_…`. It identifies the project, is not secret, and may ship inside the tool."""
     confirm_url: str | None = None
-    """The page where a login is approved, with `{login_code}` in it. It becomes `Prompt.link`."""
+    """URL of the page where a login is approved; contains `{login_code}`. `Prompt.link` is made from it."""
     expires_in: timedelta | None = None
-    """How long the login can be approved, 1 s to 24 h. None: as the relay is set up."""
+    """How long the login can be approved, 1 s to 24 h. None: the relay's default."""
     client_name: str | None = None
     client_version: str | None = None
     hostname: str | None = field(default_factory=local_hostname)
-    """Shown to the person who approves, who may know the machine by it. None: not told."""
+    """Shown to the person who approves, who may recognise the machine by it. None: not sent."""
     allow_insecure: bool = False
-    """Take `http://` to another machine. Whoever is on the way can then read the token."""
+    """Accept `http://` to another machine. Anyone on the network between can then read the token."""
 
     def __post_init__(self) -> None:
         _check_server(self.server, allow_insecure=self.allow_insecure)
@@ -68,19 +68,19 @@ class LoginRequest:
 def _check_server(server: str, *, allow_insecure: bool) -> None:
     try:
         url = httpx.URL(server)
-        url.host.encode("idna")  # as a look-up of the name will do
+        url.host.encode("idna")  # the DNS look-up does the same later, and would fail
     except (httpx.InvalidURL, UnicodeError):
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("server: expected a URL such as https://login.example.com")
     if url.userinfo or url.query or url.fragment:
-        raise ValueError("server: a user name, a query or a fragment has no place in it")
+        raise ValueError("server: expected a URL without user name, query and fragment")
     if url.scheme == "http" and not (allow_insecure or is_loopback(url.host)):
-        raise ValueError("server: http:// to another machine shows the token to everyone on the way")
+        raise ValueError("server: expected https://, as http:// to another machine does not hide the token")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` can only be this machine (`localhost` by RFC 6761 §6.3)."""
+    """Return whether `host` is certainly this machine (`localhost`: RFC 6761 §6.3)."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -91,22 +91,22 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the person needs in order to approve.
+    """What the person needs in order to approve the login.
 
-    Show the code even where there is a link: a page that shows the same code tells them that they approve
-    this login and not a stranger's (RFC 8628 §3.3.1).
+    Show the code even if you show the link. The person compares it with the code on the page, and so knows
+    that they approve this login and not an attacker's (RFC 8628 §3.3.1).
     """
 
     login_code: str = field(repr=False)
     link: str | None = field(repr=False)
     """`LoginRequest.confirm_url` with the code filled in."""
     expires_at: datetime
-    """By the server's clock. `expires_in` holds on a machine whose clock is wrong, too."""
+    """By the server's clock. On a machine whose clock is wrong, use `expires_in`."""
     expires_in: timedelta
     interval: float
     """Seconds between two polls."""
     session_id: str | None
-    """Names this login in the relay's logs. Not secret; None from servers that do not tell."""
+    """Identifies this login in the relay's logs. Not secret. None if the server does not send it."""
 
 
 @dataclass(frozen=True)

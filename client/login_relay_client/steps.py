@@ -1,12 +1,14 @@
-"""A login without I/O: a generator that says what to do next and is told what came of it.
+"""A login without I/O: a generator that yields what to do next and receives the result.
 
-`login_relay_client` carries its steps out over HTTP, blocking or in an event loop. What to send, how long to
-wait, when to try again and how a login ends is decided here, once.
+`login_relay_client` carries out the steps over HTTP, blocking or in an event loop. This module decides what to
+send, how long to wait, when to retry and how a login ends.
 """
 
+import hashlib
 import random
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,83 +34,101 @@ from login_relay_client.request import (
     Prompt,
     printable,
 )
-from runtime.codes import s256
 
-# Seconds. A poll that hangs, and the pause after it, end within the 60 s for which the relay repeats a token.
-LONG_POLL: Final = 25  # asked for with `Prefer: wait` (RFC 7240 §4.3); proxies cut what is silent for 30
-REQUEST_TIMEOUT: Final = 10.0  # for an answer; a held poll may take LONG_POLL on top
-INITIATE_PATIENCE: Final = 10.0  # until there is a code, somebody looks at an empty terminal
-GRACE: Final = 120.0  # a login approved in its last second can be picked up this much later
-MAX_BACKOFF: Final = 15.0  # where the server does not ask for more; times the jitter
-MIN_INTERVAL: Final = 0.1  # a server that says 0 does not ask for a busy loop
-DEFAULT_INTERVAL: Final = 2.0  # of servers that do not tell; what their published clients use
-DEFAULT_LIFETIME: Final = timedelta(minutes=15)  # of servers that do not tell; the relay's own default
+# Seconds
+MAX_BACKOFF: Final = 15.0  # unless the server asks for more; multiplied by the jitter
+MIN_INTERVAL: Final = 0.1  # even if the server says 0: no busy loop
+DEFAULT_INTERVAL: Final = 2.0  # if the server does not send one; the published clients use it
+DEFAULT_LIFETIME: Final = timedelta(minutes=15)  # if the server does not send one; the relay's own default
 
 VERIFIER_BYTES: Final = 32  # random; 43 characters (RFC 7636 §4.1)
-MAX_SERVER_TEXT: Final = 500  # characters; more of an error text is no use in a terminal
+MAX_SERVER_TEXT: Final = 500  # characters; a longer error text does not help at a terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to wait for what, in seconds.
+
+    A held poll that gets no response and the pause after it must end within the 60 s for which the relay repeats a
+    token.
+    """
+
+    long_poll: int = 25
+    """Sent as `Prefer: wait` (RFC 7240 §4.3); 0: not sent. Proxies close connections that are silent for 30 s."""
+    response: float = 10.0
+    """For the response to a request. A held poll gets `long_poll` in addition."""
+    initiate: float = 10.0
+    """For a login code. Until there is one, the person looks at an empty terminal."""
+    grace: float = 120.0
+    """After the login's end. A login that is approved in its last second can be picked up until then."""
+
+
+PATIENCE: Final = Patience()
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """POST this; tell the generator an `HttpResponse` or a `NoResponse`."""
+    """POST this; send the generator an `HttpResponse` or a `NoResponse`."""
 
     path: str
     """Below `LoginRequest.server`."""
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    """JSON. The polling code and the code verifier are here and nowhere else."""
+    """JSON. The only place of the polling code and the code verifier."""
     timeout: float
-    """Seconds."""
+    """Seconds, for each of: connecting, sending, and every read."""
 
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """An answer, whatever it says."""
+    """A response, of any kind."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    """Looked up by lower-case names."""
+    """The keys are lower-case, or the mapping ignores case."""
     body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class NoResponse:
-    """The request failed; the server may have seen it or not."""
+    """The request failed. The server may or may not have received it."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Sleep:
-    """Let time pass."""
+    """Wait."""
 
     seconds: float
 
 
 Step = HttpRequest | Sleep | Prompt | Login
-"""What the generator asks for. `Login` is its last word."""
+"""What the generator yields. `Login` is the last."""
 Reply = HttpResponse | NoResponse | None
-"""What it is told; None after everything but an `HttpRequest`."""
+"""What the generator receives; None after every step but an `HttpRequest`."""
 
 
 def login_steps(
     request: LoginRequest,
     *,
+    patience: Patience = PATIENCE,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = lambda: random.uniform(1.0, 1.5),  # noqa: S311 - spreads load, guards nothing
 ) -> Generator[Step, Reply, None]:
-    """Log in: `send(None)`, carry out the step that comes back, send what came of it; so on up to a `Login`.
+    """Yield the steps of a login. Carry out each step and `send` its result, until the step is a `Login`.
 
     Args:
-        request: where and as what to log in.
-        clock: seconds, never set back. Not the time of day: this machine's may be wrong.
-        jitter: a factor ≥ 1 for the pauses after trouble, so that not all clients return at once.
+        request: where to log in, and as which tool.
+        patience: how long to wait for what.
+        clock: seconds that never go backwards. Not the time of day, which may be wrong on this machine.
+        jitter: a factor ≥ 1 for pauses after failures, so that clients do not all return at once.
 
     Raises:
-        LoginExpired: nobody approved in time.
-        LoginUsed: the token went elsewhere.
-        LoginRefused: the server's answer is final.
-        ServerUnreachable: no usable answer, at first for 10 s, later until 120 s after the login expired.
+        LoginExpired: nobody approved the login in time.
+        LoginUsed: another poller got the token.
+        LoginRefused: the server's response is final.
+        ServerUnreachable: no usable response.
 
     """
     headers = {
@@ -117,36 +137,49 @@ def login_steps(
         "x-stack-project-id": request.project_id,
         "x-stack-publishable-client-key": request.publishable_client_key,
     }
-    shown, prompt = yield from _initiate(request, headers, clock, jitter)
+    proof, prompt = yield from _initiate(request, headers, patience, clock, jitter)
     yield prompt
-    refresh_token = yield from _poll(shown, prompt, headers, clock, jitter)
+    refresh_token = yield from _poll(proof, prompt, headers, patience, clock, jitter)
+    if refresh_token is None:
+        raise _end("expired")
     yield Login(refresh_token, prompt.session_id)
 
 
+def code_challenge(verifier: str) -> str:
+    """Return the code challenge of a code verifier (RFC 7636 §4.2, S256)."""
+    digest = hashlib.sha256(verifier.encode("ascii")).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
 def _initiate(
-    request: LoginRequest, headers: dict[str, str], clock: Callable[[], float], jitter: Callable[[], float]
-) -> Generator[Step, Reply, tuple[dict[str, str], Prompt]]:
-    """Start a session; return what each of its polls must show, and what to show to the person.
+    request: LoginRequest,
+    headers: dict[str, str],
+    patience: Patience,
+    clock: Callable[[], float],
+    jitter: Callable[[], float],
+) -> Generator[Step, Reply, tuple[bytes, Prompt]]:
+    """Start a session; return the body of its polls, and what to show to the person.
 
-    A lost answer leaves a session behind that nobody saw the code of; it expires by itself.
+    If the response is lost, a session remains whose code nobody has seen; it expires by itself.
 
-    A server of the same interface may refuse what the relay adds to it; it is then asked without. One that ignores the
-    additions gets a verifier with each poll, and ignores it too.
+    Another server of the same interface may refuse the fields that the relay adds to it. The client then retries
+    without them. A server that ignores them binds nothing, which
+    the client cannot see.
     """
     verifier = secrets.token_urlsafe(VERIFIER_BYTES)
     lifetime = {"expires_in_millis": request.expires_in and request.expires_in // timedelta(milliseconds=1)}
     additions = {
-        "code_challenge": s256(verifier).decode(),
+        "code_challenge": code_challenge(verifier),
         "client_name": request.client_name,
         "client_version": request.client_version,
         "hostname": request.hostname,
     }
-    deadline = clock() + INITIATE_PATIENCE
+    deadline = clock() + patience.initiate
     failures, binds = 0, True
     while True:
         fields = lifetime | additions if binds else lifetime
         body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
-        reply = yield HttpRequest("/api/v1/auth/cli", headers, body, REQUEST_TIMEOUT)
+        reply = yield HttpRequest("/api/v1/auth/cli", headers, body, patience.response)
         try:
             answer = _read(reply, _Session)
         except LoginRefused as refusal:
@@ -155,8 +188,8 @@ def _initiate(
             binds = False
             continue
         if isinstance(answer, _Session):
-            proof = {"code_verifier": verifier} if binds else {}
-            return {"polling_code": answer.polling_code} | proof, _prompt(request, answer, _header(reply, "date"))
+            proof = {"polling_code": answer.polling_code} | ({"code_verifier": verifier} if binds else {})
+            return msgspec.json.encode(proof), _prompt(request, answer, _header(reply, "date"))
         failures += 1
         pause = _backoff(answer, failures, interval=1.0) * jitter()
         if clock() + pause > deadline:
@@ -165,52 +198,62 @@ def _initiate(
 
 
 def _poll(
-    shown: dict[str, str],
+    body: bytes,
     prompt: Prompt,
     headers: dict[str, str],
+    patience: Patience,
     clock: Callable[[], float],
     jitter: Callable[[], float],
-) -> Generator[Step, Reply, str]:
-    """Poll until the session ends. No poll starts sooner than one interval after the one before it."""
-    body = msgspec.json.encode(shown)
-    key = secrets.token_urlsafe(24)  # the same for all polls: when an answer is lost, the next poll hears it
-    deadline = clock() + prompt.expires_in.total_seconds() + GRACE
-    expired = LoginExpired("Nobody approved the login in time.")
-    wait, failures = LONG_POLL, 0
+) -> Generator[Step, Reply, str | None]:
+    """Poll until the session ends; return its token, or None if it is still pending past the client's own deadline.
+
+    No poll starts sooner than one interval after the previous one.
+    """
+    key = secrets.token_urlsafe(24)  # the same for all polls: if a response is lost, the next poll gets it again
+    deadline = clock() + prompt.expires_in.total_seconds() + patience.grace
+    wait, failures = patience.long_poll, 0
     while True:
         preferences = {"prefer": f"wait={wait}"} if wait else {}
         started = clock()
         asked = headers | preferences | {"idempotency-key": key}
-        reply = yield HttpRequest("/api/v1/auth/cli/poll", asked, body, wait + REQUEST_TIMEOUT)
+        reply = yield HttpRequest("/api/v1/auth/cli/poll", asked, body, wait + patience.response)
         took = clock() - started
-        too_late: LoginError
+        unreachable = None
         match _read(reply, _Progress):
             case _Progress("success", str(refresh_token)):
                 return refresh_token
-            case _Progress("used"):
-                raise LoginUsed("The login was picked up before.")
-            case _Progress("expired"):
-                raise expired
             case _Progress("waiting"):
                 failures = 0
                 held = "wait" in _header(reply, "preference-applied").lower()
                 pause = max(0.0, prompt.interval - took) if held else prompt.interval
-                too_late = expired
-            case _Progress(status):  # "denied" or whatever a newer server says
-                raise LoginRefused(HTTPStatus.OK, None, f"The server ended the login as {printable(status)!r}.")
+            case _Progress(status):
+                raise _end(status)
             case trouble:
                 failures += 1
                 pause = _backoff(trouble, failures, prompt.interval) * jitter()
-                too_late = ServerUnreachable(trouble.reason)
+                unreachable = ServerUnreachable(trouble.reason)
                 if took > prompt.interval:
-                    wait //= 2  # there may be a proxy that cuts what is silent for so long
+                    wait //= 2  # a proxy may have closed a connection that was silent for too long
         if clock() + pause > deadline:
-            raise too_late
+            if unreachable:
+                raise unreachable
+            return None
         yield Sleep(pause)
 
 
+def _end(status: str) -> LoginError:
+    """Return the error for the status of a poll that ends the login without a token."""
+    match status:
+        case "expired":
+            return LoginExpired("Nobody approved the login in time.")
+        case "used":
+            return LoginUsed("The login was already picked up.")
+        case _:
+            return LoginRefused(HTTPStatus.OK, None, f"The server ended the login as {printable(status)!r}.")
+
+
 class _Session(msgspec.Struct, frozen=True):
-    """Answer to initiate."""
+    """Response to initiate."""
 
     polling_code: str
     login_code: str
@@ -220,14 +263,14 @@ class _Session(msgspec.Struct, frozen=True):
 
 
 class _Progress(msgspec.Struct, frozen=True):
-    """Answer to a poll."""
+    """Response to a poll."""
 
     status: str
     refresh_token: str | None = None
 
 
 class _KnownError(msgspec.Struct, frozen=True):
-    """Final answer in JSON; the others are plain text."""
+    """Final response in JSON; the others are plain text."""
 
     code: str
     error: str
@@ -235,7 +278,7 @@ class _KnownError(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class _Trouble:
-    """An answer, or the lack of one, that may be better next time."""
+    """No usable response; a retry may get one."""
 
     reason: str
     retry_after: float | None = None
@@ -246,15 +289,15 @@ _Answer = TypeVar("_Answer", _Session, _Progress, _KnownError)
 
 
 def _read(reply: Reply, expected: type[_Answer]) -> _Answer | _Trouble:
-    """Tell an answer from trouble; raise `LoginRefused` for what is final."""
+    """Return the decoded response, or trouble if a retry may help; raise `LoginRefused` if the response is final."""
     if not isinstance(reply, HttpResponse):
-        reason = printable(reply.reason, MAX_SERVER_TEXT) if reply else "no answer"
+        reason = printable(reply.reason, MAX_SERVER_TEXT) if reply else "no response"
         return _Trouble(f"The server cannot be reached: {reason}")
     if reply.status == HTTPStatus.TOO_MANY_REQUESTS or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         retry_after = _retry_after(_header(reply, "retry-after"), _header(reply, "date"))
         return _Trouble(f"The server answered with HTTP status {reply.status}.", retry_after)
     if reply.status in (HTTPStatus.OK, HTTPStatus.CREATED):
-        return _decode(reply.body, expected) or _Trouble("The answer does not come from a login relay.")
+        return _decode(reply.body, expected) or _Trouble("The response does not come from a login relay.")
     known = _decode(reply.body, _KnownError)
     if known:
         raise LoginRefused(reply.status, printable(known.code), printable(known.error, MAX_SERVER_TEXT))
@@ -287,21 +330,24 @@ def _prompt(request: LoginRequest, session: _Session, date: str) -> Prompt:
 
 
 def _lifetime(expires_at: datetime, date: str) -> timedelta:
-    """How long a session lives by the server's own clock: its two times are compared with each other only."""
+    """Return how long a session lives: two times of the server's clock, whether or not that clock is right."""
     now = _http_date(date)
     lifetime = expires_at - now if now else DEFAULT_LIFETIME
     return lifetime if MIN_LIFETIME <= lifetime <= MAX_LIFETIME else DEFAULT_LIFETIME
 
 
 def _backoff(trouble: _Trouble, failures: int, interval: float) -> float:
-    """How long to wait after so many failures in a row: as the server asks, else twice as long each time."""
+    """Return the seconds to wait after `failures` in a row: what the server asks for, else twice as long each time."""
     doubled = interval * 2.0 ** min(failures - 1, 10)
     pause = min(doubled, MAX_BACKOFF) if trouble.retry_after is None else trouble.retry_after
     return max(pause, interval)
 
 
 def _retry_after(value: str, date: str) -> float | None:
-    """Seconds, from either form of RFC 9110 §10.2.3; a date counts from the answer's own `Date`."""
+    """Return the seconds of a `Retry-After` (RFC 9110 §10.2.3); a date is relative to the response's own `Date`.
+
+    None if the value is not valid.
+    """
     if value.isascii() and value.isdecimal():
         return float(value)
     then, now = _http_date(value), _http_date(date)

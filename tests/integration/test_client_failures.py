@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from cryptography import x509
@@ -16,18 +17,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from login_relay_client import (
+    PATIENCE,
     Login,
     LoginError,
     LoginRefused,
     LoginRequest,
+    Patience,
     Prompt,
     ServerUnreachable,
     login,
     login_async,
 )
-from login_relay_client import steps as client_protocol
-from runtime.codes import s256
-from tests.support.scripted_relay import (
+from login_relay_client.steps import code_challenge
+from tests.integration.scripted_relay import (
     KEY,
     LOGIN_CODE,
     POLLING_CODE,
@@ -46,16 +48,29 @@ from tests.support.scripted_relay import (
     scripted_relay,
 )
 
-LogIn = Callable[[LoginRequest, Callable[[Prompt], None]], Login]
+
+class LogIn(Protocol):
+    """What both clients are."""
+
+    def __call__(
+        self, request: LoginRequest, on_prompt: Callable[[Prompt], None], *, patience: Patience = PATIENCE
+    ) -> Login:
+        """Log in."""
+
+
+IMPATIENT = Patience(long_poll=0, response=0.2, initiate=0.5, grace=0.0)
+"""Gives up after tenths of a second instead of tens of seconds."""
 
 
 def ignore(_: Prompt) -> None:
     """Show nothing."""
 
 
-def login_in_a_loop(request: LoginRequest, on_prompt: Callable[[Prompt], None]) -> Login:
+def login_in_a_loop(
+    request: LoginRequest, on_prompt: Callable[[Prompt], None], *, patience: Patience = PATIENCE
+) -> Login:
     """Run `login_async` from synchronous code."""
-    return asyncio.run(login_async(request, on_prompt))
+    return asyncio.run(login_async(request, on_prompt, patience=patience))
 
 
 @pytest.fixture(params=[login, login_in_a_loop], ids=["sync", "async"])
@@ -70,15 +85,6 @@ def relay() -> Iterator[ScriptedRelay]:
     """Return a server that answers as the test scripts it."""
     with scripted_relay() as relay:
         yield relay
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a client give up after tenths of a second where it would take tens of seconds."""
-    monkeypatch.setattr(client_protocol, "REQUEST_TIMEOUT", 0.2)
-    monkeypatch.setattr(client_protocol, "LONG_POLL", 0)
-    monkeypatch.setattr(client_protocol, "INITIATE_PATIENCE", 0.5)
-    monkeypatch.setattr(client_protocol, "GRACE", 0.0)
 
 
 def request_to(relay: ScriptedRelay) -> LoginRequest:
@@ -110,12 +116,11 @@ def test_a_lost_token_is_asked_for_with_the_same_key(relay: ScriptedRelay, log_i
     assert len(set(keys)) == 1
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_server_that_hangs_is_asked_again(relay: ScriptedRelay, log_in: LogIn) -> None:
     """A request without an answer ends by its time-out."""
     relay.script += [initiated(), hang, SUCCESS]
 
-    assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+    assert log_in(request_to(relay), ignore, patience=IMPATIENT) == Login(TOKEN, "s1")
 
 
 def unknown(field: str) -> Behaviour:
@@ -141,7 +146,7 @@ def test_a_server_that_ignores_the_binding_is_logged_in_to(relay: ScriptedRelay,
     assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
     initiate, *polls = [request.body for request in relay.received]
     proofs = {str(poll["code_verifier"]) for poll in polls}
-    assert [initiate["code_challenge"]] == [s256(proof).decode() for proof in proofs]
+    assert [initiate["code_challenge"]] == [code_challenge(proof) for proof in proofs]
 
 
 def test_retry_after_is_honoured(relay: ScriptedRelay, log_in: LogIn) -> None:
@@ -153,14 +158,13 @@ def test_retry_after_is_honoured(relay: ScriptedRelay, log_in: LogIn) -> None:
     assert 1.0 <= second - first < 3.0
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_server_that_is_not_there_is_unreachable(log_in: LogIn) -> None:
     """Nothing listens: the client gives up and says why."""
     with scripted_relay() as relay:
         request = request_to(relay)
 
     with pytest.raises(ServerUnreachable, match="cannot be reached"):
-        log_in(request, ignore)
+        log_in(request, ignore, patience=IMPATIENT)
 
 
 @pytest.fixture
@@ -184,17 +188,16 @@ def certificate(tmp_path: Path) -> Path:
     return pem
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_server_must_prove_who_it_is(log_in: LogIn, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown certificate gets no request; with SSL_CERT_FILE it is known, and the login succeeds."""
     with scripted_relay(certificate) as relay:
         relay.script += [initiated(), SUCCESS]
         with pytest.raises(ServerUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
-            log_in(request_to(relay), ignore)
+            log_in(request_to(relay), ignore, patience=IMPATIENT)
         assert relay.received == []
 
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+        assert log_in(request_to(relay), ignore, patience=IMPATIENT) == Login(TOKEN, "s1")
 
 
 def test_a_redirect_is_not_followed(relay: ScriptedRelay, log_in: LogIn) -> None:
@@ -231,7 +234,6 @@ def test_a_relay_may_be_mounted_below_a_path(relay: ScriptedRelay, log_in: LogIn
     ]
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("last", [answer(400, {"code": "INVALID_POLLING_CODE", "error": "No."}), None])
 def test_no_secret_reaches_a_log_or_a_traceback(
     relay: ScriptedRelay, log_in: LogIn, last: Behaviour | None, caplog: pytest.LogCaptureFixture
@@ -241,7 +243,7 @@ def test_no_secret_reaches_a_log_or_a_traceback(
     relay.script += [initiated(), WAITING, drop, last] if last else [initiated(), WAITING, *[drop] * 50]
     request = replace(request_to(relay), expires_in=timedelta(seconds=1))
     with pytest.raises(LoginError) as caught:
-        log_in(request, ignore)
+        log_in(request, ignore, patience=IMPATIENT)
 
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from login_relay.login import login
-from login_relay_client import steps as client_protocol
-from tests.support.scripted_relay import (
+from login_relay.login import EXIT_CODES, login
+from tests.integration.scripted_relay import (
     EXPIRED,
     KEY,
     LOGIN_CODE,
@@ -23,7 +22,6 @@ from tests.support.scripted_relay import (
     Behaviour,
     ScriptedRelay,
     answer,
-    drop,
     hang,
     initiated,
     scripted_relay,
@@ -114,16 +112,13 @@ FAILURES: dict[str, tuple[list[Behaviour], int]] = {
     "expired": ([initiated(), EXPIRED], 3),
     "used": ([initiated(), USED], 4),
     "refused": ([answer(401, {"code": "INVALID_PUBLISHABLE_CLIENT_KEY", "error": "Wrong key."})], 5),
-    "unreachable": ([drop, drop, drop], 6),
+    "unreachable": ([initiated(), answer(503, "Busy", retry_after="9999")], 6),
 }
 
 
 @pytest.mark.parametrize("status", FAILURES)
-def test_every_failure_has_its_exit_code(
-    relay: ScriptedRelay, home: Path, status: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_failure_has_its_exit_code(relay: ScriptedRelay, home: Path, status: str) -> None:
     """The old token file stays as it was, and --json names the failure."""
-    monkeypatch.setattr(client_protocol, "INITIATE_PATIENCE", 0.5)
     path = home / "token"
     path.write_text("old")
     script, exit_code = FAILURES[status]
@@ -139,12 +134,16 @@ def test_every_failure_has_its_exit_code(
     assert list(home.iterdir()) == [path]
 
 
-def test_the_help_lists_every_exit_code() -> None:
-    """Scripts can rely on them."""
+def test_every_exit_code_is_listed() -> None:
+    """Scripts can rely on them: the help and the README say the same."""
     text = CliRunner().invoke(login, ["--help"], terminal_width=200).output
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
-    for code in ("0 logged in", "2 wrong usage", "3 expired", "4 used", "5 refused", "6 server", "130 interrupted"):
-        assert code in text
+    for listed in (text, readme):
+        assert EXIT_CODES in " ".join(listed.split())
+    for code in ("0 logged in", "2 wrong usage", *(f"{code} {status}" for status, (_, code) in FAILURES.items())):
+        assert code in EXIT_CODES
+    assert "130 interrupted" in EXIT_CODES
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 
 from login_relay_client.failures import LoginExpired, LoginRefused, LoginUsed
 from login_relay_client.request import Login
-from login_relay_client.steps import HttpResponse, NoResponse, Reply
-from runtime.codes import s256
-from tests.support.scripted_login import (
+from login_relay_client.steps import (
+    HttpResponse,
+    NoResponse,
+    Reply,
+    code_challenge,
+)
+from tests.unit.scripted_login import (
     EXPIRED,
     INTERVAL,
     KEY,
@@ -50,7 +54,7 @@ def test_a_login_sends_what_the_wire_asks_for() -> None:
     proof = json.loads(poll.body)["code_verifier"]
     assert re.fullmatch("[A-Za-z0-9_-]{43}", proof)
     assert json.loads(initiate.body) == {
-        "code_challenge": s256(proof).decode(),
+        "code_challenge": code_challenge(proof),
         "expires_in_millis": 600_000,
         "client_name": "tool",
         "client_version": "1.2",
@@ -64,6 +68,13 @@ def test_a_login_sends_what_the_wire_asks_for() -> None:
         assert sent.headers["x-stack-access-type"] == "client"
         assert sent.headers["x-stack-publishable-client-key"] == KEY
     assert this.end == Login(TOKEN, "s1")
+
+
+def test_a_challenge_is_that_of_the_specification() -> None:
+    """The example of RFC 7636, Appendix B."""
+    challenge = code_challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+
+    assert challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 def test_what_is_not_given_is_not_sent() -> None:
@@ -212,7 +223,7 @@ session_bodies = st.fixed_dictionaries(
     },
 )
 poll_bodies = st.fixed_dictionaries(
-    {"status": st.sampled_from(["waiting", "success", "used", "expired"]) | st.text()},
+    {"status": st.sampled_from(["waiting", "success", "used", "denied", "expired"]) | st.text()},
     optional={"refresh_token": json_values},
 )
 error_bodies = st.fixed_dictionaries({"code": st.text(), "error": st.text()})
