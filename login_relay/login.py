@@ -72,6 +72,12 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     "can then see the link in its list of processes.",
 )
 @click.option("--allow-insecure", is_flag=True, help="Accept an http:// server on another machine.")
+@click.option(
+    "--allow-unbound",
+    is_flag=True,
+    help="Log in even if the server refuses to bind the login to this command (code_challenge). "
+    "Anyone who learns the polling code can then take the token.",
+)
 def login(  # noqa: PLR0913 - one parameter per option
     *,
     server: str,
@@ -84,6 +90,7 @@ def login(  # noqa: PLR0913 - one parameter per option
     as_json: bool,
     open_link: bool | None,
     allow_insecure: bool,
+    allow_unbound: bool,
 ) -> None:
     """Log in through a browser and keep the refresh token.
 
@@ -99,6 +106,7 @@ def login(  # noqa: PLR0913 - one parameter per option
             client_name="login-relay",
             client_version=version("login-relay"),
             allow_insecure=allow_insecure,
+            allow_unbound=allow_unbound,
         )
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None

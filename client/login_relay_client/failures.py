@@ -19,7 +19,7 @@ class LoginRefused(LoginError):  # noqa: N818 - an outcome like the two above, n
     Attributes:
         status: HTTP status code.
         code: the server's name for the reason, such as `INVALID_POLLING_CODE`; None if it gave no name.
-        message: the server's text: one line, no control characters.
+        message: the server's text, and what to do if the client knows it: one line, no control characters.
 
     """
 

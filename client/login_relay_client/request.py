@@ -48,6 +48,8 @@ class LoginRequest:
     """Shown to the person who approves, who may recognise the machine by it. None: not sent."""
     allow_insecure: bool = False
     """Accept `http://` to another machine. Anyone on the network between can then read the token."""
+    allow_unbound: bool = False
+    """Log in even if the server refuses `code_challenge`. Anyone with the polling code can then take the token."""
 
     def __post_init__(self) -> None:
         _check_server(self.server, allow_insecure=self.allow_insecure)

@@ -43,6 +43,10 @@ DEFAULT_LIFETIME: Final = timedelta(minutes=15)  # if the server does not send o
 
 VERIFIER_BYTES: Final = 32  # random; 43 characters (RFC 7636 §4.1)
 MAX_SERVER_TEXT: Final = 500  # characters; a longer error text does not help at a terminal
+UNBOUND_HINT: Final = (
+    "(The server may not support code_challenge, which binds a login to its tool. "
+    "To log in without it: allow_unbound=True, or --allow-unbound.)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +166,8 @@ def _initiate(
 
     If the response is lost, a session remains whose code nobody has seen; it expires by itself.
 
-    Another server of the same interface may refuse the fields that the relay adds to it. The client then retries
-    without them. A server that ignores them binds nothing, which
+    Another server of the same interface may refuse the fields that the relay adds to it. With
+    `LoginRequest.allow_unbound` the client then retries without them. A server that ignores them binds nothing, which
     the client cannot see.
     """
     verifier = secrets.token_urlsafe(VERIFIER_BYTES)
@@ -185,6 +189,9 @@ def _initiate(
         except LoginRefused as refusal:
             if refusal.code != "SCHEMA_ERROR" or not binds:
                 raise
+            if not request.allow_unbound:
+                hinted = f"{refusal.message} {UNBOUND_HINT}".lstrip()
+                raise LoginRefused(refusal.status, refusal.code, hinted) from None
             binds = False
             continue
         if isinstance(answer, _Session):

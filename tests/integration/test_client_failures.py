@@ -128,11 +128,23 @@ def unknown(field: str) -> Behaviour:
     return answer(400, {"code": "SCHEMA_ERROR", "error": f"body contains unknown properties: {field}"})
 
 
-def test_a_server_that_refuses_to_bind_is_asked_without(relay: ScriptedRelay, log_in: LogIn) -> None:
+def test_a_server_that_refuses_to_bind_is_not_logged_in_to(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """The login fails before there is a code, and the error says how to log in unbound."""
+    prompts: list[Prompt] = []
+    relay.script += [unknown("code_challenge"), initiated(), WAITING, SUCCESS]
+    with pytest.raises(LoginRefused, match=r"unknown properties: code_challenge .* allow_unbound=True") as caught:
+        log_in(request_to(relay), prompts.append)
+
+    assert caught.value.code == "SCHEMA_ERROR"
+    assert len(relay.received) == 1
+    assert prompts == []
+
+
+def test_a_server_that_refuses_to_bind_is_asked_without_if_that_is_allowed(relay: ScriptedRelay, log_in: LogIn) -> None:
     """It gets the fields that every server of the interface knows, and its polls no verifier."""
     relay.script += [unknown("code_challenge"), initiated(), WAITING, SUCCESS]
 
-    assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
+    assert log_in(replace(request_to(relay), allow_unbound=True), ignore) == Login(TOKEN, "s1")
     refused, unbound, *polls = [request.body for request in relay.received]
     assert "code_challenge" in refused
     assert unbound == {}

@@ -146,6 +146,18 @@ def test_every_exit_code_is_listed() -> None:
     assert "130 interrupted" in EXIT_CODES
 
 
+def test_a_server_that_cannot_bind_needs_a_word_of_the_user(relay: ScriptedRelay) -> None:
+    """Exit code 5 and the option to give; with it, the command logs in."""
+    unknown = answer(400, {"code": "SCHEMA_ERROR", "error": "body contains unknown properties"})
+    relay.script += [unknown, unknown, initiated(), SUCCESS]
+    refused = run(relay)
+    allowed = run(relay, "--allow-unbound", "--print-token")
+
+    assert refused.exit_code == 5
+    assert "--allow-unbound" in refused.stderr
+    assert (allowed.exit_code, allowed.stdout) == (0, f"{TOKEN}\n")
+
+
 @pytest.mark.parametrize(
     ("options", "fields"),
     [
