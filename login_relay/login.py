@@ -22,6 +22,7 @@ FAILURES: Final[dict[type[BaseException], tuple[str, int]]] = {
     client.LoginUsed: ("used", 4),
     client.LoginRefused: ("refused", 5),
     client.ServerUnreachable: ("unreachable", 6),
+    client.LoginDenied: ("denied", 7),
     KeyboardInterrupt: ("interrupted", 130),  # 128 + SIGINT, as in shells
 }
 """For each way to fail: its `status` in the JSON report, and the exit code."""

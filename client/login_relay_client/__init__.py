@@ -17,12 +17,20 @@ way to fail is a `LoginError`.
 """
 
 from login_relay_client.drivers import login, login_async
-from login_relay_client.failures import LoginError, LoginExpired, LoginRefused, LoginUsed, ServerUnreachable
+from login_relay_client.failures import (
+    LoginDenied,
+    LoginError,
+    LoginExpired,
+    LoginRefused,
+    LoginUsed,
+    ServerUnreachable,
+)
 from login_relay_client.request import PATIENCE, Login, LoginRequest, Patience, Prompt
 
 __all__ = [
     "PATIENCE",
     "Login",
+    "LoginDenied",
     "LoginError",
     "LoginExpired",
     "LoginRefused",

@@ -30,6 +30,7 @@ def login(request: LoginRequest, on_prompt: Callable[[Prompt], None], *, patienc
 
     Raises:
         LoginExpired: nobody approved the login in time.
+        LoginDenied: somebody denied it.
         LoginUsed: another poller got the token.
         LoginRefused: the server's response is final, for example because the key is wrong.
         ServerUnreachable: no usable response: for 10 s at first, or until 120 s after the login expired.

@@ -13,7 +13,11 @@ class LoginUsed(LoginError):  # noqa: N818 - named as the wire names the outcome
     """The token went to another poller, or its response was lost for longer than the relay repeats it."""
 
 
-class LoginRefused(LoginError):  # noqa: N818 - an outcome like the two above, not a fault of the client
+class LoginDenied(LoginError):  # noqa: N818 - named as the wire names the outcome
+    """Somebody denied the login. Do not retry: the person would be asked again."""
+
+
+class LoginRefused(LoginError):  # noqa: N818 - an outcome like the three above, not a fault of the client
     """The server's response is final, for example a wrong project or key, or an unknown polling code.
 
     Attributes:
@@ -33,5 +37,5 @@ class LoginRefused(LoginError):  # noqa: N818 - an outcome like the two above, n
         return self.message
 
 
-class ServerUnreachable(LoginError):  # noqa: N818 - an outcome like the three above
+class ServerUnreachable(LoginError):  # noqa: N818 - an outcome like the four above
     """The server gave no usable response until it was too late for one."""

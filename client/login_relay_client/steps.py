@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from login_relay_client.failures import (
+    LoginDenied,
     LoginError,
     LoginExpired,
     LoginRefused,
@@ -130,6 +131,7 @@ def login_steps(
 
     Raises:
         LoginExpired: nobody approved the login in time.
+        LoginDenied: somebody denied it.
         LoginUsed: another poller got the token.
         LoginRefused: the server's response is final.
         ServerUnreachable: no usable response.
@@ -253,6 +255,8 @@ def _end(status: str) -> LoginError:
     match status:
         case "expired":
             return LoginExpired("Nobody approved the login in time.")
+        case "denied":
+            return LoginDenied("The login was denied.")
         case "used":
             return LoginUsed("The login was already picked up.")
         case _:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from login_relay.login import EXIT_CODES, login
 from tests.integration.scripted_relay import (
+    DENIED,
     EXPIRED,
     KEY,
     LOGIN_CODE,
@@ -113,6 +114,7 @@ FAILURES: dict[str, tuple[list[Behaviour], int]] = {
     "used": ([initiated(), USED], 4),
     "refused": ([answer(401, {"code": "INVALID_PUBLISHABLE_CLIENT_KEY", "error": "Wrong key."})], 5),
     "unreachable": ([initiated(), answer(503, "Busy", retry_after="9999")], 6),
+    "denied": ([initiated(), DENIED], 7),
 }
 
 

@@ -64,6 +64,7 @@ def initiated(**fields: object) -> Behaviour:
 
 WAITING = answer(200, {"status": "waiting"})
 USED = answer(200, {"status": "used"})
+DENIED = answer(200, {"status": "denied"})
 EXPIRED = answer(200, {"status": "expired"})
 SUCCESS = answer(201, {"status": "success", "refresh_token": TOKEN})
 

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from login_relay_client.failures import LoginExpired, LoginRefused, LoginUsed
+from login_relay_client.failures import (
+    LoginDenied,
+    LoginExpired,
+    LoginRefused,
+    LoginUsed,
+)
 from login_relay_client.request import Login
 from login_relay_client.steps import (
     HttpResponse,
@@ -173,7 +178,8 @@ def test_a_code_cannot_steer_the_terminal_or_leave_its_place_in_the_link() -> No
         (answer(200, {"status": "success", "refresh_token": TOKEN}), Login, ""),
         (USED, LoginUsed, "picked up"),
         (EXPIRED, LoginExpired, "Nobody approved"),
-        (answer(200, {"status": "denied"}), LoginRefused, "'denied'"),
+        (answer(200, {"status": "denied"}), LoginDenied, "was denied"),
+        (answer(200, {"status": "suspended"}), LoginRefused, "'suspended'"),
         (answer(201, {"status": "success"}), LoginRefused, "'success'"),
         (answer(400, {"code": "INVALID_POLLING_CODE", "error": "No."}), LoginRefused, "No."),
         (answer(401, {"code": "A\x1bB", "error": "\x1b]2;No\x07"}), LoginRefused, "]2;No"),
