@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,11 @@ import msgspec
 
 import login_relay_client as client
 
+
+class Terminated(BaseException):
+    """SIGTERM came while the command waited."""
+
+
 FAILURES: Final[dict[type[BaseException], tuple[str, int]]] = {
     client.LoginExpired: ("expired", 3),
     client.LoginUsed: ("used", 4),
@@ -24,6 +30,7 @@ FAILURES: Final[dict[type[BaseException], tuple[str, int]]] = {
     client.ServerUnreachable: ("unreachable", 6),
     client.LoginDenied: ("denied", 7),
     KeyboardInterrupt: ("interrupted", 130),  # 128 + SIGINT, as in shells
+    Terminated: ("terminated", 143),  # 128 + SIGTERM
 }
 """For each way to fail: its `status` in the JSON report, and the exit code."""
 
@@ -95,7 +102,7 @@ def login(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Log in through a browser and keep the refresh token.
 
-    The login code and the link are printed on standard error.
+    The login code and the link are printed on standard error. Ctrl-C and SIGTERM cancel the login.
     """
     try:
         request = client.LoginRequest(
@@ -124,10 +131,11 @@ def login(  # noqa: PLR0913 - one parameter per option
             _open_in_browser(prompt.link)
 
     try:
-        session = _log_in(request, show, token_file)
+        with _sigterm_raised():
+            session = _log_in(request, show, token_file)
     except tuple(FAILURES) as error:
         status, exit_code = FAILURES[type(error)]
-        report = Report(status, str(error) or "Given up.", session_id)
+        report = Report(status, str(error) or f"{status.capitalize()}.", session_id)
     else:
         exit_code = 0
         report = Report(
@@ -143,6 +151,20 @@ def login(  # noqa: PLR0913 - one parameter per option
     elif report.refresh_token:
         click.echo(report.refresh_token)
     sys.exit(exit_code)
+
+
+@contextlib.contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Raise `Terminated` in the main thread on SIGTERM, while the block runs."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _log_in(

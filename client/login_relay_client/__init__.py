@@ -13,7 +13,7 @@
 
 If the server holds polls (`Prefer: wait`), the token arrives as soon as the login is approved, otherwise with the
 next poll. A lost response loses no login, and the client retries for as long as the login can still succeed. Every
-way to fail is a `LoginError`.
+way to fail is a `LoginError`. A login that is interrupted, for example by Ctrl-C, is cancelled at the server.
 """
 
 from login_relay_client.drivers import login, login_async
@@ -25,7 +25,8 @@ from login_relay_client.failures import (
     LoginUsed,
     ServerUnreachable,
 )
-from login_relay_client.request import PATIENCE, Login, LoginRequest, Patience, Prompt
+from login_relay_client.request import Login, LoginRequest, Prompt
+from login_relay_client.steps import PATIENCE, Patience
 
 __all__ = [
     "PATIENCE",

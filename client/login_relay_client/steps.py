@@ -66,6 +66,8 @@ class Patience:
     """For a login code. Until there is one, the person looks at an empty terminal."""
     grace: float = 120.0
     """After the login's end. A login that is approved in its last second can be picked up until then."""
+    cancel: float = 1.0
+    """For a whole cancel request. The person wants the tool to end now."""
 
 
 PATIENCE: Final = Patience()
@@ -82,6 +84,11 @@ class HttpRequest:
     """JSON. The only place of the polling code and the code verifier."""
     timeout: float
     """Seconds, for each of: connecting, sending, and every read."""
+
+
+@dataclass(frozen=True)
+class CancelRequest(HttpRequest):
+    """POST this once, and give up when `timeout` is over for the whole request. The response does not matter."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,9 @@ def login_steps(
 ) -> Generator[Step, Reply, None]:
     """Yield the steps of a login. Carry out each step and `send` its result, until the step is a `Login`.
 
+    If an exception interrupts a step, `throw` it. Once there is a login to cancel, the next step is then a
+    `CancelRequest`, and after that the generator raises the exception again. It never yields a second one.
+
     Args:
         request: where to log in, and as which tool.
         patience: how long to wait for what.
@@ -144,9 +154,17 @@ def login_steps(
         "x-stack-publishable-client-key": request.publishable_client_key,
     }
     proof, prompt = yield from _initiate(request, headers, patience, clock, jitter)
-    yield prompt
-    refresh_token = yield from _poll(proof, prompt, headers, patience, clock, jitter)
+    cancel = CancelRequest("/api/v1/auth/cli/cancel", headers, proof, patience.cancel)
+    try:
+        yield prompt
+        refresh_token = yield from _poll(proof, prompt, headers, patience, clock, jitter)
+    except (LoginError, GeneratorExit):
+        raise  # the login has ended, or nobody carries out steps any more
+    except BaseException:
+        yield cancel
+        raise
     if refresh_token is None:
+        yield cancel
         raise _end("expired")
     yield Login(refresh_token, prompt.session_id)
 

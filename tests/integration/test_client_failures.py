@@ -1,7 +1,9 @@
 import asyncio
 import ipaddress
 import logging
+import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +22,7 @@ from login_relay_client import (
     PATIENCE,
     Login,
     LoginError,
+    LoginExpired,
     LoginRefused,
     LoginRequest,
     Patience,
@@ -29,11 +32,12 @@ from login_relay_client import (
     login_async,
 )
 from login_relay_client.steps import code_challenge
-from tests.integration.scripted_relay import (
+from tests.support.relay import PROJECT
+from tests.support.scripted_relay import (
+    CANCELLED,
     KEY,
     LOGIN_CODE,
     POLLING_CODE,
-    PROJECT,
     SUCCESS,
     TOKEN,
     WAITING,
@@ -44,6 +48,7 @@ from tests.integration.scripted_relay import (
     break_off,
     drop,
     hang,
+    hanging,
     initiated,
     scripted_relay,
 )
@@ -58,7 +63,7 @@ class LogIn(Protocol):
         """Log in."""
 
 
-IMPATIENT = Patience(long_poll=0, response=0.2, initiate=0.5, grace=0.0)
+IMPATIENT = Patience(long_poll=0, response=0.2, initiate=0.5, grace=0.0, cancel=0.2)
 """Gives up after tenths of a second instead of tens of seconds."""
 
 
@@ -265,31 +270,145 @@ def test_no_secret_reaches_a_log_or_a_traceback(
         assert secret not in shown
 
 
-def test_ctrl_c_ends_a_login_at_once(relay: ScriptedRelay, log_in: LogIn) -> None:
-    """KeyboardInterrupt comes out as it is, and the connection is closed."""
+def interrupt(_: BaseHTTPRequestHandler) -> None:
+    """Press Ctrl-C: the signal goes to the main thread, which the client under test blocks."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
 
-    def interrupt(_: Prompt) -> None:
-        raise KeyboardInterrupt
 
-    relay.script += [initiated()]
+def held_until_interrupted(handler: BaseHTTPRequestHandler) -> None:
+    """Press Ctrl-C while the poll is held."""
+    interrupt(handler)
+    hang(handler)
+
+
+def answered_and_interrupted(handler: BaseHTTPRequestHandler) -> None:
+    """Press Ctrl-C in the pause after a poll."""
+    answer(200, {"status": "waiting"})(handler)
+    time.sleep(0.1)
+    interrupt(handler)
+
+
+@pytest.mark.parametrize("poll", [held_until_interrupted, answered_and_interrupted])
+def test_ctrl_c_cancels_a_login(relay: ScriptedRelay, log_in: LogIn, poll: Behaviour) -> None:
+    """KeyboardInterrupt is raised after one cancel, which carries what the poll did; the connections are closed."""
+    relay.script += [initiated(interval=30), poll, CANCELLED]
     with pytest.raises(KeyboardInterrupt):
-        log_in(request_to(relay), interrupt)
+        log_in(request_to(relay), ignore)
+
     assert relay.hung_up.wait(5)
-    assert relay.polls == []
+    _, polled, cancel = relay.received
+    assert cancel.path == "/api/v1/auth/cli/cancel"
+    assert cancel.body == polled.body
+    assert cancel.body.keys() == {"polling_code", "code_verifier"}
+    assert cancel.headers.items() >= {"x-stack-access-type": "client", "x-stack-project-id": PROJECT}.items()
+    assert cancel.headers["x-stack-publishable-client-key"] == KEY
 
 
-async def test_a_cancelled_task_ends_a_login_at_once(relay: ScriptedRelay) -> None:
-    """Cancelling while the server holds a poll comes out as CancelledError, and the connection is closed."""
+def test_an_error_of_the_callers_own_cancels_a_login(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """What `on_prompt` raises is raised after one cancel: the tool waits for the login no longer."""
+
+    def fail(_: Prompt) -> None:
+        raise OSError("no terminal")
+
+    relay.script += [initiated(), CANCELLED]
+    with pytest.raises(OSError, match="no terminal"):
+        log_in(request_to(relay), fail)
+    assert [request.path for request in relay.received] == ["/api/v1/auth/cli", "/api/v1/auth/cli/cancel"]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [answer(404, "Not Found"), answer(400, {"code": "INVALID_POLLING_CODE", "error": "No."}), answer(503, ""), drop],
+    ids=["unknown", "refused", "busy", "dropped"],
+)
+def test_a_cancel_that_fails_changes_nothing(relay: ScriptedRelay, log_in: LogIn, response: Behaviour) -> None:
+    """It is not sent again, and the interruption is raised: servers of the interface do not know it."""
+    relay.script += [initiated(), held_until_interrupted, response]
+    with pytest.raises(KeyboardInterrupt):
+        log_in(request_to(relay), ignore)
+    assert len(relay.received) == 3
+    assert len(relay.cancels) == 1
+
+
+def trickle(handler: BaseHTTPRequestHandler) -> None:
+    """Send a header for ten seconds, a byte at a time, so that no read times out."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("response", [hang, trickle])
+def test_a_cancel_ends_by_its_timeout(relay: ScriptedRelay, log_in: LogIn, response: Behaviour) -> None:
+    """However the server answers; the limit is for the whole request."""
+    relay.script += [initiated(), held_until_interrupted, response]
+    with pytest.raises(KeyboardInterrupt):
+        log_in(request_to(relay), ignore, patience=replace(PATIENCE, cancel=0.3))
+
+    (cancel,) = relay.cancels
+    assert 0.2 < time.monotonic() - cancel.at < 5
+
+
+def test_the_clients_own_timeout_cancels_a_login(relay: ScriptedRelay, log_in: LogIn) -> None:
+    """A server that still says `waiting` after the end gets one cancel."""
+    relay.script += [initiated(), *[WAITING] * 50]
+    with pytest.raises(LoginExpired):
+        log_in(replace(request_to(relay), expires_in=timedelta(seconds=1)), ignore, patience=IMPATIENT)
+
+    assert relay.received[-1:] == relay.cancels
+    assert relay.cancels[0].body == relay.polls[0].body
+
+
+def test_no_secret_of_a_cancel_reaches_a_log_or_a_traceback(
+    relay: ScriptedRelay, log_in: LogIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even at debug level, and whether or not it is answered."""
+    caplog.set_level(logging.DEBUG)
+    relay.script += [initiated(), held_until_interrupted, CANCELLED, initiated(), held_until_interrupted, drop]
+    shown = ""
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            log_in(request_to(relay), ignore)
+        shown += "".join(traceback.format_exception(caught.value))
+
+    shown += caplog.text
+    assert "auth/cli/cancel" in shown
+    for secret in (LOGIN_CODE, *(str(value) for cancel in relay.cancels for value in cancel.body.values())):
+        assert secret not in shown
+
+
+async def test_a_cancelled_task_cancels_a_login(relay: ScriptedRelay) -> None:
+    """While the server holds a poll: CancelledError is raised after one cancel, and the connections are closed."""
     held = threading.Event()
-
-    def hold(handler: BaseHTTPRequestHandler) -> None:
-        held.set()
-        hang(handler)
-
-    relay.script += [initiated(), hold]
+    relay.script += [initiated(), hanging(held), CANCELLED]
     task = asyncio.create_task(login_async(request_to(relay), ignore))
     await asyncio.to_thread(held.wait, 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await asyncio.to_thread(relay.hung_up.wait, 5)
+    assert [cancel.body for cancel in relay.cancels] == [relay.polls[0].body]
+
+
+async def test_a_callers_timeout_cancels_a_login(relay: ScriptedRelay) -> None:
+    """`asyncio.timeout` around the login still ends as TimeoutError."""
+    relay.script += [initiated(), hang, CANCELLED]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await login_async(request_to(relay), ignore)
+    assert len(relay.cancels) == 1
+
+
+async def test_a_task_that_is_cancelled_twice_ends_at_once(relay: ScriptedRelay) -> None:
+    """The second time while the cancel waits for its response."""
+    held, cancelling = threading.Event(), threading.Event()
+    relay.script += [initiated(), hanging(held), hanging(cancelling)]
+    task = asyncio.create_task(login_async(request_to(relay), ignore, patience=replace(PATIENCE, cancel=60)))
+    for event in (held, cancelling):
+        await asyncio.to_thread(event.wait, 5)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    assert len(relay.cancels) == 1

@@ -4,6 +4,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from login_relay.login import EXIT_CODES, login
-from tests.integration.scripted_relay import (
+from tests.support.relay import PROJECT
+from tests.support.scripted_relay import (
+    CANCELLED,
     DENIED,
     EXPIRED,
     KEY,
     LOGIN_CODE,
-    PROJECT,
     SUCCESS,
     TOKEN,
     USED,
@@ -24,6 +27,7 @@ from tests.integration.scripted_relay import (
     ScriptedRelay,
     answer,
     hang,
+    hanging,
     initiated,
     scripted_relay,
 )
@@ -145,7 +149,8 @@ def test_every_exit_code_is_listed() -> None:
         assert EXIT_CODES in " ".join(listed.split())
     for code in ("0 logged in", "2 wrong usage", *(f"{code} {status}" for status, (_, code) in FAILURES.items())):
         assert code in EXIT_CODES
-    assert "130 interrupted" in EXIT_CODES
+    for code in ("130 interrupted", "143 terminated"):
+        assert code in EXIT_CODES
 
 
 def test_a_server_that_cannot_bind_needs_a_word_of_the_user(relay: ScriptedRelay) -> None:
@@ -227,9 +232,9 @@ def test_the_key_may_come_from_the_environment_and_the_timeout_reaches_the_serve
     assert "up to 90 seconds" in result.stderr
 
 
-def start(relay: ScriptedRelay, *options: str, **environment: str) -> subprocess.Popen[str]:
-    """Start `login-relay login` in a process of its own."""
-    code = "from login_relay.login import login; login()"
+def start(relay: ScriptedRelay, *options: str, prelude: str = "", **environment: str) -> subprocess.Popen[str]:
+    """Start `login-relay login` in a process of its own, after a prelude in Python."""
+    code = f"{prelude}\nfrom login_relay.login import login; login()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments(relay), *options],
         env=os.environ | environment,
@@ -239,21 +244,101 @@ def start(relay: ScriptedRelay, *options: str, **environment: str) -> subprocess
     )
 
 
-def test_ctrl_c_ends_the_command_with_130(relay: ScriptedRelay, home: Path) -> None:
-    """No traceback, no half-written file."""
-    relay.script += [initiated(), hang]
+SIGNALS = [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
+
+
+@pytest.mark.parametrize(("sent", "status", "exit_code"), SIGNALS)
+def test_a_signal_cancels_the_login(
+    relay: ScriptedRelay, home: Path, sent: signal.Signals, status: str, exit_code: int
+) -> None:
+    """One cancel at the server, one line on the terminal, no half-written file (docs/wire.md, Cancel)."""
+    polled = threading.Event()
+    relay.script += [initiated(), hanging(polled), CANCELLED]
     with start(relay, "--json") as process:
-        assert process.stderr
-        for line in process.stderr:
-            if line.startswith("Waiting"):
-                break
-        process.send_signal(signal.SIGINT)
+        assert polled.wait(30)
+        process.send_signal(sent)
         stdout, stderr = process.communicate(timeout=10)
 
-    assert process.returncode == 130
-    assert json.loads(stdout)["status"] == "interrupted"
-    assert "Traceback" not in stderr
+    assert process.returncode == exit_code
+    assert json.loads(stdout)["status"] == status
+    assert stderr.partition("…\n")[2] == f"{status.capitalize()}.\n"
+    assert [cancel.body for cancel in relay.cancels] == [relay.polls[0].body]
+    assert relay.cancels[0].body.keys() == {"polling_code", "code_verifier"}
     assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(("sent", "status", "exit_code"), SIGNALS)
+def test_a_signal_before_there_is_a_code_just_ends_the_command(
+    relay: ScriptedRelay, sent: signal.Signals, status: str, exit_code: int
+) -> None:
+    """There is no login to cancel yet."""
+    initiating = threading.Event()
+    relay.script += [hanging(initiating)]
+    with start(relay) as process:
+        assert initiating.wait(30)
+        process.send_signal(sent)
+        stdout, stderr = process.communicate(timeout=10)
+
+    assert (process.returncode, stdout, stderr) == (exit_code, "", f"{status.capitalize()}.\n")
+    assert len(relay.received) == 1
+
+
+def test_a_server_that_does_not_answer_a_cancel_keeps_nobody_waiting(relay: ScriptedRelay) -> None:
+    """The command ends about a second later."""
+    polled = threading.Event()
+    relay.script += [initiated(), hanging(polled), hang]
+    with start(relay) as process:
+        assert polled.wait(30)
+        process.terminate()
+        _, stderr = process.communicate(timeout=10)
+        ended = time.monotonic()
+
+    assert process.returncode == 143
+    assert stderr.endswith("\nTerminated.\n")
+    assert ended - relay.cancels[0].at < 5
+
+
+SECOND_LOOK_UP_HANGS = """
+import socket, time
+look_up, pauses = socket.getaddrinfo, [30, 0]
+def getaddrinfo(*args, **kwargs):
+    time.sleep(pauses.pop())
+    return look_up(*args, **kwargs)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_a_dns_server_that_does_not_answer_keeps_nobody_waiting(relay: ScriptedRelay) -> None:
+    """The cancel needs a new connection. Its limit includes the look-up, and the process does not wait for that."""
+    polled = threading.Event()
+    relay.script += [initiated(), hanging(polled)]
+    with start(relay, prelude=SECOND_LOOK_UP_HANGS) as process:
+        assert polled.wait(30)
+        process.terminate()
+        _, stderr = process.communicate(timeout=15)
+
+    assert process.returncode == 143
+    assert stderr.endswith("\nTerminated.\n")
+    assert relay.cancels == []
+
+
+@pytest.mark.parametrize(("sent", "status", "exit_code"), SIGNALS)
+def test_a_second_signal_ends_the_command_without_a_traceback(
+    relay: ScriptedRelay, sent: signal.Signals, status: str, exit_code: int
+) -> None:
+    """It ends the cancel, too."""
+    polled, cancelling = threading.Event(), threading.Event()
+    relay.script += [initiated(), hanging(polled), hanging(cancelling)]
+    with start(relay) as process:
+        assert polled.wait(30)
+        process.send_signal(sent)
+        assert cancelling.wait(10)
+        process.send_signal(sent)
+        _, stderr = process.communicate(timeout=10)
+
+    assert process.returncode == exit_code
+    assert stderr.partition("…\n")[2] == f"{status.capitalize()}.\n"
+    assert len(relay.cancels) == 1
 
 
 def test_a_browser_opens_the_link_and_its_chatter_stays_out(relay: ScriptedRelay, home: Path) -> None:

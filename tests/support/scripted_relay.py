@@ -67,6 +67,7 @@ USED = answer(200, {"status": "used"})
 DENIED = answer(200, {"status": "denied"})
 EXPIRED = answer(200, {"status": "expired"})
 SUCCESS = answer(201, {"status": "success", "refresh_token": TOKEN})
+CANCELLED = answer(200, {})
 
 
 def drop(handler: BaseHTTPRequestHandler) -> None:
@@ -92,6 +93,16 @@ def hang(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
+def hanging(begun: threading.Event) -> Behaviour:
+    """Do as `hang` does, and set the event when it begins."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        begun.set()
+        hang(handler)
+
+    return behave
+
+
 @dataclass
 class ScriptedRelay:
     """Answers each request by the next behaviour of its script."""
@@ -106,6 +117,11 @@ class ScriptedRelay:
     def polls(self) -> list[Received]:
         """The requests with a polling code."""
         return [request for request in self.received if request.path.endswith("/poll")]
+
+    @property
+    def cancels(self) -> list[Received]:
+        """The requests that cancel a login."""
+        return [request for request in self.received if request.path.endswith("/cancel")]
 
 
 class _Server(ThreadingHTTPServer):

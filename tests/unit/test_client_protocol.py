@@ -22,7 +22,7 @@ from login_relay_client.steps import (
     Reply,
     code_challenge,
 )
-from tests.unit.scripted_login import (
+from tests.support.scripted_login import (
     EXPIRED,
     INTERVAL,
     KEY,
