@@ -7,7 +7,6 @@ import json
 import re
 import sys
 import typing
-from collections import defaultdict
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ from reliability import reliability
 
 from runtime.settings import Settings, variable
 from statemachine.events import EVENT_TYPES
-from statemachine.lifecycle import RULES, Rule, State, Trigger
+from statemachine.lifecycle import RULES, Decision, Rule, State, Trigger
 from statemachine.machine import mermaid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,23 +28,18 @@ def state_diagram() -> str:
 
 def state_table() -> str:
     """Return the lifecycle as a table: the next state in bold, the command's outcome in plain."""
-    rows = [
-        "| from \\ trigger | " + " | ".join(trigger.value for trigger in Trigger) + " |",
-        "| --- |" + " --- |" * len(Trigger),
-    ]
-    cells: dict[tuple[State, Trigger], list[Rule]] = defaultdict(list)
-    for rule in RULES:
-        cells[rule.source, rule.trigger].append(rule)
-    for state in State:
-        row = [_cell(cells[state, trigger]) for trigger in Trigger]
-        rows.append(f"| {state.value} | " + " | ".join(row) + " |")
-    return "\n".join(rows)
+    rows = [["from \\ trigger", *Trigger], ["---"] * (1 + len(Trigger))]
+    rows += [[state, *(_cell(RULES[state][trigger]) for trigger in Trigger)] for state in State]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _cell(rules: list[Rule]) -> str:
-    texts = [f"**{rule.target.value}**" if rule.target else rule.outcome.value for rule in rules]
-    in_time, overdue = texts
+def _cell(rule: Rule) -> str:
+    in_time, overdue = _decided(rule.in_time), _decided(rule.overdue)
     return in_time if in_time == overdue else f"{in_time}; after the deadline: {overdue}"
+
+
+def _decided(decision: Decision) -> str:
+    return f"**{decision.target}**" if decision.target else decision.outcome
 
 
 def settings_table() -> str:

@@ -1,8 +1,9 @@
-"""The lifecycle as data: states, triggers, outcomes, and one row for each of their combinations.
+"""The lifecycle as data: states, triggers, outcomes, and what each trigger does in each state.
 
 A decision changes nothing: `store/lua/transition.lua` commits it by compare-and-set on (state, version).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -54,52 +55,68 @@ class Outcome(StrEnum):
     """There is no such session, or no longer."""
 
 
-class Rule(NamedTuple):
-    """One row of the lifecycle."""
+class Decision(NamedTuple):
+    """What a trigger does to a session, before anything is written."""
 
-    source: State
-    trigger: Trigger
-    overdue: bool
-    """Whether the row holds after the session's deadline (else it holds up to it)."""
     target: State | None
     """The next state; None leaves state and version as they are."""
     outcome: Outcome
 
 
-IN_TIME, OVERDUE = False, True
+class Rule(NamedTuple):
+    """What one trigger does to sessions of one state."""
+
+    in_time: Decision
+    """Up to the session's deadline."""
+    overdue: Decision
+    """After it, until the sweeper has been there."""
 
 
-RULES = (
-    Rule(State.PENDING, Trigger.COMPLETE, IN_TIME, State.COMPLETED, Outcome.COMPLETED),
-    Rule(State.PENDING, Trigger.COMPLETE, OVERDUE, None, Outcome.REFUSED),
-    Rule(State.PENDING, Trigger.CONSUME, IN_TIME, None, Outcome.WAITING),
-    Rule(State.PENDING, Trigger.CONSUME, OVERDUE, None, Outcome.EXPIRED),
-    Rule(State.PENDING, Trigger.DEADLINE, IN_TIME, None, Outcome.UNCHANGED),
-    Rule(State.PENDING, Trigger.DEADLINE, OVERDUE, State.EXPIRED, Outcome.EXPIRED),
-    Rule(State.COMPLETED, Trigger.COMPLETE, IN_TIME, None, Outcome.REFUSED),
-    Rule(State.COMPLETED, Trigger.COMPLETE, OVERDUE, None, Outcome.REFUSED),
-    Rule(State.COMPLETED, Trigger.CONSUME, IN_TIME, State.CONSUMED, Outcome.CONSUMED),
-    Rule(State.COMPLETED, Trigger.CONSUME, OVERDUE, None, Outcome.EXPIRED),
-    Rule(State.COMPLETED, Trigger.DEADLINE, IN_TIME, None, Outcome.UNCHANGED),
-    Rule(State.COMPLETED, Trigger.DEADLINE, OVERDUE, State.EXPIRED, Outcome.EXPIRED),
-    Rule(State.CONSUMED, Trigger.COMPLETE, IN_TIME, None, Outcome.REFUSED),
-    Rule(State.CONSUMED, Trigger.COMPLETE, OVERDUE, None, Outcome.REFUSED),
-    Rule(State.CONSUMED, Trigger.CONSUME, IN_TIME, None, Outcome.USED),
-    Rule(State.CONSUMED, Trigger.CONSUME, OVERDUE, None, Outcome.USED),
-    Rule(State.CONSUMED, Trigger.DEADLINE, IN_TIME, None, Outcome.UNCHANGED),
-    Rule(State.CONSUMED, Trigger.DEADLINE, OVERDUE, None, Outcome.UNCHANGED),
-    Rule(State.EXPIRED, Trigger.COMPLETE, IN_TIME, None, Outcome.REFUSED),
-    Rule(State.EXPIRED, Trigger.COMPLETE, OVERDUE, None, Outcome.REFUSED),
-    Rule(State.EXPIRED, Trigger.CONSUME, IN_TIME, None, Outcome.EXPIRED),
-    Rule(State.EXPIRED, Trigger.CONSUME, OVERDUE, None, Outcome.EXPIRED),
-    Rule(State.EXPIRED, Trigger.DEADLINE, IN_TIME, None, Outcome.UNCHANGED),
-    Rule(State.EXPIRED, Trigger.DEADLINE, OVERDUE, None, Outcome.UNCHANGED),
+def becomes(state: State) -> Decision:
+    """Return the decision to go on to `state`; its outcome has the same name."""
+    return Decision(state, Outcome(state.value))
+
+
+def stays(outcome: Outcome) -> Decision:
+    """Return the decision to change nothing."""
+    return Decision(None, outcome)
+
+
+def always(outcome: Outcome) -> Rule:
+    """Return the rule to change nothing, in time or overdue."""
+    return Rule(in_time=stays(outcome), overdue=stays(outcome))
+
+
+def end(outcome: Outcome) -> dict[Trigger, Rule]:
+    """Return the rules of a state that nothing leaves: a completion is refused, any other command gets `outcome`."""
+    rules = dict.fromkeys(Trigger, always(outcome))
+    return rules | {Trigger.COMPLETE: always(Outcome.REFUSED), Trigger.DEADLINE: always(Outcome.UNCHANGED)}
+
+
+RULES: Mapping[State, Mapping[Trigger, Rule]] = {
+    State.PENDING: {
+        Trigger.COMPLETE: Rule(in_time=becomes(State.COMPLETED), overdue=stays(Outcome.REFUSED)),
+        Trigger.CONSUME: Rule(in_time=stays(Outcome.WAITING), overdue=stays(Outcome.EXPIRED)),
+        Trigger.DEADLINE: Rule(in_time=stays(Outcome.UNCHANGED), overdue=becomes(State.EXPIRED)),
+    },
+    State.COMPLETED: {
+        Trigger.COMPLETE: always(Outcome.REFUSED),
+        Trigger.CONSUME: Rule(in_time=becomes(State.CONSUMED), overdue=stays(Outcome.EXPIRED)),
+        Trigger.DEADLINE: Rule(in_time=stays(Outcome.UNCHANGED), overdue=becomes(State.EXPIRED)),
+    },
+    State.CONSUMED: end(Outcome.USED),
+    State.EXPIRED: end(Outcome.EXPIRED),
+}
+"""The lifecycle. Every trigger has a rule in every state: nothing is undefined."""
+
+CHANGES = frozenset(
+    (state, decision.target)
+    for state, rules in RULES.items()
+    for rule in rules.values()
+    for decision in rule
+    if decision.target
 )
-"""Every (state, trigger), in time and overdue: nothing is undefined."""
+"""The changes of state that there are: from which to which."""
 
-
-class Decision(NamedTuple):
-    """What a command does to a session, before anything is written."""
-
-    target: State | None
-    outcome: Outcome
+ENDS = frozenset(State) - {source for source, _ in CHANGES}
+"""The states that nothing leaves."""

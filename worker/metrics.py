@@ -4,7 +4,7 @@ from functools import cache
 
 from prometheus_client import Counter, Histogram
 
-from statemachine.lifecycle import RULES, State
+from statemachine.lifecycle import CHANGES, ENDS, State
 from statemachine.store.sessions import Commit, Transition
 
 LOGIN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
@@ -37,13 +37,11 @@ REDELIVERIES = Counter("login_relay_redeliveries", "Entries taken over from a wo
 DEAD_LETTERS = Counter("login_relay_dead_letters", "Entries moved to the dead letters.")
 
 # Present from the start, so that the first of each is seen as an increase.
-_CHANGES = {(rule.source, rule.target) for rule in RULES if rule.target}
-_ENDS = {target for _, target in _CHANGES} - {source for source, _ in _CHANGES}
 for _trigger in ("command", "deadline"):
     CONFLICTS.labels(_trigger)
-for _source, _target in sorted(_CHANGES):
+for _source, _target in sorted(CHANGES):
     TRANSITIONS.labels(_source, _target)
-    if _target in _ENDS:
+    if _target in ENDS:
         LOGINS.labels(_target)
     if _target is State.EXPIRED:
         EXPIRIES.labels(_source)
@@ -74,5 +72,5 @@ def count(transition: Transition, commit: Commit) -> None:
         COMPLETE_TO_CONSUME.observe(seconds)
     elif target is State.EXPIRED:
         EXPIRIES.labels(before.state).inc()
-    if target in _ENDS:
+    if target in ENDS:
         _logins(target).inc()

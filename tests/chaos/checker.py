@@ -12,15 +12,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from runtime.redis.keys import GROUP, Keys
-from statemachine.lifecycle import RULES, State
+from statemachine.lifecycle import CHANGES, State
 from tests.chaos.history import Attempt, History, Result
 
 TOLERANCE = 1.0  # seconds that an answer may come later than its bound, on a machine that is not late itself
 
 CLOCKS_APART = 0.05  # seconds that two clocks of one machine may differ, as read here
 REST = 25.0  # seconds until what nobody knows of (an initiate whose answer was lost) has expired
-
-LEGAL = {(rule.source, rule.target) for rule in RULES if rule.target is not None}
 
 
 class Fact(NamedTuple):
@@ -133,7 +131,7 @@ def _check_facts(facts: Sequence[Fact], verdict: Verdict) -> None:
         if before is None:
             legal = state is State.PENDING and version == 1
         else:
-            legal = (before[0], state) in LEGAL and version == before[1] + 1
+            legal = (before[0], state) in CHANGES and version == before[1] + 1
         if not legal:
             verdict.doubled.append(f"{session_id}: from {before} to {(state, version)}")
         seen[session_id] = (state, version)
