@@ -4,12 +4,17 @@ A worker of an older version ignores fields it does not know; a command type it 
 worker that does.
 """
 
+from typing import ClassVar
+
 import msgspec
+
+from statemachine.lifecycle import Trigger
 
 
 class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
     """Give a pending session its refresh token."""
 
+    trigger: ClassVar[Trigger] = Trigger.COMPLETE
     id: str
     """Names its outcome; follows from the Idempotency-Key where there is one."""
     session_id: str
@@ -30,6 +35,7 @@ class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
 class ConsumeSession(msgspec.Struct, frozen=True, tag="ConsumeSession"):
     """Hand a completed session's token to the poller that asks."""
 
+    trigger: ClassVar[Trigger] = Trigger.CONSUME
     id: str
     session_id: str
     reply_to: str

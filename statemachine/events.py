@@ -4,12 +4,14 @@ An entry of the stream is flat: its fields are attributes of CloudEvents 1.0, `d
 session's. `docs/events.md` is the contract with whoever reads them; its schemas are generated from this file.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from projects.audit_events import AUDIT_TYPES, AuditEvent
+from statemachine.commands import Command, CompleteSession
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts, Session
 
@@ -71,27 +73,41 @@ class SessionExpired(msgspec.Struct, frozen=True, omit_defaults=True):
     login_subject: LoginSubject = None
 
 
-Event = SessionInitiated | SessionCompleted | SessionConsumed | SessionExpired | AuditEvent
+SessionEvent = SessionInitiated | SessionCompleted | SessionConsumed | SessionExpired
+Event = SessionEvent | AuditEvent
 
-EVENT_TYPES: dict[type[msgspec.Struct], str] = {
-    SessionInitiated: "session.initiated",
-    SessionCompleted: "session.completed",
-    SessionConsumed: "session.consumed",
-    SessionExpired: "session.expired",
+FACT_OF: Mapping[State, type[SessionEvent]] = {
+    State.PENDING: SessionInitiated,
+    State.COMPLETED: SessionCompleted,
+    State.CONSUMED: SessionConsumed,
+    State.EXPIRED: SessionExpired,
+}
+"""What becomes public when a session comes into a state."""
+
+EVENT_TYPES: Mapping[type[msgspec.Struct], str] = {
+    **{fact: f"session.{state}" for state, fact in FACT_OF.items()},
+    SessionInitiated: "session.initiated",  # it tells of the request, not of a state
     **AUDIT_TYPES,
 }
 
+STATE_AFTER: Mapping[str, State] = {EVENT_TYPES[fact]: state for state, fact in FACT_OF.items()}
+"""The state of a session after an event, by the event's type; what is not in it is no session's."""
 
-def event_for(before: Session, after: Session, *, minted_token_digest: str | None = None) -> Event | None:
-    """Return the fact that a decision makes public; None if the session's state does not change."""
+
+def event_for(before: Session, after: Session, command: Command | None = None) -> SessionEvent | None:
+    """Return the fact that a decision makes public; None if the session's state does not change.
+
+    `command` is what was decided on; None if it was the deadline.
+    """
     if after.version == before.version:
         return None
-    match after.state:
-        case State.COMPLETED:
-            return SessionCompleted(after.project_id, minted_token_digest, after.login_subject)
-        case State.CONSUMED:
-            return SessionConsumed(after.project_id, after.login_subject)
-        case State.EXPIRED:
-            return SessionExpired(after.project_id, before.state, after.login_subject)
-        case State.PENDING:
-            return None
+    project_id, login_subject = after.project_id, after.login_subject
+    match after.state, command:
+        case State.COMPLETED, CompleteSession(minted_token_digest=digest):
+            return SessionCompleted(project_id, digest, login_subject)
+        case State.CONSUMED, _:
+            return SessionConsumed(project_id, login_subject)
+        case State.EXPIRED, _:
+            return SessionExpired(project_id, before.state, login_subject)
+    message = f"no fact for a session that {type(command).__name__} brings from {before.state} to {after.state}"
+    raise TypeError(message)

@@ -8,9 +8,9 @@ import msgspec
 import structlog
 
 from runtime.codes import is_session_id, partition_of
-from statemachine.commands import Command, CompleteSession, ConsumeSession, decode_command
+from statemachine.commands import Command, CompleteSession, decode_command
 from statemachine.errors import UnreadableSessionError
-from statemachine.lifecycle import Decision, Outcome, State, Trigger
+from statemachine.lifecycle import Decision, Outcome, State
 from statemachine.machine import decide
 from statemachine.session import Session, session_after
 from statemachine.store.command_stream import Entry
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from worker.spans import BatchSpans
 
 MAX_ATTEMPTS = 3  # decisions per entry on conflict; then it stays pending for the reclaimer
-
-TRIGGERS: dict[type[Command], Trigger] = {
-    CompleteSession: Trigger.COMPLETE,
-    ConsumeSession: Trigger.CONSUME,
-}
 
 _log = structlog.get_logger("worker")
 
@@ -114,7 +109,7 @@ class Handlers:
             # Version 0 is a session that does not exist: the script checks that it still does not.
             absent = Session(command.session_id, "", State.EXPIRED, 0, 0, 0)
             return Transition(absent, absent, Decision(None, Outcome.UNKNOWN), now, command, entry.id)
-        decision = decide(session, TRIGGERS[type(command)], now)
+        decision = decide(session, command.trigger, now)
         login_subject = command.login_subject if isinstance(command, CompleteSession) else None
         after = session_after(session, decision, now, self._pickup_window_ms, login_subject)
         return Transition(session, after, decision, now, command, entry.id)

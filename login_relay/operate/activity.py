@@ -8,17 +8,14 @@ from itertools import islice
 import msgspec
 
 from events.log import LoggedEvent
-from statemachine.events import EVENT_TYPES, SessionCompleted, SessionConsumed, SessionExpired, SessionInitiated
+from statemachine.events import EVENT_TYPES, STATE_AFTER, SessionCompleted, SessionConsumed, SessionInitiated
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts
 
 WINDOW = 60  # seconds that rates and latencies are told of
 KEPT_SESSIONS = 20_000  # the later events of older ones are counted, without a latency
 
-INITIATED, COMPLETED, CONSUMED, EXPIRED = (
-    EVENT_TYPES[kind] for kind in (SessionInitiated, SessionCompleted, SessionConsumed, SessionExpired)
-)
-STATES = {INITIATED: State.PENDING, COMPLETED: State.COMPLETED, CONSUMED: State.CONSUMED, EXPIRED: State.EXPIRED}
+INITIATED, COMPLETED, CONSUMED = (EVENT_TYPES[fact] for fact in (SessionInitiated, SessionCompleted, SessionConsumed))
 
 
 class Step(StrEnum):
@@ -34,7 +31,7 @@ class RecentSession(msgspec.Struct):
     """A session, as its latest event left it."""
 
     session_id: str
-    state: str
+    state: State
     changed_at: int
     """Milliseconds since the epoch, Redis time, like all times here."""
     initiated_at: int | None = None
@@ -72,16 +69,16 @@ class Activity:
     def add(self, logged: LoggedEvent) -> None:
         """Take one event, in the order of the log. What is no session's is passed over."""
         event, at = logged.event, logged.entry_id.milliseconds
-        if event.type not in STATES:
+        if event.type not in STATE_AFTER:
             return
         second = at // 1000
         if not self._seconds or self._seconds[-1][0] != second:
             self._seconds.append((second, Counter()))
         self._seconds[-1][1][event.type] += 1
-        data = _decoder.decode(event.data)
-        session = self._sessions.setdefault(event.subject, RecentSession(event.subject, "", at))
+        data, state = _decoder.decode(event.data), STATE_AFTER[event.type]
+        session = self._sessions.setdefault(event.subject, RecentSession(event.subject, state, at))
         self._sessions.move_to_end(event.subject)
-        session.state, session.changed_at = STATES[event.type].value, at
+        session.state, session.changed_at = state, at
         session.client = data.client.client_name or session.client
         session.login_subject = data.login_subject or session.login_subject
         if event.type == INITIATED:
@@ -107,7 +104,7 @@ class Activity:
 
     def counts(self) -> dict[str, int]:
         """Return how many events of each type there were in the window."""
-        total: Counter[str] = Counter(dict.fromkeys(STATES, 0))
+        total: Counter[str] = Counter(dict.fromkeys(STATE_AFTER, 0))
         for _, counted in self._seconds:
             total.update(counted)
         return dict(total)

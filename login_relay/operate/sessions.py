@@ -6,6 +6,7 @@ import msgspec
 from login_relay.operate.relay import Relay, json_option, on_relay
 from runtime.clock import rfc3339
 from runtime.codes import is_session_id
+from statemachine.lifecycle import State
 from statemachine.store.inspection import SessionFacts, read_facts
 
 
@@ -38,8 +39,14 @@ async def show(relay: Relay, session_id: str, *, as_json: bool) -> None:
 
 def _shown(facts: SessionFacts) -> dict[str, object]:
     """Return the facts by name, with times as RFC 3339 writes them."""
-    return {
-        name: rfc3339(value) if isinstance(value, int) and name != "version" else value
-        for name, value in (msgspec.to_builtins(facts.client) | msgspec.structs.asdict(facts)).items()
-        if name != "client"
-    }
+    shown: dict[str, object] = msgspec.to_builtins(facts.client)
+    for name, value in msgspec.structs.asdict(facts).items():
+        if name == "changed_at":
+            shown |= {f"{state}_at": _time(facts.changed_at.get(state)) for state in State if state != State.PENDING}
+        elif name != "client":
+            shown[name] = _time(value) if isinstance(value, int) and name != "version" else value
+    return shown
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else rfc3339(milliseconds)

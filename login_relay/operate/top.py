@@ -18,7 +18,6 @@ from events.cursor import Cursor, last_before
 from events.log import EventLog
 from login_relay.operate.activity import (
     CONSUMED,
-    STATES,
     WINDOW,
     Activity,
     Latency,
@@ -34,18 +33,17 @@ from login_relay.operate.status import (
 )
 from login_relay.operate.tables import age
 from runtime.clock import rfc3339
-from statemachine.lifecycle import State
+from statemachine.events import STATE_AFTER
+from statemachine.lifecycle import ENDS, State
 
 LOOK_BACK = 300_000  # milliseconds; sessions that began before are counted, without the time they took
 WORKERS_SHOWN, SESSIONS_KEPT = 4, 20
 BARS = " ▁▂▃▄▅▆▇█"
 # Rich's, without the fonts that it would have a viewer fetch from elsewhere.
 _SVG = re.sub(r"@font-face \{\{.*?\}\}|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-COLOURS: dict[str, str] = {
-    State.PENDING: "yellow",
+COLOURS: Mapping[State, str] = {state: "red" if state in ENDS else "yellow" for state in State} | {
     State.COMPLETED: "cyan",
     State.CONSUMED: "green",
-    State.EXPIRED: "red",
 }
 
 
@@ -163,7 +161,7 @@ def frame(snapshot: Snapshot, logins: Sequence[int], height: int) -> RenderableT
 
 def _logins(snapshot: Snapshot, logins: Sequence[int]) -> RenderableType:
     counts = Text()
-    for event_type, state in STATES.items():
+    for event_type, state in STATE_AFTER.items():
         name = event_type.removeprefix("session.")
         counts.append(f"{name} ").append(f"{snapshot.events[event_type]}   ", style=f"bold {COLOURS[state]}")
     return Group(

@@ -18,9 +18,8 @@ class SessionFacts(msgspec.Struct, frozen=True):
     created_at: int
     expires_at: int
     deadline: int
-    completed_at: int | None
-    consumed_at: int | None
-    expired_at: int | None
+    changed_at: dict[State, int]
+    """When it came into the states after pending."""
     forgotten_at: int
     """When its key ends."""
     login_subject: str | None
@@ -29,23 +28,29 @@ class SessionFacts(msgspec.Struct, frozen=True):
 
 
 _NEEDED = ("project_id", "state", "version", "created_at", "expires_at", "deadline", "client")
-_OPTIONAL = ("completed_at", "consumed_at", "expired_at", "login_subject")
+_LATER = [state for state in State if state is not State.PENDING]
 
 
 async def read_facts(redis: Redis, keys: Keys, session_id: str) -> SessionFacts | None:
     """Read a session; None if there is none, or no longer."""
     key = keys.session(session_id)
+    names = (*_NEEDED, "login_subject", *(f"{state}_at" for state in _LATER))
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.execute_command("HMGET", key, *_NEEDED, *_OPTIONAL)
+        pipeline.execute_command("HMGET", key, *names)
         pipeline.execute_command("PEXPIRETIME", key)
         values, forgotten_at = await pipeline.execute()
     if values[0] is None:
         return None
-    found = dict(zip((*_NEEDED, *_OPTIONAL), values, strict=True))
-    found["client"] = msgspec.json.decode(found["client"])
+    found = {name: value.decode() for name, value in zip(names, values, strict=True) if value is not None}
     return msgspec.convert(
-        {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
-        | {"session_id": session_id, "forgotten_at": forgotten_at},
+        {
+            **found,
+            "session_id": session_id,
+            "login_subject": found.get("login_subject"),
+            "client": msgspec.json.decode(found["client"]),
+            "changed_at": {state: found[f"{state}_at"] for state in _LATER if f"{state}_at" in found},
+            "forgotten_at": forgotten_at,
+        },
         SessionFacts,
         strict=False,
     )

@@ -285,15 +285,15 @@ class SessionStore:
         before, after, decision, now, command, entry_id = transition
         keys, session_id = self._keys, before.id
         partition = keys.partition_of(session_id)
-        sealed_token, minted, command_id, reply_to, last = b"", None, "", "", 0
+        sealed_token, command_id, reply_to, last = b"", "", "", 0
         match command:
             case CompleteSession():
-                sealed_token, minted = command.sealed_token, command.minted_token_digest
+                sealed_token = command.sealed_token
             case ConsumeSession():
                 last = now + command.patience
         if command is not None:
             command_id, reply_to = command.id, command.reply_to
-        event = event_for(before, after, minted_token_digest=minted)
+        event = event_for(before, after, command)
         return Call(
             (
                 keys.session(session_id),

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from runtime.redis.keys import GROUP, Keys
+from statemachine.events import STATE_AFTER
 from statemachine.lifecycle import CHANGES, State
 from tests.chaos.history import Attempt, History, Result
 
@@ -125,8 +126,7 @@ def _check_facts(facts: Sequence[Fact], verdict: Verdict) -> None:
     """Every session begins as pending with version 1, and takes legal steps, each of exactly one version."""
     seen: dict[str, tuple[State, int]] = {}
     for session_id, type_, version, _ in facts:
-        name = type_.removeprefix("session.")
-        state = State.PENDING if name == "initiated" else State(name)
+        state = STATE_AFTER[type_]
         before = seen.get(session_id)
         if before is None:
             legal = state is State.PENDING and version == 1

@@ -11,6 +11,7 @@ from runtime.clock import rfc3339
 from runtime.codes import login_code_digest, new_session_id
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
+from statemachine.commands import CompleteSession
 from statemachine.events import SessionInitiated
 from statemachine.lifecycle import Decision, Outcome, State, Trigger
 from statemachine.machine import decide
@@ -168,7 +169,8 @@ async def test_decision_on_a_changed_session_is_a_conflict(relay: Relay) -> None
     initiated = await relay.initiate()
     session = await relay.session(initiated.session_id)
     expiry = transition(session, Trigger.DEADLINE, session.deadline + 1)
-    completion = transition(session, Trigger.COMPLETE, session.deadline)
+    command = CompleteSession("late", session.id, "api", b"sealed")
+    completion = transition(session, Trigger.COMPLETE, session.deadline)._replace(command=command)
     assert await relay.store.commit([expiry, completion]) == [Commit.COMMITTED, Commit.CONFLICT]
     assert await relay.facts(session.id) == [("session.initiated", 1), ("session.expired", 2)]
     assert (await relay.session(session.id)).state is State.EXPIRED

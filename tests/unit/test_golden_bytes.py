@@ -108,10 +108,10 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         ),
     ),
     (
-        SessionFacts("id", "p", State.PENDING, 1, 2, 3, 4, None, None, None, 5, None, ClientFacts("tool")),
+        SessionFacts("id", "p", State.COMPLETED, 2, 2, 3, 4, {State.COMPLETED: 3}, 5, None, ClientFacts("tool")),
         (
-            b'{"session_id":"id","project_id":"p","state":"pending","version":1,"created_at":2,"expires_at":3,"deadline":4,'
-            b'"completed_at":null,"consumed_at":null,"expired_at":null,"forgotten_at":5,"login_subject":null,'
+            b'{"session_id":"id","project_id":"p","state":"completed","version":2,"created_at":2,"expires_at":3,"deadline":4,'
+            b'"changed_at":{"completed":3},"forgotten_at":5,"login_subject":null,'
             b'"client":{"client_name":"tool"}}'
         ),
     ),

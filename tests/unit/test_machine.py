@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.events import EVENT_TYPES, event_for
+from statemachine.commands import CompleteSession, ConsumeSession
+from statemachine.events import FACT_OF, event_for
 from statemachine.lifecycle import RULES, Decision, Outcome, State, Trigger
 from statemachine.machine import decide, decision
 from statemachine.session import Session, session_after
@@ -15,6 +16,13 @@ IN_TIME, OVERDUE = False, True
 
 PENDING, COMPLETED, CONSUMED, EXPIRED = State
 COMPLETE, CONSUME, DEADLINE_PASSED = Trigger
+
+COMMANDS = {
+    COMPLETE: CompleteSession("c", "s", "api", b"sealed"),
+    CONSUME: ConsumeSession("c", "s", "api", 1),
+    DEADLINE_PASSED: None,
+}
+"""What brings each trigger."""
 
 
 def a_session(state: State = PENDING, version: int = 1, deadline: int = DEADLINE) -> Session:
@@ -113,10 +121,10 @@ def test_any_history_agrees_with_a_plain_reading_of_the_design(
         assert decided.outcome == expected
         assert (after.state, after.version, after.deadline) == (model.state, model.version, model.deadline)
         # A fact is made public exactly when the version grows, and it is the new state's.
-        event = event_for(session, after)
+        event = event_for(session, after, COMMANDS[trigger])
         assert (event is not None) == (after.version == session.version + 1)
         if event is not None:
-            assert EVENT_TYPES[type(event)] == f"session.{after.state}"
+            assert type(event) is FACT_OF[after.state]
         session = after
 
 
