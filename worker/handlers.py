@@ -10,7 +10,6 @@ import structlog
 from runtime.codes import is_session_id, partition_of
 from statemachine.commands import Command, CompleteSession, decode_command
 from statemachine.errors import UnreadableSessionError
-from statemachine.lifecycle import Decision, Outcome, State
 from statemachine.machine import decide
 from statemachine.session import Session, session_after
 from statemachine.store.command_stream import Entry
@@ -86,8 +85,9 @@ class Handlers:
                 continue
             planned.append(item)
             transitions.append(transition)
-            # The next command of the same session is decided on what this one will have made of it.
-            sessions[item.command.session_id] = transition.after
+            if item.command.session_id in sessions:
+                # The next command of the same session is decided on what this one will have made of it.
+                sessions[item.command.session_id] = transition.after
         commits = await commit(self._store, transitions)
         if self._spans is not None:
             self._spans.record(transitions, commits, started)
@@ -105,10 +105,8 @@ class Handlers:
         session = sessions.get(command.session_id)
         if isinstance(session, UnreadableSessionError):
             raise session
-        if session is None or not session.version:
-            # Version 0 is a session that does not exist: the script checks that it still does not.
-            absent = Session(command.session_id, "", State.EXPIRED, 0, 0, 0)
-            return Transition(absent, absent, Decision(None, Outcome.UNKNOWN), now, command, entry.id)
+        if session is None:
+            return Transition.of_unknown(command, now, entry.id)
         decision = decide(session, command.trigger, now)
         login_subject = command.login_subject if isinstance(command, CompleteSession) else None
         after = session_after(session, decision, now, self._pickup_window_ms, login_subject)

@@ -6,7 +6,7 @@ Only `SessionStore.commit` changes a session's state after it was initiated.
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from secrets import token_hex
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 from redis.asyncio import Redis
@@ -49,6 +49,7 @@ _DECIDED_ON = (
     *("state", "version", "deadline", "expires_at", "project_id"),
     *("login_subject", "created_at", "completed_at"),
 )
+_ABSENT = 0  # the version of a session that does not exist; those that do begin with 1
 _json = msgspec.json.Encoder()
 
 MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
@@ -96,6 +97,12 @@ class Transition(NamedTuple):
     command: Command | None = None
     """None when the deadline was the trigger."""
     entry_id: str = ""
+
+    @classmethod
+    def of_unknown(cls, command: Command, now: int, entry_id: str) -> Self:
+        """Return what is committed for a command whose session does not exist: its outcome, if that is still so."""
+        absent = Session(command.session_id, "", State.EXPIRED, _ABSENT, 0, 0)
+        return cls(absent, absent, Decision(None, Outcome.UNKNOWN), now, command, entry_id)
 
 
 class Commit(StrEnum):
@@ -308,8 +315,8 @@ class SessionStore:
             ),
             (
                 session_id,
-                before.state if before.version else "",
-                before.version or "",
+                "" if before.version == _ABSENT else before.state,
+                "" if before.version == _ABSENT else before.version,
                 decision.target or "",
                 now,
                 after.deadline,
