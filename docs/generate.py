@@ -3,10 +3,14 @@
 A generated part of a file stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
 """
 
+import ast
+import inspect
 import json
 import re
 import sys
 import typing
+from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -15,7 +19,7 @@ from reliability import reliability
 
 from runtime.settings import Settings, variable
 from statemachine.events import EVENT_TYPES
-from statemachine.lifecycle import RULES, Decision, Rule, State, Trigger
+from statemachine.lifecycle import RULES, Decision, Outcome, Rule, State, Trigger
 from statemachine.machine import mermaid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +44,28 @@ def _cell(rule: Rule) -> str:
 
 def _decided(decision: Decision) -> str:
     return f"**{decision.target}**" if decision.target else decision.outcome
+
+
+def lifecycle_words() -> str:
+    """Return what each state, trigger and outcome means, a table each."""
+    return "\n\n".join(_words(members) for members in (State, Trigger, Outcome))
+
+
+def _words(members: type[StrEnum]) -> str:
+    texts = prose(members)
+    rows = [f"| `{member}` | {texts[member.name]} |" for member in members]
+    return "\n".join([f"| {members.__name__.lower()} | meaning |", "| --- | --- |", *rows])
+
+
+def prose(members: type[StrEnum]) -> dict[str, str]:
+    """Return the line of prose below each member of an enum, by the member's name."""
+    [defined] = ast.parse(inspect.getsource(members)).body
+    texts = {}
+    for statement, below in pairwise(defined.body if isinstance(defined, ast.ClassDef) else ()):
+        match statement, below:
+            case ast.Assign(targets=[ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
+                texts[name] = " ".join(text.split())
+    return texts
 
 
 def settings_table() -> str:
@@ -67,7 +93,11 @@ def event_table() -> str:
 PARTS = {
     "README.md": {"reliability": reliability, "settings": settings_table},
     "docs/events.md": {"event types": event_table},
-    "docs/state-machine.md": {"state diagram": state_diagram, "state table": state_table},
+    "docs/state-machine.md": {
+        "state diagram": state_diagram,
+        "state table": state_table,
+        "words": lifecycle_words,
+    },
 }
 
 FILES = {"docs/events.schema.json": json_schema, "docs/asyncapi.json": asyncapi}

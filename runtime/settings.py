@@ -162,7 +162,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     initiations_per_project: Annotated[Count, Meta(description="The same for one project.")] = 60_000
     live_sessions_per_project: Annotated[
         Count,
-        Meta(description="Sessions of one project that are neither consumed nor expired, beyond which none is added."),
+        Meta(description="Sessions of one project that have not ended, beyond which none is added."),
     ] = 100_000
     throttle_polls: Annotated[
         bool,

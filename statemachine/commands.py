@@ -4,7 +4,7 @@ A worker of an older version ignores fields it does not know; a command type it 
 worker that does.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -46,7 +46,34 @@ class ConsumeSession(msgspec.Struct, frozen=True, tag="ConsumeSession"):
     traceparent: str | None = None
 
 
-Command = CompleteSession | ConsumeSession
+DenialReason = Literal["declined", "not_me", "reported"]
+"""The person declined; did not begin this login; or takes it for an attack and reports it."""
+
+
+class DenySession(msgspec.Struct, frozen=True, tag="DenySession"):
+    """End a session that is not to be; a token that nobody has picked up is deleted."""
+
+    trigger: ClassVar[Trigger] = Trigger.DENY
+    id: str
+    session_id: str
+    reply_to: str
+    reason: DenialReason
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+class CancelSession(msgspec.Struct, frozen=True, tag="CancelSession"):
+    """End a session whose tool waits for it no longer."""
+
+    trigger: ClassVar[Trigger] = Trigger.CANCEL
+    id: str
+    session_id: str
+    reply_to: str
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+Command = CompleteSession | ConsumeSession | DenySession | CancelSession
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)

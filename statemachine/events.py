@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from projects.audit_events import AUDIT_TYPES, AuditEvent
-from statemachine.commands import Command, CompleteSession
+from statemachine.commands import Command, CompleteSession, DenialReason, DenySession
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts, Session
 
@@ -63,6 +63,26 @@ class SessionConsumed(msgspec.Struct, frozen=True, omit_defaults=True):
     login_subject: LoginSubject = None
 
 
+class SessionDenied(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The person, or the backend for them, denied the login."""
+
+    project_id: ProjectId
+    reason: Annotated[
+        DenialReason,
+        Meta(description="declined, not_me (the person did not begin it) or reported (as an attack)."),
+    ]
+    state: Annotated[State, Meta(description="What it was: pending, or completed (its token was taken back).")]
+    login_subject: LoginSubject = None
+
+
+class SessionCancelled(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The tool gave the login up."""
+
+    project_id: ProjectId
+    state: Annotated[State, Meta(description="What it was: pending, or completed (its token was deleted).")]
+    login_subject: LoginSubject = None
+
+
 class SessionExpired(msgspec.Struct, frozen=True, omit_defaults=True):
     """The session's time ran out."""
 
@@ -73,13 +93,15 @@ class SessionExpired(msgspec.Struct, frozen=True, omit_defaults=True):
     login_subject: LoginSubject = None
 
 
-SessionEvent = SessionInitiated | SessionCompleted | SessionConsumed | SessionExpired
+SessionEvent = SessionInitiated | SessionCompleted | SessionConsumed | SessionDenied | SessionCancelled | SessionExpired
 Event = SessionEvent | AuditEvent
 
 FACT_OF: Mapping[State, type[SessionEvent]] = {
     State.PENDING: SessionInitiated,
     State.COMPLETED: SessionCompleted,
     State.CONSUMED: SessionConsumed,
+    State.DENIED: SessionDenied,
+    State.CANCELLED: SessionCancelled,
     State.EXPIRED: SessionExpired,
 }
 """What becomes public when a session comes into a state."""
@@ -107,6 +129,10 @@ def event_for(before: Session, after: Session, command: Command | None = None) -
             return SessionCompleted(project_id, digest, login_subject)
         case State.CONSUMED, _:
             return SessionConsumed(project_id, login_subject)
+        case State.DENIED, DenySession(reason=reason):
+            return SessionDenied(project_id, reason, before.state, login_subject)
+        case State.CANCELLED, _:
+            return SessionCancelled(project_id, before.state, login_subject)
         case State.EXPIRED, _:
             return SessionExpired(project_id, before.state, login_subject)
     message = f"no fact for a session that {type(command).__name__} brings from {before.state} to {after.state}"

@@ -17,6 +17,10 @@ class State(StrEnum):
     """It holds a refresh token that no poller has received."""
     CONSUMED = "consumed"
     """One poller has received the token."""
+    DENIED = "denied"
+    """The person, or the backend for them, refused this login."""
+    CANCELLED = "cancelled"
+    """Its tool gave it up."""
     EXPIRED = "expired"
     """Its time ran out before a token was handed over."""
 
@@ -26,6 +30,10 @@ class Trigger(StrEnum):
 
     COMPLETE = "complete"
     """A backend hands over the refresh token for a login code."""
+    DENY = "deny"
+    """The person does not want this login; if it is completed, it is taken back."""
+    CANCEL = "cancel"
+    """The tool gives up, for example on Ctrl-C."""
     CONSUME = "consume"
     """A poller asks for the refresh token."""
     DEADLINE = "deadline"
@@ -39,6 +47,10 @@ class Outcome(StrEnum):
     """Recorded on the stream, not decided yet."""
     COMPLETED = "completed"
     """The session holds the refresh token now."""
+    DENIED = "denied"
+    """The session is denied, by this command or before it."""
+    CANCELLED = "cancelled"
+    """The session is cancelled, by this command or before it."""
     CONSUMED = "consumed"
     """This command's poller, and no other, gets the refresh token."""
     WAITING = "waiting"
@@ -48,7 +60,7 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
     """The session's time is over."""
     REFUSED = "refused"
-    """The session cannot be completed: it was before, or its time is over."""
+    """The session cannot be completed: it was before, it ended, or its time is over."""
     UNCHANGED = "unchanged"
     """The deadline has nothing to end: it was moved, or the session ended before."""
     UNKNOWN = "unknown"
@@ -96,15 +108,21 @@ def end(outcome: Outcome) -> dict[Trigger, Rule]:
 RULES: Mapping[State, Mapping[Trigger, Rule]] = {
     State.PENDING: {
         Trigger.COMPLETE: Rule(in_time=becomes(State.COMPLETED), overdue=stays(Outcome.REFUSED)),
+        Trigger.DENY: Rule(in_time=becomes(State.DENIED), overdue=stays(Outcome.EXPIRED)),
+        Trigger.CANCEL: Rule(in_time=becomes(State.CANCELLED), overdue=stays(Outcome.EXPIRED)),
         Trigger.CONSUME: Rule(in_time=stays(Outcome.WAITING), overdue=stays(Outcome.EXPIRED)),
         Trigger.DEADLINE: Rule(in_time=stays(Outcome.UNCHANGED), overdue=becomes(State.EXPIRED)),
     },
     State.COMPLETED: {
         Trigger.COMPLETE: always(Outcome.REFUSED),
+        Trigger.DENY: Rule(in_time=becomes(State.DENIED), overdue=stays(Outcome.EXPIRED)),
+        Trigger.CANCEL: Rule(in_time=becomes(State.CANCELLED), overdue=stays(Outcome.EXPIRED)),
         Trigger.CONSUME: Rule(in_time=becomes(State.CONSUMED), overdue=stays(Outcome.EXPIRED)),
         Trigger.DEADLINE: Rule(in_time=stays(Outcome.UNCHANGED), overdue=becomes(State.EXPIRED)),
     },
     State.CONSUMED: end(Outcome.USED),
+    State.DENIED: end(Outcome.DENIED),
+    State.CANCELLED: end(Outcome.CANCELLED),
     State.EXPIRED: end(Outcome.EXPIRED),
 }
 """The lifecycle. Every trigger has a rule in every state: nothing is undefined."""

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import click
 import msgspec
@@ -41,7 +41,10 @@ WORKERS_SHOWN, SESSIONS_KEPT = 4, 20
 BARS = " ▁▂▃▄▅▆▇█"
 # Rich's, without the fonts that it would have a viewer fetch from elsewhere.
 _SVG = re.sub(r"@font-face \{\{.*?\}\}|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-COLOURS: Mapping[State, str] = {state: "red" if state in ENDS else "yellow" for state in State} | {
+LOST = ENDS - {State.CONSUMED}
+"""The ends of sessions that did not become a login; they have a line of their own."""
+COLOURS: Mapping[State, str] = {
+    **{state: "red" if state in LOST else "yellow" for state in State},
     State.COMPLETED: "cyan",
     State.CONSUMED: "green",
 }
@@ -146,7 +149,7 @@ def frame(snapshot: Snapshot, logins: Sequence[int], height: int) -> RenderableT
     """Draw a snapshot into so many lines; 80 columns are enough for it."""
     workers = snapshot.workers[:WORKERS_SHOWN]
     alive = sum(worker.alive for worker in snapshot.workers)
-    lines = 11 + max(1, len(workers))  # that are not sessions
+    lines = 12 + max(1, len(workers))  # that are not sessions
     return Group(
         Text.assemble(("login-relay", "bold"), f"  {snapshot.at[11:19]} UTC, the last {snapshot.window_s} s"),
         _logins(snapshot, logins),
@@ -160,16 +163,22 @@ def frame(snapshot: Snapshot, logins: Sequence[int], height: int) -> RenderableT
 
 
 def _logins(snapshot: Snapshot, logins: Sequence[int]) -> RenderableType:
-    counts = Text()
-    for event_type, state in STATE_AFTER.items():
-        name = event_type.removeprefix("session.")
-        counts.append(f"{name} ").append(f"{snapshot.events[event_type]}   ", style=f"bold {COLOURS[state]}")
     return Group(
         Text.assemble((f"{snapshot.logins_per_s:7.1f}", "bold green"), " logins/s ", (_bars(logins), "green")),
-        counts,
+        _counts(snapshot, frozenset(State) - LOST),
+        _counts(snapshot, LOST),
         _took("initiate to complete", snapshot.latencies[Step.INITIATE_TO_COMPLETE]),
         _took("complete to consume", snapshot.latencies[Step.COMPLETE_TO_CONSUME]),
     )
+
+
+def _counts(snapshot: Snapshot, states: Container[State]) -> Text:
+    text = Text(overflow="ellipsis", no_wrap=True)
+    for event_type, state in STATE_AFTER.items():
+        if state in states:
+            name, count = event_type.removeprefix("session."), snapshot.events[event_type]
+            text.append(f"{name} ").append(f"{count}   ", style=f"bold {COLOURS[state]}")
+    return text
 
 
 def _took(what: str, latency: Latency | None) -> Text:

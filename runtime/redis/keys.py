@@ -102,7 +102,7 @@ class Keys:
         return f"{self._roots[partition]}:initiations:project:{project_id}"
 
     def live_sessions(self, partition: int, project_id: str) -> str:
-        """Sorted set: session id by the end of its life, of a project's sessions that are not consumed."""
+        """Sorted set: session id by the end of its life, of a project's sessions that have not ended."""
         return f"{self._roots[partition]}:live:{project_id}"
 
     def polled(self, session_id: str) -> str:

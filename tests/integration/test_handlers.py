@@ -194,7 +194,7 @@ async def test_command_for_no_session_has_an_outcome(relay: Relay) -> None:
         (b"", "undecodable: "),
         (b'{"type":"\x80"}', "undecodable: "),
         (b'{"type":"ConsumeSession","x":' + b"[" * 100_000, "undecodable: "),
-        (b'{"type":"CancelSession","id":"x","session_id":"y"}', "undecodable: "),
+        (b'{"type":"MeltSession","id":"x","session_id":"y"}', "undecodable: "),
         (b'{"type":"ConsumeSession"}', "undecodable: "),
         (encode_command(ConsumeSession("x", "", "api", 1)), "names no session of this partition"),
         (encode_command(ConsumeSession("x", "no session", "api", 1)), "names no session of this partition"),
@@ -233,12 +233,12 @@ async def test_session_that_cannot_be_read_holds_up_no_other(relay: Relay, redis
     strange, sound = [(await relay.initiate()).session_id for _ in range(2)]
     await relay.complete(strange, "strange")
     await relay.complete(sound, "sound")
-    await redis.hset(keys.session(strange), "state", "denied")
+    await redis.hset(keys.session(strange), "state", "melted")
     [failure] = await relay.handlers.handle(await relay.read())
     assert b'"strange"' in failure.entry.command
     assert failure.is_poison
     assert await relay.outcome(sound, "sound") is Outcome.COMPLETED
-    assert await redis.hget(keys.session(strange), "state") == b"denied"
+    assert await redis.hget(keys.session(strange), "state") == b"melted"
 
 
 async def test_entry_survives_a_redis_without_memory(own_relay: Relay) -> None:

@@ -78,7 +78,7 @@ async def test_idle_entry_behind_many_fresh_ones_is_reached(relay: Relay) -> Non
     ("data", "reason"),
     [
         (b"\xffrubbish", b"undecodable: "),
-        (b'{"type":"CancelSession","id":"c","session_id":"s","reply_to":"a"}', b"undecodable: "),
+        (b'{"type":"MeltSession","id":"c","session_id":"s","reply_to":"a"}', b"undecodable: "),
         (encode_command(ConsumeSession("x", "no session", "api", 1)), b"names no session"),
     ],
     ids=["not_json", "unknown_type", "no_session"],
@@ -105,14 +105,14 @@ async def test_entry_of_an_unreadable_session_goes_to_the_dead_letters(relay: Re
     """Its session cannot be decided on, however often it is tried; the session is left as it is."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
-    await redis.hset(keys.session(session_id), "state", "denied")
+    await redis.hset(keys.session(session_id), "state", "melted")
     await relay.read("first")
     reclaimer = reclaimer_of(relay)
     for _ in range(MAX_DELIVERIES):
         await reclaimer.step()
     [letter] = await letters(relay)
     assert letter[b"reason"] == b"handler failed: UnreadableSessionError"
-    assert await redis.hget(keys.session(session_id), "state") == b"denied"
+    assert await redis.hget(keys.session(session_id), "state") == b"melted"
 
 
 async def test_sound_entry_is_decided_however_often_it_was_delivered(relay: Relay) -> None:

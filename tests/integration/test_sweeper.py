@@ -95,10 +95,10 @@ async def test_session_that_cannot_be_read_holds_up_no_other(
 ) -> None:
     """A record in a state of a version to come is left to the workers of that version."""
     strange, sound = await overdue(relay, 2)
-    await redis.hset(keys.session(strange), "state", "denied")
+    await redis.hset(keys.session(strange), "state", "melted")
     await sweeper.step()
     assert await relay.states([sound]) == {State.EXPIRED}
-    assert await redis.hget(keys.session(strange), "state") == b"denied"
+    assert await redis.hget(keys.session(strange), "state") == b"melted"
     assert await redis.zscore(keys.deadlines(0), strange)
 
 

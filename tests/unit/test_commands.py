@@ -3,7 +3,15 @@ from typing import get_args
 import msgspec
 import pytest
 
-from statemachine.commands import Command, CompleteSession, ConsumeSession, decode_command, encode_command
+from statemachine.commands import (
+    CancelSession,
+    Command,
+    CompleteSession,
+    ConsumeSession,
+    DenySession,
+    decode_command,
+    encode_command,
+)
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -30,10 +38,25 @@ GOLDEN: list[tuple[Command, bytes]] = [
             b'"request_id":"r2","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
         ),
     ),
+    (
+        DenySession("c3", "s1", "api", "not_me", "r3", TRACEPARENT),
+        (
+            b'{"type":"DenySession","id":"c3","session_id":"s1","reply_to":"api","reason":"not_me",'
+            b'"request_id":"r3","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
+    ),
+    (
+        CancelSession("c4", "s1", "api", "r4", TRACEPARENT),
+        (
+            b'{"type":"CancelSession","id":"c4","session_id":"s1","reply_to":"api",'
+            b'"request_id":"r4","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
+    ),
 ]
+IDS = [f"{type(command).__name__}-{number}" for number, (command, _) in enumerate(GOLDEN)]
 
 
-@pytest.mark.parametrize(("command", "data"), GOLDEN, ids=["complete_minted", "complete_brought", "consume"])
+@pytest.mark.parametrize(("command", "data"), GOLDEN, ids=IDS)
 def test_command_is_these_bytes(command: Command, data: bytes) -> None:
     """Entries written by one version are read by another: these bytes may gain fields and never change."""
     assert encode_command(command) == data
@@ -45,7 +68,7 @@ def test_every_command_has_golden_bytes() -> None:
     assert {type(command) for command, _ in GOLDEN} == set(get_args(Command))
 
 
-@pytest.mark.parametrize(("command", "data"), GOLDEN, ids=["complete_minted", "complete_brought", "consume"])
+@pytest.mark.parametrize(("command", "data"), GOLDEN, ids=IDS)
 def test_fields_of_a_later_version_are_ignored(command: Command, data: bytes) -> None:
     """A worker reads entries of an API that is newer."""
     assert decode_command(data[:-1] + b',"added_later":{"a":[1]}}') == command
@@ -65,11 +88,13 @@ def test_command_without_an_optional_field_is_read(field: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b'{"type":"CancelSession","id":"c","session_id":"s","reply_to":"api"}',
+        b'{"type":"MeltSession","id":"c","session_id":"s","reply_to":"api"}',
         b'{"id":"c","session_id":"s","reply_to":"api","patience":1}',
         b'{"type":"ConsumeSession","id":"c","session_id":"s","reply_to":"api"}',
         b'{"type":"ConsumeSession","id":"c","session_id":"s","reply_to":"api","patience":"1"}',
         b'{"type":"CompleteSession","id":"c","session_id":"s","reply_to":"api","sealed_token":"%"}',
+        b'{"type":"DenySession","id":"c","session_id":"s","reply_to":"api"}',
+        b'{"type":"DenySession","id":"c","session_id":"s","reply_to":"api","reason":"melted"}',
         b"[]",
         b"{",
         b"\xff",

@@ -159,6 +159,7 @@ def test_every_type_of_event_is_described_for_machines() -> None:
         {},
         {"data": {"project_id": "p", "login_subject": "ada", "minted_token_sha256": "ab" * 32}},
         {"type": "session.expired", "data": {"project_id": "p", "state": "pending"}},
+        {"type": "session.denied", "data": {"project_id": "p", "reason": "not_me", "state": "pending"}},
         {"type": "session.initiated", "data": {"project_id": "p", "expires_in_millis": 1_000, "client": {}}},
         {"traceparent": "a field of a later version", "data": {"project_id": "p", "more": 1}},
     ],
@@ -180,6 +181,7 @@ def test_only_events_of_a_sessions_life_have_a_version(schema: Draft202012Valida
     [
         {"type": "session.melted"},
         {"type": "session.expired"},
+        {"type": "session.denied", "data": {"project_id": "p", "reason": "melted", "state": "pending"}},
         {"version": 0},
         {"version": "2"},
         {"version": None},

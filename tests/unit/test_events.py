@@ -18,8 +18,10 @@ from runtime.clock import rfc3339
 from statemachine.events import (
     EVENT_TYPES,
     Event,
+    SessionCancelled,
     SessionCompleted,
     SessionConsumed,
+    SessionDenied,
     SessionExpired,
     SessionInitiated,
 )
@@ -45,6 +47,26 @@ GOLDEN: list[tuple[Event, str, bytes]] = [
     (SessionCompleted("p"), "session.completed", b'{"project_id":"p"}'),
     (SessionCompleted("p", None, "ada"), "session.completed", b'{"project_id":"p","login_subject":"ada"}'),
     (SessionConsumed("p", "ada"), "session.consumed", b'{"project_id":"p","login_subject":"ada"}'),
+    (
+        SessionDenied("p", "not_me", State.PENDING),
+        "session.denied",
+        b'{"project_id":"p","reason":"not_me","state":"pending"}',
+    ),
+    (
+        SessionDenied("p", "declined", State.COMPLETED, "ada"),
+        "session.denied",
+        b'{"project_id":"p","reason":"declined","state":"completed","login_subject":"ada"}',
+    ),
+    (
+        SessionCancelled("p", State.PENDING),
+        "session.cancelled",
+        b'{"project_id":"p","state":"pending"}',
+    ),
+    (
+        SessionCancelled("p", State.COMPLETED, "ada"),
+        "session.cancelled",
+        b'{"project_id":"p","state":"completed","login_subject":"ada"}',
+    ),
     (SessionExpired("p", State.PENDING), "session.expired", b'{"project_id":"p","state":"pending"}'),
     (
         SessionExpired("p", State.COMPLETED, "ada"),

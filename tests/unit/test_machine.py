@@ -1,12 +1,13 @@
 import gc
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.commands import CompleteSession, ConsumeSession
+from statemachine.commands import CancelSession, CompleteSession, ConsumeSession, DenySession
 from statemachine.events import FACT_OF, event_for
-from statemachine.lifecycle import RULES, Decision, Outcome, State, Trigger
+from statemachine.lifecycle import ENDS, RULES, Decision, Outcome, State, Trigger
 from statemachine.machine import decide, decision
 from statemachine.session import Session, session_after
 
@@ -14,18 +15,19 @@ DEADLINE = 1_000
 PICKUP_WINDOW = 120
 IN_TIME, OVERDUE = False, True
 
-PENDING, COMPLETED, CONSUMED, EXPIRED = State
-COMPLETE, CONSUME, DEADLINE_PASSED = Trigger
+COMPLETE, CONSUME, DEADLINE_PASSED = Trigger.COMPLETE, Trigger.CONSUME, Trigger.DEADLINE
 
 COMMANDS = {
-    COMPLETE: CompleteSession("c", "s", "api", b"sealed"),
-    CONSUME: ConsumeSession("c", "s", "api", 1),
-    DEADLINE_PASSED: None,
+    Trigger.COMPLETE: CompleteSession("c", "s", "api", b"sealed"),
+    Trigger.DENY: DenySession("c", "s", "api", "declined"),
+    Trigger.CANCEL: CancelSession("c", "s", "api"),
+    Trigger.CONSUME: ConsumeSession("c", "s", "api", 1),
+    Trigger.DEADLINE: None,
 }
 """What brings each trigger."""
 
 
-def a_session(state: State = PENDING, version: int = 1, deadline: int = DEADLINE) -> Session:
+def a_session(state: State = State.PENDING, version: int = 1, deadline: int = DEADLINE) -> Session:
     """Return a session."""
     return Session("00" * 13, "project", state, version, deadline, deadline)
 
@@ -38,6 +40,9 @@ def name_of(value: object) -> str:
 class PlainReading:
     """docs/architecture.md 4, read once more and written down without a table."""
 
+    ENDS: ClassVar = {"consumed": "used", "denied": "denied", "cancelled": "cancelled", "expired": "expired"}
+    """What each is told to whoever comes later."""
+
     def __init__(self, lifetime: int, pickup_window: int) -> None:
         self.state, self.version = "pending", 1
         self.expires_at = self.deadline = lifetime
@@ -46,6 +51,10 @@ class PlainReading:
     def become(self, state: str) -> None:
         """Go on to a state."""
         self.state, self.version = state, self.version + 1
+
+    def over(self, now: int) -> str | None:
+        """Return how a session that has ended, or whose time is over, is told to be; None while it lives."""
+        return self.ENDS.get(self.state, "expired" if now > self.deadline else None)
 
     def complete(self, now: int) -> str:
         """Only a pending session, in time."""
@@ -56,26 +65,41 @@ class PlainReading:
         return "completed"
 
     def consume(self, now: int) -> str:
-        """Once; afterwards it is used, and too late it is expired."""
-        if self.state == "consumed":
-            return "used"
-        if self.state == "expired" or now > self.deadline:
-            return "expired"
+        """Once, and only what is completed."""
+        if over := self.over(now):
+            return over
         if self.state == "pending":
             return "waiting"
         self.become("consumed")
         return "consumed"
 
+    def stop(self, state: str, now: int) -> str:
+        """Deny or cancel whatever lives, completed or not."""
+        if over := self.over(now):
+            return over
+        self.become(state)
+        return state
+
     def sweep(self, now: int) -> str:
         """Whatever has not ended ends when its time is over."""
-        if self.state in {"pending", "completed"} and now > self.deadline:
+        if self.state not in self.ENDS and now > self.deadline:
             self.become("expired")
             return "expired"
         return "unchanged"
 
     def answer(self, trigger: Trigger, now: int) -> str:
         """Return what becomes of a trigger, and change accordingly."""
-        return {COMPLETE: self.complete, CONSUME: self.consume, DEADLINE_PASSED: self.sweep}[trigger](now)
+        match trigger:
+            case Trigger.COMPLETE:
+                return self.complete(now)
+            case Trigger.DENY:
+                return self.stop("denied", now)
+            case Trigger.CANCEL:
+                return self.stop("cancelled", now)
+            case Trigger.CONSUME:
+                return self.consume(now)
+            case Trigger.DEADLINE:
+                return self.sweep(now)
 
 
 EVERY_CASE = [(state, trigger, overdue) for state in State for trigger in Trigger for overdue in (IN_TIME, OVERDUE)]
@@ -128,7 +152,7 @@ def test_any_history_agrees_with_a_plain_reading_of_the_design(
         session = after
 
 
-@given(st.sampled_from([CONSUMED, EXPIRED]), st.sampled_from(Trigger), st.integers(0, 2 * DEADLINE))
+@given(st.sampled_from(sorted(ENDS)), st.sampled_from(Trigger), st.integers(0, 2 * DEADLINE))
 def test_ended_session_stays_as_it_is(state: State, trigger: Trigger, now: int) -> None:
     """Nothing that comes after the end changes a session."""
     session = a_session(state, version=3)
