@@ -13,12 +13,14 @@ from redis.exceptions import ResponseError
 
 from runtime.redis.keys import GROUP, Keys
 from statemachine.events import STATE_AFTER
-from statemachine.lifecycle import CHANGES, State
+from statemachine.lifecycle import CHANGES, ENDS, State
 from tests.chaos.history import Attempt, History, Result
 
 TOLERANCE = 1.0  # seconds that an answer may come later than its bound, on a machine that is not late itself
 
 CLOCKS_APART = 0.05  # seconds that two clocks of one machine may differ, as read here
+TAKEN_BACK = {type_ for type_, state in STATE_AFTER.items() if state in ENDS - {State.CONSUMED, State.EXPIRED}}
+"""Events after which nobody receives a token, although it may have been completed: somebody wanted it so."""
 REST = 25.0  # seconds until what nobody knows of (an initiate whose answer was lost) has expired
 
 
@@ -158,7 +160,16 @@ def _check_attempt(attempt: Attempt, times: dict[str, float], verdict: Verdict) 
         verdict.lost.append(f"{session_id}: completed, but its backend's retry with the same key was refused")
     if not attempt.ended_as or "gave up" in attempt.ended_as or attempt.ended_as == "ServerUnreachable":
         verdict.stuck.append(f"{session_id}: {attempt.ended_as or 'did not end'}, last {attempt.operations[-1]}")
-    if completed_with and not received:
+    _check_hand_over(attempt, times, verdict)
+
+
+def _check_hand_over(attempt: Attempt, times: dict[str, float], verdict: Verdict) -> None:
+    """An acknowledged completion reaches a poller, unless it was taken back; then it reaches nobody."""
+    session_id, taken_back = attempt.session_id, times.keys() & TAKEN_BACK
+    if taken_back:
+        if attempt.received:
+            verdict.doubled.append(f"{session_id}: a poller received the token, and {sorted(taken_back)}")
+    elif attempt.completed_with and not attempt.received:
         if "session.consumed" in times and _may_be_dropped(attempt):
             verdict.dropped += 1
         else:

@@ -15,6 +15,7 @@ INITIATED, COMPLETED, CONSUMED, EXPIRED = (
     Fact(SESSION, f"session.{name}", version, at)
     for name, version, at in (("initiated", 1, 0.0), ("completed", 2, 1.05), ("consumed", 3, 2.05), ("expired", 2, 9.0))
 )
+DENIED = Fact(SESSION, "session.denied", 3, 2.0)
 COMPLETE = Operation("complete", "backend", 1.0, 1.1, 0.0, 7.0, Result.OK, "200", TOKEN)
 WAITING = Operation("poll", "tool", 0.0, 0.1, 0.0, 7.0, Result.REFUSED, "waiting")
 POLL = Operation("poll", "tool", 2.0, 2.1, 0.0, 7.0, Result.OK, "success", TOKEN)
@@ -44,12 +45,22 @@ def test_a_login_that_went_well_is_one() -> None:
         [INITIATED, COMPLETED, COMPLETED._replace(version=3), CONSUMED._replace(version=4)],
         [INITIATED, CONSUMED._replace(version=2), COMPLETED._replace(version=3)],
         [INITIATED, COMPLETED, CONSUMED, EXPIRED._replace(version=4)],
+        [INITIATED, COMPLETED, DENIED, CONSUMED._replace(version=4)],
     ],
-    ids=["no beginning", "version left out", "version twice", "state twice", "wrong order", "after the end"],
+    ids=["no beginning", "version left out", "version twice", "state twice", "wrong order", "after the end", "denied"],
 )
 def test_a_step_that_is_not_legal_is_seen(facts: list[Fact]) -> None:
     """Edges are those of the table of rules, and each raises the version by one."""
     assert verdict(COMPLETE, POLL, at_rest=REST._replace(facts=facts)).doubled
+
+
+@pytest.mark.parametrize("end", ["denied", "cancelled"])
+def test_a_login_that_was_taken_back_hands_no_token_over(end: str) -> None:
+    """A completion that nobody receives is not lost then, and one that somebody receives is an error."""
+    at_rest = REST._replace(facts=[INITIATED, COMPLETED, DENIED._replace(type=f"session.{end}")])
+
+    assert verdict(COMPLETE, at_rest=at_rest, ended_as=end).holds
+    assert verdict(COMPLETE, POLL, at_rest=at_rest).doubled
 
 
 def test_a_second_poller_with_the_token_is_seen() -> None:
