@@ -1,12 +1,13 @@
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from events.cloud_event import encode_event
 from runtime.codes import new_session_id
 from runtime.redis.keys import Keys
-from statemachine.commands import CompleteSession, ConsumeSession, encode_command
+from statemachine.commands import CompleteSession, ConsumeSession, DenySession, encode_command
 from statemachine.events import SessionCompleted, SessionConsumed
 from statemachine.lifecycle import Outcome, State, Trigger
 from statemachine.machine import decide
@@ -97,6 +98,25 @@ async def test_complete_and_consumes_in_one_batch_are_decided_in_their_order(rel
         ("session.completed", 2),
         ("session.consumed", 3),
     ]
+
+
+async def test_commands_of_one_session_in_one_batch_take_one_round(relay: Relay) -> None:
+    """Each is decided on what the one before it will have made of the session: none finds that it has changed."""
+    session_id = (await relay.initiate()).session_id
+    await relay.complete(session_id)
+    await relay.record(ConsumeSession("first", session_id, "api", 4_000))
+    await relay.record(DenySession("deny", session_id, "api", "declined"))
+    await relay.record(ConsumeSession("second", session_id, "api", 4_000))
+    conflicts = conflicts_of_commands()
+    assert not await relay.handlers.handle(await relay.read())
+    assert conflicts_of_commands() == conflicts
+    outcomes = [await relay.outcome(session_id, id_) for id_ in ("complete", "first", "deny", "second")]
+    assert outcomes == [Outcome.COMPLETED, Outcome.CONSUMED, Outcome.USED, Outcome.USED]
+
+
+def conflicts_of_commands() -> float | None:
+    """Return how many commands were decided on a session that had changed, in this process."""
+    return REGISTRY.get_sample_value("login_relay_conflicts_total", {"trigger": "command"})
 
 
 async def test_consume_past_its_patience_leaves_the_token_for_the_next_poll(relay: Relay) -> None:
