@@ -1,4 +1,4 @@
-"""The worker process: opens its connections, runs its loops in one task group, and stops cleanly on SIGTERM."""
+"""The worker process: its signals and its exit code. `worker.app` is what runs in it."""
 
 import asyncio
 import os
@@ -7,22 +7,35 @@ import sys
 
 import structlog
 import uvloop
-from prometheus_client import REGISTRY
 
 from runtime.errors import SettingError
 from runtime.lifeline import stop_when_stdin_closes
 from runtime.logs import configure_logging
-from runtime.metrics_server import listen
 from runtime.redis.connections import command_client
 from runtime.settings import Settings, load_settings
-from runtime.tracing import Tracing, start_tracing
-from statemachine.store.backlog_metrics import Standing
-from worker.app import work
+from runtime.tracing import Tracing
+from worker.app import watched, work
 
 _log = structlog.get_logger("worker")
 
 
-async def _main(settings: Settings, tracing: Tracing | None) -> int:
+def main(*, until_stdin_closes: bool = False) -> int:
+    """Run one worker; returns its exit code: 0 stopped cleanly, 1 the grace was too short, 2 a setting is wrong."""
+    try:
+        settings = load_settings(os.environ)
+        _ = command_client(settings, "login-relay:worker")  # a malformed URL is told before anything is started
+        configure_logging(settings)
+        if until_stdin_closes:
+            stop_when_stdin_closes()
+        with watched(settings) as tracing:
+            return uvloop.run(_until_stopped(settings, tracing))
+    except SettingError as error:
+        print(f"login-relay: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
+        return 2
+
+
+async def _until_stopped(settings: Settings, tracing: Tracing | None) -> int:
+    """Work until SIGTERM or SIGINT, and then for the grace at most; returns the exit code."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,28 +48,6 @@ async def _main(settings: Settings, tracing: Tracing | None) -> int:
         return 1
     await working
     return 0
-
-
-def main(*, until_stdin_closes: bool = False) -> int:
-    """Run one worker; returns its exit code: 0 stopped cleanly, 1 the grace was too short, 2 a setting is wrong."""
-    try:
-        settings = load_settings(os.environ)
-        _ = command_client(settings, "login-relay:worker")  # a malformed URL is told before anything is started
-        configure_logging(settings)
-        if until_stdin_closes:
-            stop_when_stdin_closes()
-        REGISTRY.register(Standing(settings))
-        if (metrics := listen(settings, REGISTRY)) is not None:
-            metrics.start()
-        tracing = start_tracing(os.environ, "login-relay-worker")
-        try:
-            return uvloop.run(_main(settings, tracing))
-        finally:
-            if tracing is not None:
-                tracing.close()
-    except SettingError as error:
-        print(f"login-relay: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
-        return 2
 
 
 if __name__ == "__main__":

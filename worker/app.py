@@ -1,29 +1,54 @@
 """The worker's composition root: settings in, its loops run until it is told to stop."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 
 import structlog
+from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
+from runtime.metrics_server import listen
 from runtime.redis.connections import CONNECTION_LOST, command_client, reader_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
-from runtime.tracing import Tracing
+from runtime.tracing import Tracing, start_tracing
+from statemachine.store.backlog_metrics import Standing
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.sessions import SessionStore
 from worker.consumer import Consumer
 from worker.handlers import Handlers
 from worker.heartbeat import Heartbeat
-from worker.loop import repeat
+from worker.loop import Loop, repeat
 from worker.reclaimer import Reclaimer
 from worker.sweeper import Sweeper
 
 CONSUMERS = ("consumer", "consumer 2")
 """Loops that read and decide: while Redis commits what one has decided, the other one decides."""
+
+_log = structlog.get_logger("worker")
+
+
+@contextlib.contextmanager
+def watched(settings: Settings) -> Iterator[Tracing | None]:
+    """Serve the process' metrics as long as the context lasts, and give what makes its spans; None without traces.
+
+    Raises:
+        SettingError: the metrics have no address, or the traces cannot be exported.
+
+    """
+    REGISTRY.register(Standing(settings))
+    if (metrics := listen(settings, REGISTRY)) is not None:
+        metrics.start()
+    tracing = start_tracing(os.environ, "login-relay-worker")
+    try:
+        yield tracing
+    finally:
+        if tracing is not None:
+            tracing.close()
 
 
 async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | None = None) -> None:
@@ -32,6 +57,7 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
     name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:worker")
+    readers = [reader_client(settings, "login-relay:worker-reader") for _ in CONSUMERS]
     stream = CommandStream(redis, keys)
     store = SessionStore(redis, keys, settings)
     spans = None
@@ -40,7 +66,6 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
 
         spans = BatchSpans(tracing)
     handlers = Handlers(store, settings.pickup_window_ms, spans)
-    readers = [reader_client(settings, "login-relay:worker-reader") for _ in CONSUMERS]
     consumers = [Consumer(stream, handlers, reader, name, settings.block_ms) for reader in readers]
     reclaimer = Reclaimer(
         stream,
@@ -51,42 +76,20 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
         max_deliveries=settings.max_deliveries,
     )
     sweeper = Sweeper(store, keys.partitions, settings.pickup_window_ms)
+    named = zip(CONSUMERS, consumers, strict=True)
+    loops = [
+        *(Loop(label, consumer.step, 0, stream.ensure_groups) for label, consumer in named),
+        Loop("reclaimer", reclaimer.step, settings.reclaim_period_ms / 1000, stream.ensure_groups),
+        Loop("sweeper", sweeper.step, settings.sweep_period_ms / 1000),
+    ]
     stale_after = 3 * max(settings.block_ms, settings.reclaim_period_ms, settings.sweep_period_ms) / 1000
-    heartbeat = Heartbeat(redis, keys, name, (*CONSUMERS, "reclaimer", "sweeper"), stale_after)
+    heartbeat = Heartbeat(redis, keys, name, [loop.name for loop in loops], stale_after)
     try:
         await _ensure_groups(stream, stopping)
         _log.info("worker started", consumer=name, partitions=len(keys.partitions))
         async with asyncio.TaskGroup() as group:
-            for loop, consumer in zip(CONSUMERS, consumers, strict=True):
-                group.create_task(
-                    repeat(
-                        loop,
-                        consumer.step,
-                        period=0,
-                        stopping=stopping,
-                        heartbeat=heartbeat,
-                        repair=consumer.repair,
-                    )
-                )
-            group.create_task(
-                repeat(
-                    "reclaimer",
-                    reclaimer.step,
-                    period=settings.reclaim_period_ms / 1000,
-                    stopping=stopping,
-                    heartbeat=heartbeat,
-                    repair=reclaimer.repair,
-                )
-            )
-            group.create_task(
-                repeat(
-                    "sweeper",
-                    sweeper.step,
-                    period=settings.sweep_period_ms / 1000,
-                    stopping=stopping,
-                    heartbeat=heartbeat,
-                )
-            )
+            for loop in loops:
+                group.create_task(repeat(loop, stopping, heartbeat))
             group.create_task(heartbeat.run(stopping))
             await stopping.wait()
             for consumer in consumers:
@@ -120,6 +123,3 @@ async def _orderly(last_word: Awaitable[object]) -> None:
         await last_word
     except (*CONNECTION_LOST, RedisError) as error:
         _log.warning("stopped without redis", error=type(error).__name__)
-
-
-_log = structlog.get_logger("worker")

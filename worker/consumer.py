@@ -36,10 +36,6 @@ class Consumer:
         for failure in await self._handlers.handle(entries):
             _log.warning("entry left pending", entry=failure.entry.id, reason=failure.reason)
 
-    async def repair(self) -> None:
-        """Make the streams and groups again, after a Redis that lost them."""
-        await self._stream.ensure_groups()
-
     async def unblock(self, redis: Redis) -> None:
         """End a blocking read now (CLIENT UNBLOCK): cancelling it could lose entries that are on their way."""
         if self._client_id is not None:

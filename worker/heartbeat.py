@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Iterable
 
 import msgspec
 from redis.asyncio import Redis
@@ -19,7 +20,7 @@ PERIOD = 1.0  # seconds between two signs
 class Heartbeat:
     """The progress of one worker's loops."""
 
-    def __init__(self, redis: Redis, keys: Keys, consumer: str, loops: tuple[str, ...], stale_after: float) -> None:
+    def __init__(self, redis: Redis, keys: Keys, consumer: str, loops: Iterable[str], stale_after: float) -> None:
         self._redis = redis
         self._key = keys.worker(consumer)
         self._stale_after = stale_after

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
@@ -17,20 +18,25 @@ _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
 # Jittered, because NOGROUP and a refused connection return at once and would otherwise make a hot loop.
 
 
-async def repeat(
-    name: str,
-    step: Callable[[], Awaitable[None]],
-    *,
-    period: float,
-    stopping: asyncio.Event,
-    heartbeat: Heartbeat,
-    repair: Callable[[], Awaitable[None]] | None = None,
-) -> None:
-    """Run `step` every `period` seconds (0: again at once) until `stopping` is set.
+class Loop(NamedTuple):
+    """What one loop of a worker does again and again."""
 
-    A step that fails is logged once per series of failures, followed by `repair` (which may fail too) and a back-off.
-    Only a step that returned counts as progress.
+    name: str
+    """As in metrics, logs and signs of life."""
+    step: Callable[[], Awaitable[None]]
+    period: float
+    """Seconds between two steps; 0: the next begins at once."""
+    repair: Callable[[], Awaitable[None]] | None = None
+    """Done before the step that follows a failed one; may fail too."""
+
+
+async def repeat(loop: Loop, stopping: asyncio.Event, heartbeat: Heartbeat) -> None:
+    """Do the steps of a loop until `stopping` is set.
+
+    A step that fails is logged once per series of failures and followed by a back-off. Only a step that returned counts
+    as progress.
     """
+    name, step, period, repair = loop
     RECONNECTS.labels(name, "ConnectionError")  # present from the start, so that the first is seen as an increase
     failures = 0
     while not stopping.is_set():

@@ -53,10 +53,6 @@ class Reclaimer:
             self._forgot_at = time.monotonic()
             await self._forget_consumers()
 
-    async def repair(self) -> None:
-        """Make the streams and groups again, after a Redis that lost them."""
-        await self._stream.ensure_groups()
-
     async def _decide(self, entries: list[Entry]) -> None:
         _log.info("entries taken over", count=len(entries), first=entries[0].id)
         metrics.REDELIVERIES.inc(len(entries))
