@@ -174,6 +174,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="JWKS file with the public keys of admin access tokens. Unset: every such token is refused."),
     ] = None
+    admin_issuer: Annotated[
+        str | None,
+        Meta(description="Their issuer: their `iss` must be this text. Needed with the JWKS file."),
+    ] = None
+    admin_audience: Annotated[
+        str | None,
+        Meta(
+            description="Name of this relay for the issuer: their `aud` must be or list it. Needed with the JWKS file."
+        ),
+    ] = None
+    admin_token_max_age_s: Annotated[
+        int, Meta(ge=1, description="Longest life in seconds of an admin access token, from its `iat` to its `exp`.")
+    ] = 3_600
     admin_projects_claim: Annotated[
         str,
         Meta(min_length=1, description="Claim of an admin access token that lists the project ids it is for."),

@@ -13,7 +13,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey, import_key
 
 from login_relay.operate.duration import Duration
-from runtime.settings import load_settings, variable
+from runtime.errors import SettingError
+from runtime.settings import Settings, load_settings, variable
 
 AnyKey = OctKey | RSAKey | ECKey | OKPKey
 
@@ -27,7 +28,10 @@ ALGORITHMS = {"Ed25519": "Ed25519", "P-256": "ES256", "P-384": "ES384"}
 )
 @click.option("--project", "project_ids", type=click.UUID, multiple=True, metavar="ID", help="A project it is for.")
 @click.option(
-    "--expires-in", type=Duration(), default="1h", show_default=True, metavar="TIME", help="30s, 10m, 24h, 7d."
+    "--expires-in",
+    type=Duration(),
+    metavar="TIME",
+    help=f"30s, 10m, 1h; at most, and by default, {variable('admin_token_max_age_s')}.",
 )
 @click.option(
     "--generate",
@@ -35,8 +39,12 @@ ALGORITHMS = {"Ed25519": "Ed25519", "P-256": "ES256", "P-384": "ES384"}
     help="Instead of a token: make a new Ed25519 key, write it to this file, and print the public half as a JWKS "
     f"for {variable('admin_jwks_file')}.",
 )
-def admin_token(key_file: Path | None, project_ids: tuple[UUID, ...], expires_in: int, generate: Path | None) -> None:
+def admin_token(
+    key_file: Path | None, project_ids: tuple[UUID, ...], expires_in: int | None, generate: Path | None
+) -> None:
     """Print an admin access token for projects, signed with a private key.
+
+    It needs the API's LOGIN_RELAY_ADMIN_ISSUER and LOGIN_RELAY_ADMIN_AUDIENCE.
 
     \b
         login-relay admin-token --generate admin.jwk > admin-jwks.json
@@ -49,15 +57,39 @@ def admin_token(key_file: Path | None, project_ids: tuple[UUID, ...], expires_in
         return
     if not key_file or not project_ids:
         raise click.UsageError("--key and --project are needed, or --generate")
-    if not expires_in:
-        raise click.UsageError("a token that expires at once is of no use")
+    claims = _claims(load_settings(os.environ), project_ids, expires_in)
     key = _read(key_file)
-    claim = load_settings(os.environ).admin_projects_claim
-    now = int(time.time())
-    claims = {"iat": now, "exp": now + expires_in // 1_000, claim: [str(project) for project in project_ids]}
     algorithm = _algorithm(key, key_file)
     key.ensure_kid()
     click.echo(jwt.encode({"alg": algorithm, "kid": key.kid}, claims, key, algorithms=[algorithm]))
+
+
+def _claims(settings: Settings, project_ids: tuple[UUID, ...], expires_in: int | None) -> dict[str, object]:
+    """Return what a token must say so that an API with these settings accepts it.
+
+    Raises:
+        SettingError: the issuer or the audience is not set.
+        click.UsageError: the API would refuse a token of this life.
+
+    """
+    for field in ("admin_issuer", "admin_audience"):
+        if not getattr(settings, field):
+            message = f"{variable(field)} is not set: give it the value that the API has"
+            raise SettingError(message)
+    life = settings.admin_token_max_age_s if expires_in is None else expires_in // 1_000
+    if not life:
+        raise click.UsageError("a token that expires at once is of no use")
+    if life > settings.admin_token_max_age_s:
+        name = variable("admin_token_max_age_s")
+        raise click.UsageError(f"--expires-in is more than {name} ({settings.admin_token_max_age_s} s)")
+    now = int(time.time())
+    return {
+        "iss": settings.admin_issuer,
+        "aud": settings.admin_audience,
+        "iat": now,
+        "exp": now + life,
+        settings.admin_projects_claim: [str(project) for project in project_ids],
+    }
 
 
 def _generate(path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from joserfc.jwk import KeySet, OKPKey
 
 from projects.project import KeyKind
 from runtime.settings import Settings, variable
@@ -335,8 +336,29 @@ def test_unusable_key_file_is_told_before_anything_is_started(state: Path, tmp_p
         variable("state_dir"): str(state),
         variable("redis_url"): "redis://127.0.0.1:1",
         variable("admin_jwks_file"): str(tmp_path / "jwks.json"),
+        variable("admin_issuer"): "https://issuer.example",
+        variable("admin_audience"): "relay",
     }
     assert variable("admin_jwks_file") in refusal(run(command, "--port", str(free_port()), **settings), 2)
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("missing", ["admin_issuer", "admin_audience"])
+@pytest.mark.parametrize("command", ["serve", "api"])
+def test_key_file_without_an_issuer_or_an_audience_is_refused(
+    state: Path, tmp_path: Path, command: str, missing: str
+) -> None:
+    """An API that would take tokens which the same keys signed for others does not start."""
+    (tmp_path / "jwks.json").write_text(json.dumps(KeySet([OKPKey.generate_key("Ed25519")]).as_dict(private=False)))
+    settings = {
+        variable("state_dir"): str(state),
+        variable("redis_url"): "redis://127.0.0.1:1",
+        variable("admin_jwks_file"): str(tmp_path / "jwks.json"),
+        variable("admin_issuer"): "https://issuer.example",
+        variable("admin_audience"): "relay",
+        variable(missing): "",
+    }
+    assert variable(missing) in refusal(run(command, "--port", str(free_port()), **settings), 2)
     assert not state.exists()
 
 

@@ -10,6 +10,7 @@ from tests.support.services import ProjectKeys, Service
 
 INITIATE, POLL, COMPLETE = ENDPOINTS = ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete")
 KEYS = ("publishable-client-key", "secret-server-key", "super-secret-admin-key")
+ISSUER, AUDIENCE = "https://issuer.example", "login-relay of the tests"
 
 
 Headers = Mapping[str, str] | Mapping[bytes, bytes]

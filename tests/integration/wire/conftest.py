@@ -10,7 +10,7 @@ from joserfc.jwk import ECKey, KeySet, OKPKey
 
 from tests.support.redis_server import RedisServer
 from tests.support.services import create_project, services
-from tests.support.wire import StartWire, Wire
+from tests.support.wire import AUDIENCE, ISSUER, StartWire, Wire
 
 
 @pytest.fixture
@@ -39,7 +39,8 @@ def wire(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, ad
     jwks_file = tmp_path_factory.mktemp("issuer") / "jwks.json"
     jwks_file.write_text(json.dumps(admin_keys.as_dict(private=False)))
     with services(redis_server, tmp_path_factory) as start_service:
-        wire = Wire(start_service(admin_jwks_file=str(jwks_file)))
+        trust = {"admin_jwks_file": str(jwks_file), "admin_issuer": ISSUER, "admin_audience": AUDIENCE}
+        wire = Wire(start_service(**trust))
         with wire.client:
             yield wire
 

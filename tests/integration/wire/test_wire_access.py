@@ -11,7 +11,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from tests.support.wire import COMPLETE, ENDPOINTS, INITIATE, KEYS, POLL, StartWire, Wire
+from tests.support.wire import AUDIENCE, COMPLETE, ENDPOINTS, INITIATE, ISSUER, KEYS, POLL, StartWire, Wire
 
 CLIENT_KEY, SERVER_KEY, ADMIN_KEY = KEYS
 PREFIXES = ("x-stack-", "x-hexclave-")
@@ -20,6 +20,7 @@ KEY_CODES = {
     SERVER_KEY: ("server", "INVALID_SECRET_SERVER_KEY", "SERVER_AUTHENTICATION_REQUIRED"),
     ADMIN_KEY: ("admin", "INVALID_SUPER_SECRET_ADMIN_KEY", "ADMIN_AUTHENTICATION_REQUIRED"),
 }
+UNPARSABLE = "UNPARSABLE_ADMIN_ACCESS_TOKEN"
 NO_PROJECT = "00000000-0000-4000-8000-000000000000"
 MakeToken = Callable[..., str]
 
@@ -221,12 +222,17 @@ def make_token(wire: Wire, admin_keys: KeySet) -> MakeToken:
     """Make a good admin access token, or one with other claims (None leaves one out), key or algorithm."""
 
     def make(key: ECKey | None = None, kid: str = "ec", algorithm: str = "ES256", **claims: object) -> str:
-        given = {"project_ids": [wire.project.project_id], "exp": int(time.time()) + 60, **claims}
-        kept = {name: claim for name, claim in given.items() if claim is not None}
+        kept = {name: claim for name, claim in {**good_claims(wire), **claims}.items() if claim is not None}
         signing = key or admin_keys.get_by_kid(kid)
         return jwt.encode({"alg": algorithm, "kid": kid}, kept, signing, algorithms=[algorithm])
 
     return make
+
+
+def good_claims(wire: Wire) -> dict[str, object]:
+    """Return what a good admin access token says."""
+    now = int(time.time())
+    return {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 60, "project_ids": [wire.project.project_id]}
 
 
 def unsigned(header: object, claims: object) -> str:
@@ -253,7 +259,7 @@ def test_an_admin_access_token_gives_admin_access(
 
 def test_a_forged_admin_access_token_is_refused(wire: Wire, make_token: MakeToken, admin_keys: KeySet) -> None:
     """Another's key, no signature, the public key as a shared secret, a changed claim, no token at all."""
-    claims = {"project_ids": [wire.project.project_id], "exp": int(time.time()) + 60}
+    claims = good_claims(wire)
     good = make_token()
     head, payload, signature = good.split(".")
     public_key = admin_keys.get_by_kid("ec")
@@ -282,7 +288,7 @@ def test_a_forged_admin_access_token_is_refused(wire: Wire, make_token: MakeToke
     for how, token in forged.items():
         # A right key beside it does not help: a token that is sent is never ignored.
         response = wire.post(INITIATE, headers=wire.headers(*KEYS, admin_access_token=token))
-        assert outcome(response) == (401, "UNPARSABLE_ADMIN_ACCESS_TOKEN"), how
+        assert outcome(response) == (401, UNPARSABLE), how
         assert token == ".." or token not in response.text
 
 
@@ -290,15 +296,56 @@ def test_a_forged_admin_access_token_is_refused(wire: Wire, make_token: MakeToke
 def test_an_admin_access_token_without_an_end_is_refused(wire: Wire, make_token: MakeToken, exp: object) -> None:
     """`exp` must be there, and a time."""
     response = wire.post(INITIATE, headers=wire.headers(admin_access_token=make_token(exp=exp)))
-    assert outcome(response) == (401, "UNPARSABLE_ADMIN_ACCESS_TOKEN")
+    assert outcome(response) == (401, UNPARSABLE)
 
 
-def test_an_admin_access_token_is_not_valid_before_its_time(wire: Wire, make_token: MakeToken) -> None:
-    """`nbf`, where the issuer sets it (RFC 7519 §4.1.5)."""
-    early, on_time = make_token(nbf=time.time() + 60), make_token(nbf=time.time() - 60)
-    response = wire.post(INITIATE, headers=wire.headers(admin_access_token=early))
-    assert outcome(response) == (401, "UNPARSABLE_ADMIN_ACCESS_TOKEN")
-    assert outcome(wire.post(INITIATE, headers=wire.headers(admin_access_token=on_time))) == (200, None)
+@pytest.mark.parametrize(
+    "claims",
+    [
+        *({"iss": issuer} for issuer in (None, "", "https://other.example", f"{ISSUER}/", [ISSUER], 1)),
+        *({"aud": audience} for audience in (None, "", [], "other", AUDIENCE.upper(), ["other"], {AUDIENCE: 1}, 1)),
+    ],
+    ids=str,
+)
+def test_an_admin_access_token_of_another_issuer_or_audience_is_refused(
+    wire: Wire, make_token: MakeToken, claims: dict[str, object]
+) -> None:
+    """A token that the same keys signed for another service opens nothing here (RFC 7519 §4.1.1, §4.1.3)."""
+    response = wire.post(INITIATE, headers=wire.headers(admin_access_token=make_token(**claims)))
+    assert outcome(response) == (401, UNPARSABLE)
+
+
+def test_an_admin_access_token_may_have_several_audiences(wire: Wire, make_token: MakeToken) -> None:
+    """The relay's must be among them."""
+    token = make_token(aud=["other", AUDIENCE])
+    assert outcome(wire.post(INITIATE, headers=wire.headers(admin_access_token=token))) == (200, None)
+
+
+def test_an_admin_access_token_may_live_no_longer_than_the_setting(wire: Wire, make_token: MakeToken) -> None:
+    """From `iat` to `exp`: an hour passes; a second more does not, nor do the 31 years of a token that never ends."""
+    now = int(time.time())
+    for life, answer in ((3_600, (200, None)), (3_601, (401, UNPARSABLE)), (10**9, (401, UNPARSABLE))):
+        token = make_token(iat=now, exp=now + life)
+        assert outcome(wire.post(INITIATE, headers=wire.headers(admin_access_token=token))) == answer, life
+
+
+@pytest.mark.parametrize("iat", [None, "0", True, float("nan"), float("-inf"), -1])
+def test_an_admin_access_token_without_a_beginning_is_refused(wire: Wire, make_token: MakeToken, iat: object) -> None:
+    """Without `iat` nobody knows how long it is good for."""
+    response = wire.post(INITIATE, headers=wire.headers(admin_access_token=make_token(iat=iat)))
+    assert outcome(response) == (401, UNPARSABLE)
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_an_admin_access_token_is_not_valid_before_its_time(wire: Wire, make_token: MakeToken, claim: str) -> None:
+    """Neither before `iat`, nor before `nbf` where the issuer sets it (RFC 7519 §4.1.5); clocks may be 5 s apart."""
+    now = time.time()
+    for begins_in, answer in ((-30, (200, None)), (3, (200, None)), (20, (401, UNPARSABLE))):
+        token = make_token(**{claim: now + begins_in, "exp": now + 60})
+        assert outcome(wire.post(INITIATE, headers=wire.headers(admin_access_token=token))) == answer, begins_in
+    for no_time in ("0", float("nan")):
+        token = make_token(**{claim: no_time})
+        assert outcome(wire.post(INITIATE, headers=wire.headers(admin_access_token=token))) == (401, UNPARSABLE)
 
 
 def test_an_expired_admin_access_token_says_when(wire: Wire, make_token: MakeToken) -> None:
@@ -330,5 +377,5 @@ def test_without_a_key_file_every_admin_access_token_is_refused(start_wire: Star
     wire = start_wire(workers=0)
     token = make_token(project_ids=[wire.project.project_id])
     response = wire.post(INITIATE, headers=wire.headers(*KEYS, admin_access_token=token))
-    assert outcome(response) == (401, "UNPARSABLE_ADMIN_ACCESS_TOKEN")
+    assert outcome(response) == (401, UNPARSABLE)
     assert outcome(wire.post(INITIATE, headers=wire.headers(*KEYS))) == (200, None)
