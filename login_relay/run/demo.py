@@ -18,6 +18,8 @@ from runtime.settings import Settings
 
 NAME = "demo"
 FILE = "demo-project.json"
+HEADERS_FILE = "demo-backend.headers"
+"""What a backend sends, one header a line: curl reads them there, so the server key is on no command line."""
 
 
 class DemoProject(msgspec.Struct, frozen=True):
@@ -34,10 +36,21 @@ async def demo_project(relay: Relay, folder: Path) -> DemoProject | None:
     """Return the demo project, made now if there is none; None if there is one whose keys are not known here.
 
     Redis has only digests of keys; so that the pastes work after a restart, this one project's are kept in the state
-    folder, in a file that only its owner can read.
+    folder, in files that only its owner can read.
     """
-    path = folder / FILE
-    projects = Projects(relay.redis, relay.keys)
+    demo = await _kept_or_made(Projects(relay.redis, relay.keys), folder / FILE)
+    if demo is not None:
+        headers = {
+            "x-stack-project-id": demo.project_id,
+            "x-stack-secret-server-key": demo.secret_server_key,
+            "content-type": "application/json",
+        }
+        lines = "".join(f"{name}: {value}\n" for name, value in headers.items())
+        write_private(folder / HEADERS_FILE, lines.encode())
+    return demo
+
+
+async def _kept_or_made(projects: Projects, path: Path) -> DemoProject | None:
     kept = _read(path)
     if kept is not None:
         project, now = await projects.read(kept.project_id)
@@ -60,16 +73,18 @@ def _read(path: Path) -> DemoProject | None:
         return None
 
 
-def what_to_paste(settings: Settings, demo: DemoProject | None) -> str:
-    """Return what to do next, for a person at a terminal."""
+def what_to_paste(settings: Settings, folder: Path, demo: DemoProject | None) -> str:
+    """Return what to do next, for a person at a terminal. No secret is in it: it may end in a journal, or a history."""
     url = base_url(settings.host, settings.port)
     command = _own_command()
     if demo is None:
-        return (
-            f"Ready at {url} (Ctrl-C stops it).\n\n"
-            f"The keys of the project `{NAME}` are not in {Path(settings.state_dir, FILE)}. For new ones:\n\n"
-            f"  {command} projects rotate {NAME}\n"
-        )
+        return f"""\
+Ready at {url} (Ctrl-C stops it).
+
+The project `{NAME}` has other keys than its file. Paste this into a second terminal, then start again:
+
+  {command} projects rotate {NAME} --json > {shlex.quote(str(folder / FILE))}
+"""
     return f"""\
 Ready at {url} (Ctrl-C stops it). To try a login, paste into a second terminal:
 
@@ -79,10 +94,10 @@ Ready at {url} (Ctrl-C stops it). To try a login, paste into a second terminal:
 It shows a code and waits. Complete it as your backend would, from a third terminal, with that code:
 
   curl {url}/api/v1/auth/cli/complete \\
-    -H 'x-stack-project-id: {demo.project_id}' \\
-    -H 'x-stack-secret-server-key: {demo.secret_server_key}' \\
-    -H 'content-type: application/json' \\
+    -H @{shlex.quote(str(folder / HEADERS_FILE))} \\
     -d '{{"login_code": "XXXX-XXXX-XXXX"}}'
+
+The project's secret keys are in {folder / FILE}.
 """
 
 

@@ -124,7 +124,7 @@ async def _run(settings: Settings, folder: Path, workers: int, stack: contextlib
         await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             await ready
-            click.echo(what_to_paste(settings, demo))
+            click.echo(what_to_paste(settings, folder, demo))
         await ended
     finally:
         ended.cancel()

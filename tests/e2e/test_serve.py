@@ -205,6 +205,7 @@ def test_pasted_lines_complete_a_login(start: StartServe, tmp_path: Path) -> Non
     project = serve.project()
     for line in serve.children().values():
         assert not any(project[kind] in line for kind in KeyKind)
+    assert not any(project[kind] in serve.output for kind in (KeyKind.SECRET_SERVER, KeyKind.SUPER_SECRET_ADMIN))
 
 
 def test_ctrl_c_stops_all_of_it_quietly(start: StartServe, state: Path) -> None:
@@ -225,7 +226,9 @@ def test_state_is_its_owner_s_alone(start: StartServe, state: Path) -> None:
     """Folder and files; the other commands find the server through them."""
     serve = start().wait_until_ready()
     paths = [state, *state.rglob("*")]
-    assert {"redis.url", "demo-project.json", "valkey.log", "valkey.sock"} <= {path.name for path in paths}
+    assert {"redis.url", "demo-project.json", "demo-backend.headers", "valkey.log", "valkey.sock"} <= {
+        path.name for path in paths
+    }
     assert not [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
     listed = run("projects", "list", "--json", **{variable("state_dir"): str(state)})
     assert [row["project_id"] for row in json.loads(listed.stdout)] == [serve.project()["project_id"]]
