@@ -159,19 +159,27 @@ async def update(
     default="24h",
     show_default=True,
     metavar="TIME",
-    help="How long the replaced keys stay valid: 30s, 10m, 24h, 7d, 0.",
+    help="How long the old keys stay valid: 30s, 10m, 24h, 7d; 0 for a leaked key.",
 )
 @json_option
 @on_relay
 async def rotate(relay: Relay, project: str, choice: str, overlap: int, *, as_json: bool) -> None:
-    """Give a project new keys and show them."""
+    """Give a project new keys and show them; the old keys stay valid for the overlap.
+
+    For a leaked key, use `--overlap 0`: it is refused within five seconds. Without it a thief has a day.
+    """
     store = Projects(relay.redis, relay.keys)
     found = await _find(store, project)
     keys = await store.rotate(found, KEY_CHOICES[choice], overlap)
     rotated = await _find(store, found.id)
     until = rfc3339(rotated.keys[KEY_CHOICES[choice][0]].previous_until)
     facts = {"project_id": found.id, "name": found.name, **_by_name(keys), "previous_keys_valid_until": until}
-    _show(facts, SHOWN_ONCE, as_json=as_json)
+    if overlap:
+        again = f"login-relay projects rotate {found.id} --key {choice} --overlap 0"
+        old = f"The old keys stay valid until {until}. If one of them leaked, end that now: `{again}`"
+    else:
+        old = "The old keys are refused within five seconds."
+    _show(facts, f"{SHOWN_ONCE}\n{old}", as_json=as_json)
 
 
 @projects.command("delete")

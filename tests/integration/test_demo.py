@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from api.server.listening import base_url
 from login_relay.operate.relay import Relay
 from login_relay.run.demo import demo_project, what_to_paste
-from login_relay.run.listening import base_url
 from projects.project import KeyKind
 from projects.store import Projects
 from runtime.redis.keys import Keys

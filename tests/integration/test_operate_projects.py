@@ -1,10 +1,12 @@
 import re
+import shlex
 import uuid
 
 import pytest
 
 from projects.project import KEY_PREFIXES, KeyKind
 from projects.store import Projects
+from runtime.clock import rfc3339
 from tests.support.operate import RFC_3339, Operate, refused, shown
 from tests.support.relay import PROJECT
 
@@ -135,6 +137,34 @@ async def test_rotation_without_options_replaces_all_keys(operate: Operate, proj
         assert project.keys[kind].matches(rotated[kind], now)
         assert project.keys[kind].matches(made[kind], now + 86_000_000)
         assert not project.keys[kind].matches(made[kind], now + 86_400_001)
+
+
+@pytest.mark.parametrize("choice", [("--key", "secret"), ()])
+async def test_stolen_key_is_worth_nothing_after_what_rotation_says_was_typed(
+    operate: Operate, projects: Projects, choice: tuple[str, ...]
+) -> None:
+    """Rotation alone leaves it valid; it says until when, and what to type if the key leaked."""
+    stolen = shown(await operate("projects", "create", "acme", "--json"))
+    says = (await operate("projects", "rotate", "acme", *choice)).stderr
+    project, now = await projects.read(stolen["project_id"])
+    assert project is not None
+    assert project.keys[KeyKind.SECRET_SERVER].matches(stolen[KeyKind.SECRET_SERVER], now)
+    assert rfc3339(project.keys[KeyKind.SECRET_SERVER].previous_until) in says
+    _, *typed = shlex.split(re.findall(r"`(login-relay .*)`", says)[0])
+    says = (await operate(*typed)).stderr
+    assert "five seconds" in says
+    project, now = await projects.read(stolen["project_id"])
+    assert project is not None
+    for kind in KeyKind:
+        is_replaced = kind is KeyKind.SECRET_SERVER or not choice
+        assert project.keys[kind].matches(stolen[kind], now + 1) is not is_replaced
+
+
+async def test_help_of_rotate_says_what_to_do_about_a_leaked_key(operate: Operate) -> None:
+    """The default keeps the old key valid, which is not what one wants then."""
+    text = " ".join((await operate("projects", "rotate", "--help")).stdout.split())
+    assert "the old keys stay valid for the overlap" in text
+    assert "leaked key, use `--overlap 0`" in text
 
 
 @pytest.mark.parametrize(
