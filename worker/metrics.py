@@ -1,10 +1,12 @@
 """What a worker counts. Names and labels are part of the interface: `deploy/` and the documentation use them."""
 
 from functools import cache
+from typing import get_args
 
 from prometheus_client import Counter, Histogram
 
-from statemachine.lifecycle import CHANGES, ENDS, State
+from statemachine.commands import Command
+from statemachine.lifecycle import CHANGES, ENDS, RULES, Outcome, State
 from statemachine.store.sessions import Commit, Transition
 
 LOGIN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
@@ -37,6 +39,11 @@ REDELIVERIES = Counter("login_relay_redeliveries", "Entries taken over from a wo
 DEAD_LETTERS = Counter("login_relay_dead_letters", "Entries moved to the dead letters.")
 
 # Present from the start, so that the first of each is seen as an increase.
+for _command in get_args(Command):
+    for _rules in RULES.values():
+        for _decision in _rules[_command.trigger]:
+            COMMANDS.labels(_command.__name__, _decision.outcome)
+    COMMANDS.labels(_command.__name__, Outcome.UNKNOWN)
 for _trigger in ("command", "deadline"):
     CONFLICTS.labels(_trigger)
 for _source, _target in sorted(CHANGES):

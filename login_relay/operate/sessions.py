@@ -29,23 +29,23 @@ async def show(relay: Relay, session_id: str, *, as_json: bool) -> None:
     if facts is None:
         message = f"no session {session_id}: there never was one, or it ended too long ago"
         raise click.ClickException(message)
-    shown = _shown(facts)
+    named = by_name(facts)
     if as_json:
-        click.echo(msgspec.json.encode(shown))
+        click.echo(msgspec.json.encode(named))
         return
-    for name, value in shown.items():
+    for name, value in named.items():
         click.echo(f"{name:15}  {'-' if value is None else value}")
 
 
-def _shown(facts: SessionFacts) -> dict[str, object]:
+def by_name(facts: SessionFacts) -> dict[str, object]:
     """Return the facts by name, with times as RFC 3339 writes them."""
-    shown: dict[str, object] = msgspec.to_builtins(facts.client)
+    named: dict[str, object] = msgspec.to_builtins(facts.client)
     for name, value in msgspec.structs.asdict(facts).items():
         if name == "changed_at":
-            shown |= {f"{state}_at": _time(facts.changed_at.get(state)) for state in State if state != State.PENDING}
+            named |= {f"{state}_at": _time(facts.changed_at.get(state)) for state in State if state != State.PENDING}
         elif name != "client":
-            shown[name] = _time(value) if isinstance(value, int) and name != "version" else value
-    return shown
+            named[name] = _time(value) if isinstance(value, int) and name != "version" else value
+    return named
 
 
 def _time(milliseconds: int | None) -> str | None:

@@ -5,26 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.commands import CancelSession, CompleteSession, ConsumeSession, DenySession
 from statemachine.events import FACT_OF, event_for
 from statemachine.lifecycle import ENDS, RULES, Decision, Outcome, State, Trigger
 from statemachine.machine import decide, decision
 from statemachine.session import Session, session_after
+from tests.support.commands import COMMAND_OF
 
 DEADLINE = 1_000
 PICKUP_WINDOW = 120
 IN_TIME, OVERDUE = False, True
 
 COMPLETE, CONSUME, DEADLINE_PASSED = Trigger.COMPLETE, Trigger.CONSUME, Trigger.DEADLINE
-
-COMMANDS = {
-    Trigger.COMPLETE: CompleteSession("c", "s", "api", b"sealed"),
-    Trigger.DENY: DenySession("c", "s", "api", "declined"),
-    Trigger.CANCEL: CancelSession("c", "s", "api"),
-    Trigger.CONSUME: ConsumeSession("c", "s", "api", 1),
-    Trigger.DEADLINE: None,
-}
-"""What brings each trigger."""
 
 
 def a_session(state: State = State.PENDING, version: int = 1, deadline: int = DEADLINE) -> Session:
@@ -145,7 +136,7 @@ def test_any_history_agrees_with_a_plain_reading_of_the_design(
         assert decided.outcome == expected
         assert (after.state, after.version, after.deadline) == (model.state, model.version, model.deadline)
         # A fact is made public exactly when the version grows, and it is the new state's.
-        event = event_for(session, after, COMMANDS[trigger])
+        event = event_for(session, after, COMMAND_OF.get(trigger))
         assert (event is not None) == (after.version == session.version + 1)
         if event is not None:
             assert type(event) is FACT_OF[after.state]

@@ -1,0 +1,48 @@
+"""A command of each kind, and its bytes on the stream."""
+
+from statemachine.commands import CancelSession, Command, CompleteSession, ConsumeSession, DenySession
+from statemachine.lifecycle import Trigger
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+GOLDEN: list[tuple[Command, bytes]] = [
+    (
+        CompleteSession("c1", "s1", "api", b"\x00sealed\xff", "ab12", "ada", "r1", TRACEPARENT),
+        (
+            b'{"type":"CompleteSession","id":"c1","session_id":"s1","reply_to":"api",'
+            b'"sealed_token":"AHNlYWxlZP8=","minted_token_digest":"ab12","login_subject":"ada",'
+            b'"request_id":"r1","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
+    ),
+    (
+        CompleteSession("c1", "s1", "api", b""),
+        (
+            b'{"type":"CompleteSession","id":"c1","session_id":"s1","reply_to":"api",'
+            b'"sealed_token":"","minted_token_digest":null,"login_subject":null,"request_id":null,"traceparent":null}'
+        ),
+    ),
+    (
+        ConsumeSession("c2", "s1", "api", 4_000, "r2", TRACEPARENT),
+        (
+            b'{"type":"ConsumeSession","id":"c2","session_id":"s1","reply_to":"api","patience":4000,'
+            b'"request_id":"r2","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
+    ),
+    (
+        DenySession("c3", "s1", "api", "not_me", "r3", TRACEPARENT),
+        (
+            b'{"type":"DenySession","id":"c3","session_id":"s1","reply_to":"api","reason":"not_me",'
+            b'"request_id":"r3","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
+    ),
+    (
+        CancelSession("c4", "s1", "api", "r4", TRACEPARENT),
+        (
+            b'{"type":"CancelSession","id":"c4","session_id":"s1","reply_to":"api",'
+            b'"request_id":"r4","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
+    ),
+]
+
+COMMAND_OF: dict[Trigger, Command] = {command.trigger: command for command, _ in GOLDEN}
+"""What brings each trigger; the deadline comes without a command."""
