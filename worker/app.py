@@ -12,8 +12,9 @@ from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
 from runtime.metrics_server import listen
-from runtime.redis.connections import CONNECTION_LOST, command_client, reader_client
+from runtime.redis.connections import COMMAND_TIMEOUT, CONNECTION_LOST, command_client, reader_client
 from runtime.redis.keys import Keys
+from runtime.redis.partitions import EachPartition
 from runtime.settings import Settings
 from runtime.tracing import Tracing, start_tracing
 from statemachine.store.backlog_metrics import Standing
@@ -82,12 +83,18 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
         Loop("reclaimer", reclaimer.step, settings.reclaim_period_ms / 1000, stream.ensure_groups),
         Loop("sweeper", sweeper.step, settings.sweep_period_ms / 1000),
     ]
+
+    async def leave(partition: int) -> None:
+        await stream.hand_back(partition, name)
+        await stream.remove_consumer(partition, name)
+
+    leaving = EachPartition("stop", leave, keys.partitions, patience=COMMAND_TIMEOUT)
     stale_after = 3 * max(settings.block_ms, settings.reclaim_period_ms, settings.sweep_period_ms) / 1000
     heartbeat = Heartbeat(redis, keys, name, [loop.name for loop in loops], stale_after)
     try:
         await _ensure_groups(stream, stopping)
         _log.info("worker started", consumer=name, partitions=len(keys.partitions))
-        async with asyncio.TaskGroup() as group:
+        async with contextlib.aclosing(reclaimer), contextlib.aclosing(sweeper), asyncio.TaskGroup() as group:
             for loop in loops:
                 group.create_task(repeat(loop, stopping, heartbeat))
             group.create_task(heartbeat.run(stopping))
@@ -95,9 +102,8 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
             for consumer in consumers:
                 await _orderly(consumer.unblock(redis))
         await _orderly(heartbeat.resign())
-        for partition in keys.partitions:
-            await _orderly(stream.hand_back(partition, name))
-            await _orderly(stream.remove_consumer(partition, name))
+        async with contextlib.aclosing(leaving):
+            await _orderly(leaving.step())
         _log.info("worker stopped", consumer=name)
     finally:
         for reader in readers:

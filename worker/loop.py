@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from runtime.metrics_server import RECONNECTS
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import CONNECTION_LOST, error_code, reason_of
 from worker.heartbeat import Heartbeat
 
 _log = structlog.get_logger("worker")
@@ -47,8 +47,8 @@ async def repeat(loop: Loop, stopping: asyncio.Event, heartbeat: Heartbeat) -> N
         except (*CONNECTION_LOST, RedisError) as error:
             failures += 1
             if failures == 1:
-                _log.warning("loop interrupted", loop=name, error=type(error).__name__, reason=_reason(error))
-                RECONNECTS.labels(name, _reason(error) or type(error).__name__).inc()
+                _log.warning("loop interrupted", loop=name, error=type(error).__name__, reason=error_code(error))
+                RECONNECTS.labels(name, reason_of(error)).inc()
             await _sleep(_BACKOFF.compute(failures), stopping)
             continue
         except Exception:  # noqa: BLE001 - a defect is logged and shows as a stuck loop; the other loops go on
@@ -62,11 +62,6 @@ async def repeat(loop: Loop, stopping: asyncio.Event, heartbeat: Heartbeat) -> N
         heartbeat.beat(name)
         if period:
             await _sleep(period, stopping)
-
-
-def _reason(error: Exception) -> str:
-    """Return the error code that Redis gave (`NOGROUP`, …); never more of its text, which may quote arguments."""
-    return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
 
 
 async def _sleep(seconds: float, stopping: asyncio.Event) -> None:

@@ -1,5 +1,7 @@
 """The loop that expires sessions whose time is over. Every worker runs it; no leader is needed."""
 
+from runtime.metrics_server import RECONNECTS
+from runtime.redis.partitions import EachPartition
 from statemachine.errors import UnreadableSessionError
 from statemachine.lifecycle import Trigger
 from statemachine.machine import decide
@@ -15,14 +17,20 @@ class Sweeper:
 
     def __init__(self, store: SessionStore, partitions: range, pickup_window_ms: int) -> None:
         self._store = store
-        self._partitions = partitions
         self._pickup_window_ms = pickup_window_ms
+        self._partitions = EachPartition("sweeper", self._sweep_all, partitions, losses=RECONNECTS)
 
     async def step(self) -> None:
-        """Expire everything that is due now."""
-        for partition in self._partitions:
-            while await self._sweep(partition) == COUNT:
-                pass
+        """Expire everything that is due now, in each partition."""
+        await self._partitions.step()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way; sessions that are due stay due."""
+        await self._partitions.aclose()
+
+    async def _sweep_all(self, partition: int) -> None:
+        while await self._sweep(partition) == COUNT:
+            pass
 
     async def _sweep(self, partition: int) -> int:
         """Expire up to `COUNT` sessions; returns how many were, none of them if Redis refuses its writes."""

@@ -94,6 +94,16 @@ def needs_repair(error: ResponseError) -> bool:
     )
 
 
+def reason_of(error: Exception) -> str:
+    """Return the code of an error of Redis (`NOGROUP`, …), else the error's type; the text may quote arguments."""
+    return error_code(error) or type(error).__name__
+
+
+def error_code(error: Exception) -> str:
+    """Return the code of an error that Redis gave (`NOGROUP`, …); empty if the error is another one."""
+    return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
+
+
 class _PackingInC:
     """Puts commands together with hiredis. redis-py's own asyncio connections do so in Python, five times as long."""
 

@@ -4,12 +4,14 @@ Entries are deleted by the script that commits them, so a stream's length is its
 would drop entries that nobody has read.
 """
 
+import asyncio
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from runtime.redis.keys import GROUP, Keys
+from runtime.redis.partitions import EachPartition
 from runtime.redis.scripts import Call, Script, run_script
 from statemachine.commands import Command, encode_command
 from statemachine.lifecycle import Outcome, State
@@ -83,6 +85,8 @@ class CommandStream:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._groups = EachPartition("groups", self.ensure_group, keys.partitions)
+        self._making_groups = asyncio.Lock()  # several loops can miss a group at once; a step belongs to one of them
         self._partition_of = {keys.commands(partition).encode(): partition for partition in keys.partitions}
 
     async def enqueue(self, command: Command, wanted: State, *, backlog_limit: int, outcome_ms: int) -> Enqueued:
@@ -109,13 +113,27 @@ class CommandStream:
                 return Moved(None, overdue=False)
 
     async def ensure_groups(self) -> None:
-        """Create each stream and group that is missing, from the first entry on: none that came before is dropped."""
-        for partition in self._keys.partitions:
-            try:
-                await self._redis.xgroup_create(self._keys.commands(partition), GROUP, id="0", mkstream=True)
-            except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+        """Create the streams and groups that are missing, in every partition that answers.
+
+        Raises:
+            RedisError: there is none in which that could be done.
+
+        """
+        async with self._making_groups:
+            await self._groups.step()
+
+    async def ensure_group(self, partition: int) -> None:
+        """Create a partition's stream and group if missing, from the first entry on: none that came before is dropped.
+
+        Raises:
+            RedisError: Redis refuses it, or is away.
+
+        """
+        try:
+            await self._redis.xgroup_create(self._keys.commands(partition), GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
 
     async def read(self, reader: Redis, consumer: str, count: int, block_ms: int) -> list[Entry]:
         """Wait up to `block_ms` for entries that no consumer has read; `reader` is the loop's own connection."""
@@ -137,6 +155,11 @@ class CommandStream:
 
         Returns the next cursor, the entries with their delivery counts, and the ids of pending entries that no longer
         exist in the stream: nobody deletes those, so they were lost.
+
+        A claim whose reply is lost, or that is cancelled, may have been made. Its entries then stay pending for
+        `consumer`, with one delivery more, and are claimed again once they have been idle for `min_idle_ms`. Nothing is
+        lost or doubled by that: only its decision takes an entry off the stream, and however often a sound entry was
+        delivered, it is decided.
         """
         stream = self._keys.commands(partition)
         reply: tuple[bytes, list[RawEntry], list[bytes]] = await self._redis.execute_command(

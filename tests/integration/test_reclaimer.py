@@ -7,15 +7,16 @@ from statemachine.commands import ConsumeSession, encode_command
 from statemachine.lifecycle import Outcome, State
 from tests.support.eventually import wait_until
 from tests.support.relay import Relay
-from worker import reclaimer as module
-from worker.reclaimer import Reclaimer
+from worker.reclaimer import COUNT, Reclaimer
 
 MIN_IDLE_MS = 60_000
 MAX_DELIVERIES = 3
 DEAD = 200
+AT_ONCE = {"forget_period": 0, "forget_after_ms": -1}
+"""Consumers are forgotten with every step, however lately they were active."""
 
 
-def reclaimer_of(relay: Relay, min_idle_ms: int = 0) -> Reclaimer:
+def reclaimer_of(relay: Relay, min_idle_ms: int = 0, **periods: int) -> Reclaimer:
     """Return the reclaimer of another worker."""
     return Reclaimer(
         relay.stream,
@@ -24,6 +25,7 @@ def reclaimer_of(relay: Relay, min_idle_ms: int = 0) -> Reclaimer:
         relay.keys.partitions,
         min_idle_ms=min_idle_ms,
         max_deliveries=MAX_DELIVERIES,
+        **periods,
     )
 
 
@@ -60,11 +62,11 @@ async def test_idle_entry_behind_many_fresh_ones_is_reached(relay: Relay) -> Non
     session_id = (await relay.initiate()).session_id
     data = encode_command(ConsumeSession("x", session_id, "api", 4_000))
     async with relay.redis.pipeline(transaction=False) as pipeline:
-        for _ in range(10 * module.COUNT + 1):
+        for _ in range(10 * COUNT + 1):
             pipeline.execute_command("XADD", relay.keys.commands(0), "*", "command", data)
         await pipeline.execute()
     await relay.complete(session_id, backlog_limit=2_000)
-    await relay.read("busy", count=10 * module.COUNT + 1)
+    await relay.read("busy", count=10 * COUNT + 1)
     await relay.read("dead")
     await relay.stream.hand_back(0, "dead")
     reclaimer = reclaimer_of(relay, MIN_IDLE_MS)
@@ -152,36 +154,27 @@ async def test_vanished_entry_is_an_error_in_the_log(relay: Relay, redis: Redis,
     assert [(log["log_level"], log["entries"]) for log in logs] == [("error", [entry.id])]
 
 
-async def test_consumers_of_processes_that_are_gone_are_forgotten(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_consumers_of_processes_that_are_gone_are_forgotten(relay: Relay) -> None:
     """The group does not grow with every restart; whoever has entries, or is active, stays."""
-    monkeypatch.setattr(module, "FORGET_PERIOD", 0.0)
     await relay.record(b"x")
     await relay.read("with-entry")
     for name in ("gone", "heir"):
         await relay.redis.xgroup_createconsumer(relay.keys.commands(0), "workers", name)
-    reclaimer = reclaimer_of(relay, MIN_IDLE_MS)
-    await reclaimer.step()
+    await reclaimer_of(relay, MIN_IDLE_MS, forget_period=0).step()
     assert {name for name, _, _ in await relay.stream.consumers(0)} >= {"with-entry", "gone"}
-    monkeypatch.setattr(module, "FORGET_AFTER_MS", -1)
-    await reclaimer.step()
+    await reclaimer_of(relay, MIN_IDLE_MS, **AT_ONCE).step()
     assert {name for name, _, _ in await relay.stream.consumers(0)} == {"with-entry", "heir"}
 
 
-async def test_consumers_of_two_hundred_dead_processes_go_and_nothing_that_they_had(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_consumers_of_two_hundred_dead_processes_go_and_nothing_that_they_had(relay: Relay) -> None:
     """Each died with an entry in its hands: all are decided by one worker, and only then are their names forgotten."""
-    monkeypatch.setattr(module, "FORGET_PERIOD", 0.0)
-    monkeypatch.setattr(module, "FORGET_AFTER_MS", -1)
     session_ids = [(await relay.initiate()).session_id for _ in range(DEAD)]
     for number, session_id in enumerate(session_ids):
         await relay.complete(session_id, f"complete-{number}")
         assert len(await relay.read(f"dead-{number}")) == 1
-    await reclaimer_of(relay, MIN_IDLE_MS).step()  # too early: every entry is still its own worker's
+    await reclaimer_of(relay, MIN_IDLE_MS, **AT_ONCE).step()  # too early: every entry is still its own worker's
     assert len([name for name, pending, _ in await relay.stream.consumers(0) if pending]) == DEAD
-    reclaimer = reclaimer_of(relay)
+    reclaimer = reclaimer_of(relay, **AT_ONCE)
 
     async def all_are_decided() -> bool:
         await reclaimer.step()
