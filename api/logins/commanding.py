@@ -100,5 +100,5 @@ class Outcomes:
             return await self._look(partition, id_)
 
     async def _look(self, partition: int, id_: str) -> Answer | None:
-        [outcome] = await self._store.read_outcomes([(partition, id_)])
+        [outcome] = await self._store.read_outcomes(partition, [id_])
         return None if outcome is None or outcome is Outcome.PENDING else Answer(outcome)

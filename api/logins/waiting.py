@@ -6,8 +6,7 @@ looks second, and all that still wait are looked up in batches: at once after a 
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import structlog
@@ -22,6 +21,7 @@ from runtime.loops import keep_running
 from runtime.metrics_server import RECONNECTS
 from runtime.redis.connections import CONNECTION_LOST
 from runtime.redis.keys import Keys
+from runtime.redis.partitions import EachPartition
 from statemachine.lifecycle import Outcome
 from statemachine.store.sessions import SessionStore
 
@@ -35,7 +35,7 @@ _OUTCOMES, _CHANGES = (WAITERS.labels(kind) for kind in ("outcome", "change"))
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
 
 T = TypeVar("T")
-V = TypeVar("V")
+_Waiters = dict[str, list[asyncio.Future[T]]]
 
 
 class Answer(NamedTuple):
@@ -44,11 +44,6 @@ class Answer(NamedTuple):
     outcome: Outcome
     sealed_token: bytes | None = None
     """Only from the reply to the command that consumed the session; the fallback leaves it to be read."""
-
-
-class _Waiters(NamedTuple):
-    partition: int
-    futures: "list[asyncio.Future[Answer]]"
 
 
 class Waiting:
@@ -62,12 +57,12 @@ class Waiting:
         self._subscriber = subscriber
         self._store = store
         self._keys = keys
-        self._hints = {keys.hints(partition).encode() for partition in keys.partitions}
-        self._replies = {keys.replies(partition, api_id).encode() for partition in keys.partitions}
-        self._commands: dict[str, _Waiters] = {}
-        """By command id."""
-        self._sessions: dict[str, list[asyncio.Future[None]]] = {}
-        """By session id."""
+        # By channel, the partition that it is of.
+        self._hints = {keys.hints(partition).encode(): partition for partition in keys.partitions}
+        self._replies = {keys.replies(partition, api_id).encode(): partition for partition in keys.partitions}
+        # By partition, what is waited for, by the id of a command or of a session.
+        self._commands: list[_Waiters[Answer]] = [{} for _ in keys.partitions]
+        self._sessions: list[_Waiters[None]] = [{} for _ in keys.partitions]
         self._look_now = asyncio.Event()
         self.draining = False
         """Whether the process is about to stop: no poll is held any more."""
@@ -75,22 +70,22 @@ class Waiting:
     @contextlib.contextmanager
     def for_outcome(self, partition: int, command_id: str) -> Iterator[asyncio.Future[Answer]]:
         """Register for a command's outcome, as long as the context lasts."""
-        waiters = self._commands.setdefault(command_id, _Waiters(partition, []))
-        with _OUTCOMES.track_inprogress(), _registered(self._commands, command_id, waiters.futures) as future:
+        with _OUTCOMES.track_inprogress(), _registered(self._commands[partition], command_id) as future:
             yield future
 
     @contextlib.contextmanager
     def for_change(self, session_id: str) -> Iterator[asyncio.Future[None]]:
         """Register for a pending session's next change, as long as the context lasts."""
-        futures = self._sessions.setdefault(session_id, [])
-        with _CHANGES.track_inprogress(), _registered(self._sessions, session_id, futures) as future:
+        sessions = self._sessions[self._keys.partition_of(session_id)]
+        with _CHANGES.track_inprogress(), _registered(sessions, session_id) as future:
             yield future
 
     def drain(self) -> None:
         """Let all held polls answer now."""
         self.draining = True
-        for session_id in self._sessions:
-            self._wake(session_id)
+        for partition, sessions in enumerate(self._sessions):
+            for session_id in sessions:
+                self._wake(partition, session_id)
 
     async def run(self) -> None:
         """Listen and look up until cancelled."""
@@ -143,46 +138,47 @@ class Waiting:
 
         """
         if channel in self._hints:
-            self._wake(data.decode())
+            self._wake(self._hints[channel], data.decode())
         else:
             command_id, outcome, sealed_token = data.split(b" ", 2)
-            self._reply(command_id.decode(), Answer(Outcome(outcome.decode()), sealed_token or None))
+            answer = Answer(Outcome(outcome.decode()), sealed_token or None)
+            self._reply(self._replies[channel], command_id.decode(), answer)
 
     async def _look_up(self) -> NoReturn:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._period):  # not wait_for, which loses cancellations in Python 3.11
-                    await self._look_now.wait()
-            self._look_now.clear()
-            try:
-                await self._look_up_commands()
-                await self._look_up_sessions()
-            except (*CONNECTION_LOST, RedisError):
-                continue  # whoever waits is bounded by a time of their own
+        clock = asyncio.get_running_loop().time
+        due = clock() + self._period
+        look_ups = EachPartition("look up", self._look_up_in, self._keys.partitions, losses=RECONNECTS)
+        async with contextlib.aclosing(look_ups):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):  # not wait_for, which loses cancellations in Python 3.11
+                        await self._look_now.wait()
+                self._look_now.clear()
+                due = clock() + self._period
+                with contextlib.suppress(*CONNECTION_LOST, RedisError):  # those who wait do so for a bounded time
+                    await look_ups.step([p for p in self._keys.partitions if self._commands[p] or self._sessions[p]])
 
-    async def _look_up_commands(self) -> None:
-        waiting = [(waiters.partition, command_id) for command_id, waiters in self._commands.items()]
-        for start in range(0, len(waiting), FALLBACK_BATCH):
-            batch = waiting[start : start + FALLBACK_BATCH]
-            for (_, command_id), outcome in zip(batch, await self._store.read_outcomes(batch), strict=True):
+    async def _look_up_in(self, partition: int) -> None:
+        for commands in _batches(self._commands[partition]):
+            outcomes = await self._store.read_outcomes(partition, commands)
+            for command_id, outcome in zip(commands, outcomes, strict=True):
                 if outcome is not None and outcome is not Outcome.PENDING:
-                    FALLBACKS.labels("outcome").inc(self._reply(command_id, Answer(outcome)))
+                    FALLBACKS.labels("outcome").inc(self._reply(partition, command_id, Answer(outcome)))
+        for sessions in _batches(self._sessions[partition]):
+            for session_id in await self._store.changed(sessions):
+                FALLBACKS.labels("change").inc(self._wake(partition, session_id))
 
-    async def _look_up_sessions(self) -> None:
-        by_partition: dict[int, list[str]] = defaultdict(list)
-        for session_id in self._sessions:
-            by_partition[self._keys.partition_of(session_id)].append(session_id)
-        for waiting in by_partition.values():
-            for start in range(0, len(waiting), FALLBACK_BATCH):
-                for session_id in await self._store.changed(waiting[start : start + FALLBACK_BATCH]):
-                    FALLBACKS.labels("change").inc(self._wake(session_id))
+    def _reply(self, partition: int, command_id: str, answer: Answer) -> int:
+        return _resolve(self._commands[partition].get(command_id, ()), answer)
 
-    def _reply(self, command_id: str, answer: Answer) -> int:
-        waiters = self._commands.get(command_id)
-        return _resolve(waiters.futures, answer) if waiters else 0
+    def _wake(self, partition: int, session_id: str) -> int:
+        return _resolve(self._sessions[partition].get(session_id, ()), None)
 
-    def _wake(self, session_id: str) -> int:
-        return _resolve(self._sessions.get(session_id, ()), None)
+
+def _batches(waiters: "_Waiters[T]") -> list[list[str]]:
+    """Return the ids that are waited for just now, as many together as one round trip looks up."""
+    ids = list(waiters)
+    return [ids[start : start + FALLBACK_BATCH] for start in range(0, len(ids), FALLBACK_BATCH)]
 
 
 def _resolve(futures: "Iterable[asyncio.Future[T]]", result: T) -> int:
@@ -194,15 +190,14 @@ def _resolve(futures: "Iterable[asyncio.Future[T]]", result: T) -> int:
 
 
 @contextlib.contextmanager
-def _registered(
-    registry: MutableMapping[str, V], name: str, futures: "list[asyncio.Future[T]]"
-) -> "Iterator[asyncio.Future[T]]":
-    """Put a new future among `futures`; the last to leave takes the entry out of the registry."""
+def _registered(waiters: "_Waiters[T]", id_: str) -> "Iterator[asyncio.Future[T]]":
+    """Add a new future to `waiters`; the last one to leave takes the id with it."""
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    futures = waiters.setdefault(id_, [])
     futures.append(future)
     try:
         yield future
     finally:
         futures.remove(future)
         if not futures:
-            del registry[name]
+            del waiters[id_]

@@ -205,7 +205,7 @@ class Poller:
     async def _replay(self, session: Session, code: PollingCode, key: str) -> JsonResponse:
         """Answer again a poll whose answer may have been lost: same code, same key."""
         id_ = command_id("consume", code.digest, key)
-        [outcome] = await self._store.read_outcomes([(self._keys.partition_of(session.id), id_)])
+        [outcome] = await self._store.read_outcomes(self._keys.partition_of(session.id), [id_])
         if outcome is Outcome.CONSUMED:
             return await self._success(session, code, None)
         return _told("used")

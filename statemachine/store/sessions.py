@@ -234,12 +234,11 @@ class SessionStore:
             holder = LoginCodeHolder(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:])
         return holder, Outcome(outcome.decode()) if outcome else None
 
-    async def read_outcomes(self, commands: Sequence[tuple[int, str]]) -> list[Outcome | None]:
-        """Read what became of commands, each named by its partition and id. One pipelined round trip."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for partition, command_id in commands:
-                pipeline.execute_command("GET", self._keys.outcome(partition, command_id))
-            return [Outcome(value.decode()) if value else None for value in await pipeline.execute()]
+    async def read_outcomes(self, partition: int, command_ids: Sequence[str]) -> list[Outcome | None]:
+        """Read what became of commands of one partition; None where nothing is known. One round trip."""
+        names = [self._keys.outcome(partition, command_id) for command_id in command_ids]
+        found: list[bytes | None] = await self._redis.execute_command("MGET", *names)
+        return [Outcome(value.decode()) if value else None for value in found]
 
     async def read_sealed_token(self, session_id: str) -> bytes | None:
         """Read a session's sealed token: there from its completion to the end of its replay window."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
@@ -11,13 +11,16 @@ from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from api.logins.waiting import Waiting
+from runtime.redis.connections import subscriber_client
 from runtime.redis.keys import GROUP, Keys
 from runtime.redis.partitions import EachPartition
 from runtime.settings import Settings
-from statemachine.lifecycle import State
+from statemachine.lifecycle import Outcome, State
 from statemachine.store.command_stream import CommandStream
 from tests.support.eventually import wait_until
 from tests.support.redis_process import RedisProcess
+from tests.support.redis_server import free_port
 from tests.support.relay import LIFETIME_MS, Relay
 from tests.support.two_servers import TwoServers
 from worker.reclaimer import Reclaimer
@@ -25,6 +28,7 @@ from worker.sweeper import Sweeper
 
 PROMPTLY = 1.0  # seconds; twice the patience, half of what a command may take
 SOON = 20.0  # seconds; what was asked of a frozen server is asked again for some of them
+PERIOD = 0.1  # seconds between two look-ups
 
 ONCE = [("session.initiated", 1), ("session.completed", 2)]
 
@@ -182,6 +186,43 @@ async def test_groups_are_made_while_another_partition_stands_still(
         return await two_servers.exists(keys.commands(1)) == 1
 
     await wait_until(is_made, SOON)
+
+
+@pytest.fixture
+async def deaf(relay: Relay, settings: Settings) -> AsyncIterator[Waiting]:
+    """The waiters of an API process that no message reaches."""
+    nowhere = msgspec.structs.replace(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    subscriber = subscriber_client(nowhere, "login-relay:test")
+    waiting = Waiting(subscriber, relay.store, relay.keys, "api", period=PERIOD)
+    task = asyncio.create_task(waiting.run())
+    yield waiting
+    while not task.done():  # a cancellation can be lost: see api.app
+        task.cancel()
+        await asyncio.wait({task}, timeout=1)
+    await subscriber.aclose()
+
+
+async def test_outcomes_are_looked_up_while_another_partition_stands_still(
+    relay: Relay, deaf: Waiting, second_server: RedisProcess
+) -> None:
+    """Also of those who begin to wait while the other one's look-up is under way; it ends when that one goes on."""
+    here, there = await one_in_each_partition(relay)
+
+    async def set_outcome(partition: int) -> None:
+        await relay.redis.set(relay.keys.outcome(partition, "command"), Outcome.COMPLETED, px=60_000)
+
+    with deaf.for_outcome(1, "command") as late, deaf.for_change(there):
+        second_server.freeze()
+        await asyncio.sleep(2 * PERIOD)  # a look-up waits for the frozen server
+        with deaf.for_outcome(0, "command") as outcome:
+            await set_outcome(0)
+            assert (await asyncio.wait_for(outcome, PROMPTLY)).outcome is Outcome.COMPLETED
+        with deaf.for_change(here) as change:
+            await relay.redis.hset(relay.keys.session(here), "state", State.EXPIRED)
+            await asyncio.wait_for(change, PROMPTLY)
+        second_server.thaw()
+        await set_outcome(1)
+        assert (await asyncio.wait_for(late, SOON)).outcome is Outcome.COMPLETED
 
 
 async def test_loss_of_a_partition_is_logged_once_until_it_is_back(relay: Relay, second_server: RedisProcess) -> None:

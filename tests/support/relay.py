@@ -93,7 +93,7 @@ class Relay:
 
     async def outcome(self, session_id: str, id_: str) -> Outcome | None:
         """Return what became of a command."""
-        [outcome] = await self.store.read_outcomes([(self.keys.partition_of(session_id), id_)])
+        [outcome] = await self.store.read_outcomes(self.keys.partition_of(session_id), [id_])
         return outcome
 
     async def backlog(self) -> int:

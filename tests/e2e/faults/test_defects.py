@@ -15,8 +15,8 @@ pytestmark = pytest.mark.faults
 
 WITHIN = 15.0  # seconds for a loop to be begun again
 LOOPS = {
-    "listen": ("logins/waiting.py", "            silent = 0\n            if message"),
-    "look up": ("logins/waiting.py", "                await self._look_up_commands()\n"),
+    "listen": ("logins/waiting.py", '                        if message["type"] == "message":\n'),
+    "look up": ("logins/waiting.py", "                self._look_now.clear()\n"),
     "feed": ("event_stream/feed.py", "                    for logged in batch.events:\n"),
 }
 """A line of each loop that runs over and over, before which it fails."""
