@@ -89,9 +89,8 @@ class Waiting:
 
     async def run(self) -> None:
         """Listen and look up until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(keep_running("listen", self._listen))
-            group.create_task(keep_running("look up", self._look_up))
+        # Not a task group, which passes on the first cancellation alone: redis-py can lose one in Python 3.11.
+        await asyncio.gather(keep_running("listen", self._listen), keep_running("look up", self._look_up))
 
     async def _listen(self) -> NoReturn:
         channels, failures = self._hints | self._replies, 0
