@@ -12,5 +12,4 @@ if ARGV[2] ~= '=' then
   redis.call('HSET', KEYS[1], 'allowed_origins', ARGV[2])
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
+return now_ms()

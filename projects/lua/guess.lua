@@ -5,8 +5,7 @@
 -- KEYS  1 … counters
 -- ARGV  1 window ms  2 … limit of each counter
 -- Returns {now in ms, which counter is over its limit (0 = none), ms until it starts again, its count}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 for i, key in ipairs(KEYS) do
   local count = redis.call('INCR', key)
   if count == 1 then redis.call('PEXPIRE', key, ARGV[1]) end

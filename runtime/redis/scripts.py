@@ -17,6 +17,9 @@ Argument = str | bytes | int
 Reply = list["Reply"] | bytes | int | None
 
 
+_TIME = files("runtime.redis").joinpath("time.lua").read_text()  # `now_ms()` and `rfc3339(ms)`
+
+
 class Script(NamedTuple):
     """A script's text, its hash, and how many keys it declares."""
 
@@ -25,8 +28,9 @@ class Script(NamedTuple):
 
     @classmethod
     def named(cls, room: str, name: str) -> "Script":
-        """Read `lua/<name>.lua` of a room."""
-        text = files(room).joinpath("lua", f"{name}.lua").read_text()
+        """Read `lua/<name>.lua` of a room, with `time.lua` after its first line."""
+        first, rest = files(room).joinpath("lua", f"{name}.lua").read_text().split("\n", 1)
+        text = f"{first}\n{_TIME}{rest}"
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -33,6 +33,7 @@ SCRIPTS = sorted(
     for path in files(room).joinpath("lua").iterdir()
 )
 READ = Script.named("statemachine.store", "read")
+TIME = files("runtime.redis").joinpath("time.lua").read_text()
 
 
 class TwicePipeline(Pipeline):
@@ -70,6 +71,7 @@ def test_script_is_fit_for_a_cluster(room: str, name: str) -> None:
     """Each declares itself with `#!lua`, so that Redis holds it to its keys, and names them in its header."""
     text = Script.named(room, name).text
     assert re.match(r"#!lua( flags=no-writes)?\n-- ", text)
+    assert re.findall(r"redis\.call\('TIME'\)", text) == ["redis.call('TIME')"]  # that of time.lua
     declared = [int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)]
     if declared:  # a script may also take its keys as a list
         assert sorted(set(declared)) == list(range(1, max(declared) + 1))
@@ -164,15 +166,9 @@ async def test_other_scripts_sent_twice_do_their_work_once(forgetful: Redis, key
 
 
 def lua_times(server: SyncRedis, moments: Sequence[int]) -> list[str]:
-    """Return moments (milliseconds) as `initiate.lua` writes them: its own text, with the clock replaced."""
-    text = Script.named("statemachine.store", "initiate").text
-    [civil] = re.findall(r"^-- RFC 3339.*?\n(.*?)\n\n", text, flags=re.DOTALL | re.MULTILINE)
-    assert civil.startswith("local days = ")
-    script = (
-        f"local function stamp_of(now)\n{civil}\nreturn stamp\nend\n"
-        "local stamps = {}\nfor i, now in ipairs(ARGV) do stamps[i] = stamp_of(tonumber(now)) end\nreturn stamps"
-    )
-    return [stamp.decode() for stamp in server.eval(script, 0, *map(str, moments))]
+    """Return moments (milliseconds) as `time.lua` writes them."""
+    script = TIME + "local times = {}\nfor i, ms in ipairs(ARGV) do times[i] = rfc3339(tonumber(ms)) end\nreturn times"
+    return [time.decode() for time in server.eval(script, 0, *map(str, moments))]
 
 
 def test_every_day_is_written_alike_in_lua_and_python(redis_server: RedisServer) -> None:

@@ -18,6 +18,4 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   local unread = redis.call('XRANGE', KEYS[1], '(' .. read, '+', 'COUNT', 1)
   if unread[1] then first_unread = unread[1][1] end
 end
-local time = redis.call('TIME')
-return { redis.call('XLEN', KEYS[1]), pending, first_unread, first_pending, redis.call('XLEN', KEYS[2]),
-  time[1] * 1000 + math.floor(time[2] / 1000) }
+return { redis.call('XLEN', KEYS[1]), pending, first_unread, first_pending, redis.call('XLEN', KEYS[2]), now_ms() }

@@ -4,8 +4,7 @@
 -- KEYS  1 deadlines
 -- ARGV  1 how many at most
 -- Returns {now in ms, session id, …}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%d', now), 'LIMIT', 0, ARGV[1])
 table.insert(due, 1, now)
 return due

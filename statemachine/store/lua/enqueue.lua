@@ -10,8 +10,7 @@
 local outcome = redis.call('GET', KEYS[2])
 if outcome then return { 'known', outcome } end
 local session = redis.call('HMGET', KEYS[3], 'state', 'deadline')
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 if session[1] ~= ARGV[2] or now > tonumber(session[2]) then return { 'moved', session[1], session[2], now } end
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[3]) then return { 'busy' } end
 redis.call('SET', KEYS[2], 'pending', 'PX', ARGV[4])

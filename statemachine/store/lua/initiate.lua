@@ -14,8 +14,7 @@ if held then
   if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return { 'taken' } end
   return { 'initiated', tonumber(redis.call('HGET', KEYS[1], 'expires_at')) }
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', '(' .. string.format('%d', now))
 if redis.call('ZCARD', KEYS[7]) >= tonumber(ARGV[14]) then
   return { 'refused', 7, redis.call('ZRANGE', KEYS[7], 0, 0, 'WITHSCORES')[2] - now, now }
@@ -26,20 +25,6 @@ for i, key in ipairs({ KEYS[5], KEYS[6] }) do
   if count > tonumber(ARGV[11 + i]) then return { 'refused', 4 + i, redis.call('PTTL', key), now } end
 end
 local expires_at = now + tonumber(ARGV[6])
-
--- RFC 3339, from days since the epoch (the civil calendar has a 400-year cycle of 146 097 days).
-local days = math.floor(now / 86400000) + 719468
-local era = math.floor(days / 146097)
-local doe = days - era * 146097
-local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
-local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-local mp = math.floor((5 * doy + 2) / 153)
-local month = mp < 10 and mp + 3 or mp - 9
-local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-local ms = now % 86400000
-local stamp = string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
-  math.floor(ms / 3600000), math.floor(ms / 60000) % 60, math.floor(ms / 1000) % 60, ms % 1000)
-
 redis.call('HSET', KEYS[1], 'state', 'pending', 'version', 1, 'deadline', expires_at, 'project_id', ARGV[2],
   'polling_digest', ARGV[3], 'client', ARGV[5], 'created_at', now, 'expires_at', expires_at)
 if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'code_challenge', ARGV[10]) end
@@ -49,6 +34,6 @@ redis.call('ZADD', KEYS[3], expires_at, ARGV[1])
 redis.call('ZADD', KEYS[7], expires_at, ARGV[1])
 redis.call('PEXPIRE', KEYS[7], ARGV[15])
 redis.call('XADD', KEYS[4], 'MINID', '~', string.format('%d', now - tonumber(ARGV[7])), '*', 'specversion', '1.0',
-  'id', ARGV[1] .. '.1', 'source', ARGV[8], 'type', 'session.initiated', 'subject', ARGV[1], 'time', stamp,
+  'id', ARGV[1] .. '.1', 'source', ARGV[8], 'type', 'session.initiated', 'subject', ARGV[1], 'time', rfc3339(now),
   'version', 1, 'data', ARGV[9])
 return { 'initiated', expires_at }

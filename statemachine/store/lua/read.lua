@@ -6,6 +6,5 @@
 --         the second on when there is no such session.
 local found = redis.call('HMGET', KEYS[1], 'state', 'version', 'deadline', 'expires_at', 'project_id', 'polling_digest',
   'code_challenge')
-local time = redis.call('TIME')
-table.insert(found, 1, time[1] * 1000 + math.floor(time[2] / 1000))
+table.insert(found, 1, now_ms())
 return found

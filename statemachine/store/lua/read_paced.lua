@@ -7,8 +7,7 @@
 -- Returns {ms until the next poll (0 = not too soon), what read.lua returns …}.
 local found = redis.call('HMGET', KEYS[1], 'state', 'version', 'deadline', 'expires_at', 'project_id', 'polling_digest',
   'code_challenge')
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local wait = 0
 if found[1] == 'pending' and now <= tonumber(found[3]) and found[6] == ARGV[1] and (found[7] or '') == ARGV[2] then
   local other = redis.call('SET', KEYS[2], ARGV[4], 'NX', 'GET', 'PX', ARGV[3])

@@ -11,8 +11,7 @@
 --         {'late'} (nobody waits for this outcome any more; the entry is done with, the session as it was).
 local session = redis.call('HMGET', KEYS[1], 'state', 'version')
 if (session[1] or '') ~= ARGV[2] or (session[2] or '') ~= ARGV[3] then return { 'conflict' } end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local state, entry, last = ARGV[4], ARGV[11], tonumber(ARGV[14])
 if entry ~= '' then
   if redis.call('XDEL', KEYS[4], entry) == 0 then return { 'gone' } end
