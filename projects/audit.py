@@ -15,7 +15,7 @@ from projects.audit_events import (
 )
 from runtime.clock import rfc3339
 from runtime.redis.keys import Keys
-from runtime.redis.scripts import Call, Script, run_script
+from runtime.redis.scripts import Script, run_script
 from runtime.settings import Settings
 
 _AUDIT = Script.named("projects", "audit")
@@ -41,24 +41,20 @@ class Refusals:
         if mark in self._told:
             return
         keys, partition = self._keys, self._keys.partition_of_project(refusal.project_id)
-        call = Call(
-            (
-                keys.audited(partition, mark),
-                keys.audit_events(partition, refusal.project_id, type_),
-                keys.events(partition),
-            ),
-            (
-                self._window_ms,
-                MAX_PER_WINDOW,
-                self._retention_ms,
-                now,
-                secrets.token_hex(16),
-                EVENT_SOURCE,
-                type_,
-                session_id or refusal.project_id,
-                rfc3339(now),
-                encode_event(refusal),
-            ),
+        call = _AUDIT.call(
+            audited=keys.audited(partition, mark),
+            told=keys.audit_events(partition, refusal.project_id, type_),
+            events=keys.events(partition),
+            window_ms=self._window_ms,
+            most=MAX_PER_WINDOW,
+            retention_ms=self._retention_ms,
+            now=now,
+            event_id=secrets.token_hex(16),
+            event_source=EVENT_SOURCE,
+            event_type=type_,
+            event_time=rfc3339(now),
+            event_data=encode_event(refusal),
+            subject=session_id or refusal.project_id,
         )
         await run_script(self._redis, _AUDIT, call)
         self._told[mark] = None

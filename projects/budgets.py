@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from redis.asyncio import Redis
 
 from runtime.redis.keys import Keys
-from runtime.redis.scripts import Call, Script, run_script
+from runtime.redis.scripts import Script, run_script
 from runtime.settings import Settings
 
 _GUESS = Script.named("projects", "guess")
@@ -50,11 +50,11 @@ class Guesses:
             self._keys.wrong_codes_with_key(project_id, key),
             self._keys.wrong_codes_in_project(project_id),
         )
-        reply = await run_script(self._redis, _GUESS, Call(counters, (self._window_ms, *self._limits.values())))
-        match reply:
+        call = _GUESS.call(counters=counters, window_ms=self._window_ms, limits=tuple(self._limits.values()))
+        match await run_script(self._redis, _GUESS, call):
             case [int(now), int(position), int(wait_ms), int(wrong_codes)]:
                 return Counted(now, (None, *self._limits)[position], wait_ms, wrong_codes)
-            case _:
+            case reply:
                 message = f"guess.lua answered {type(reply).__name__}"
                 raise TypeError(message)
 

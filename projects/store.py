@@ -14,15 +14,9 @@ from projects.errors import ProjectNameTakenError, UnknownProjectError
 from projects.project import KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Project
 from runtime.clock import rfc3339
 from runtime.redis.keys import Keys
-from runtime.redis.scripts import (
-    Argument,
-    Call,
-    Script,
-    run_script,
-)
+from runtime.redis.scripts import Argument, Script, run_script
 
 KEY_BYTES = 32
-
 
 _CREATE = Script.named("projects", "create_project")
 _CHANGE = Script.named("projects", "change_project")
@@ -59,12 +53,19 @@ class Projects:
         project_id = str(uuid.uuid4())
         keys = {kind: _new_key(kind) for kind in KeyKind}
         origins = sorted(set(allowed_origins))
-        arguments: list[Argument] = [project_id, name, " ".join(origins)]
-        arguments += ["allow_client_complete", int(allow_client_complete)]
+        fields: list[Argument] = ["allow_client_complete", int(allow_client_complete)]
         for kind, key in keys.items():
-            arguments += [kind.value, hashlib.sha256(key.encode()).digest()]
-        named = (self._keys.project_names(), self._keys.project(project_id), self._keys.allowed_origins())
-        now = await run_script(self._redis, _CREATE, Call(named, tuple(arguments)))
+            fields += [kind.value, hashlib.sha256(key.encode()).digest()]
+        call = _CREATE.call(
+            names=self._keys.project_names(),
+            project=self._keys.project(project_id),
+            allowed_origins=self._keys.allowed_origins(),
+            project_id=project_id,
+            name=name,
+            origins=" ".join(origins),
+            fields=fields,
+        )
+        now = await run_script(self._redis, _CREATE, call)
         if not isinstance(now, int) or not now:
             raise ProjectNameTakenError(name)
         await tell_change(
@@ -151,10 +152,15 @@ class Projects:
         )
         await tell_change(self._redis, self._keys, deleted, await self._now())
 
-    async def _change(self, project: Project, allowed_origins: str, *fields: Argument) -> int:
+    async def _change(self, project: Project, origins: str, *fields: Argument) -> int:
         """Write fields of a project, and its origins unless they are `=`; returns Redis' time in milliseconds."""
-        keys = (self._keys.project(project.id), self._keys.allowed_origins())
-        call = Call(keys, (project.id, allowed_origins, *fields))
+        call = _CHANGE.call(
+            project=self._keys.project(project.id),
+            allowed_origins=self._keys.allowed_origins(),
+            project_id=project.id,
+            origins=origins,
+            fields=fields,
+        )
         now = await run_script(self._redis, _CHANGE, call)
         if not isinstance(now, int) or not now:
             raise UnknownProjectError(project.id)

@@ -1,13 +1,13 @@
 #!lua
 -- Writes a project unless another one has its name.
 --
--- KEYS  1 names  2 project  3 allowed origins
--- ARGV  1 project id  2 name  3 allowed origins, separated by spaces  4 … other fields and values of the project
+-- KEYS names, project, allowed_origins
+-- ARGV project_id, name, origins (separated by spaces), fields … (of the project, each with its value)
 -- Returns now in ms, or 0 when the name is taken.
-local holder = redis.call('HGET', KEYS[1], ARGV[2])
-if holder and holder ~= ARGV[1] then return 0 end
+local holder = redis.call('HGET', names, name)
+if holder and holder ~= project_id then return 0 end
 local now = now_ms()
-redis.call('HSET', KEYS[1], ARGV[2], ARGV[1])
-redis.call('HSET', KEYS[2], 'name', ARGV[2], 'created_at', now, 'allowed_origins', ARGV[3], unpack(ARGV, 4))
-for origin in string.gmatch(ARGV[3], '%S+') do redis.call('ZADD', KEYS[3], 0, origin .. ' ' .. ARGV[1]) end
+redis.call('HSET', names, name, project_id)
+redis.call('HSET', project, 'name', name, 'created_at', now, 'allowed_origins', origins, unpack(fields))
+for origin in string.gmatch(origins, '%S+') do redis.call('ZADD', allowed_origins, 0, origin .. ' ' .. project_id) end
 return now

@@ -1,14 +1,21 @@
 """The Lua scripts: read from the `lua/` of their room, addressed by hash, sent in full where Redis does not have them.
 
+A script's header is its signature: it names the keys and the arguments, with remarks in parentheses, and the last of
+either may be many (`…`). The script uses them by these names, and a call gives them by these names.
+
+    -- KEYS counters …
+    -- ARGV window_ms, limits … (one of each counter)
+
 Every script is idempotent, so that a re-send (by redis-py, or here after NOSCRIPT) changes nothing. Because a script is
 addressed by the hash of its text, processes of two versions run side by side, each with its own. EVAL loads a script on
 the very node that runs it; SCRIPT LOAD names no key, and on a cluster would load it on some node.
 """
 
+import re
 from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
@@ -16,22 +23,9 @@ from redis.exceptions import NoScriptError
 Argument = str | bytes | int
 Reply = list["Reply"] | bytes | int | None
 
-
 _TIME = files("runtime.redis").joinpath("time.lua").read_text()  # `now_ms()` and `rfc3339(ms)`
-
-
-class Script(NamedTuple):
-    """A script's text, its hash, and how many keys it declares."""
-
-    text: str
-    sha: str
-
-    @classmethod
-    def named(cls, room: str, name: str) -> "Script":
-        """Read `lua/<name>.lua` of a room, with `time.lua` after its first line."""
-        first, rest = files(room).joinpath("lua", f"{name}.lua").read_text().split("\n", 1)
-        text = f"{first}\n{_TIME}{rest}"
-        return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+_REMARK = re.compile(r"\([^()]*\)")
+_NAME_LIST = re.compile(r"[a-z][a-z0-9_]*(,[a-z][a-z0-9_]*)*")
 
 
 class Call(NamedTuple):
@@ -39,6 +33,88 @@ class Call(NamedTuple):
 
     keys: tuple[str, ...]
     arguments: tuple[Argument, ...]
+
+
+class Signature(Protocol):
+    """Makes a call, given each key and argument by its name."""
+
+    def __call__(self, **named: Argument | Sequence[Argument]) -> Call:
+        """Return the call.
+
+        Raises:
+            TypeError: a name is missing, or is not one of the script's.
+
+        """
+
+
+class Script(NamedTuple):
+    """A script's text as Redis has it, its hash, and how it is called."""
+
+    text: str
+    sha: str
+    call: Signature
+
+    @classmethod
+    def named(cls, room: str, name: str) -> "Script":
+        """Read `lua/<name>.lua` of a room.
+
+        Raises:
+            ValueError: its header is malformed.
+
+        """
+        return cls.of(name, files(room).joinpath("lua", f"{name}.lua").read_text())
+
+    @classmethod
+    def of(cls, name: str, text: str) -> "Script":
+        """Make a script of its file's text: `time.lua` and the names of the header come after the first line.
+
+        Raises:
+            ValueError: its header is malformed.
+
+        """
+        keys, arguments = _Names.of("KEYS", text), _Names.of("ARGV", text)
+        names = (*keys.names, *arguments.names)
+        if not keys.names or len(set(names)) < len(names) or not _NAME_LIST.fullmatch(",".join(names)):
+            raise ValueError(f"{name}.lua: its header does not name its keys and arguments")
+        first, _, rest = text.partition("\n")
+        text = f"{first}\n{_TIME}{keys.as_locals('KEYS')}{arguments.as_locals('ARGV')}{rest}"
+        # As `namedtuple` does: a function of Python's own is the fastest check of names there is.
+        source = f"lambda *, {', '.join(names)}: Call({keys.as_tuple()}, {arguments.as_tuple()})"
+        call = eval(source, {"Call": Call})  # noqa: S307 - of names that were looked at just now
+        call.__qualname__ = name  # for its TypeErrors
+        return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest(), call)
+
+
+class _Names(NamedTuple):
+    """What a section of a header names."""
+
+    names: tuple[str, ...]
+    many: bool
+    """Whether the last one stands for any number."""
+
+    @classmethod
+    def of(cls, section: str, text: str) -> "_Names":
+        """Read a section, which may go on in lines that are indented; no names if there is none."""
+        found = re.search(rf"^-- {section} (.*(?:\n--   .*)*)", text, re.MULTILINE)
+        if found is None:
+            return cls((), many=False)
+        listed = _REMARK.sub("", found[1].replace("\n--", "")).strip()
+        return cls(tuple(map(str.strip, listed.removesuffix(" …").split(","))), many=listed.endswith(" …"))
+
+    def as_locals(self, table: str) -> str:
+        """Return the Lua that gives the values in a table their names."""
+        each = self.names[:-1] if self.many else self.names
+        lines = f"local {', '.join(each)} = unpack({table})\n" if each else ""
+        if self.many:
+            lines += f"local {self.names[-1]} = {{ unpack({table}, {len(self.names)}) }}\n"
+        return lines
+
+    def as_tuple(self) -> str:
+        """Return the Python that puts the values of the names into a tuple."""
+        last = len(self.names) - 1
+        return (
+            f"({''.join(f'*{name},' if self.many and i == last else f'{name},' for i, name in enumerate(self.names))})"
+        )
 
 
 async def run_script(redis: Redis, script: Script, call: Call) -> Reply:

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from runtime.redis.keys import GROUP, Keys
 from runtime.redis.partitions import EachPartition
-from runtime.redis.scripts import Call, Script, run_script
+from runtime.redis.scripts import Script, run_script
 from statemachine.commands import Command, encode_command
 from statemachine.lifecycle import Outcome, State
 
@@ -92,13 +92,14 @@ class CommandStream:
     async def enqueue(self, command: Command, wanted: State, *, backlog_limit: int, outcome_ms: int) -> Enqueued:
         """Record a command for a session in the state `wanted`, at most once per command id. One round trip."""
         partition = self._keys.partition_of(command.session_id)
-        call = Call(
-            (
-                self._keys.commands(partition),
-                self._keys.outcome(partition, command.id),
-                self._keys.session(command.session_id),
-            ),
-            (encode_command(command), wanted, backlog_limit, outcome_ms),
+        call = _ENQUEUE.call(
+            commands=self._keys.commands(partition),
+            outcome_key=self._keys.outcome(partition, command.id),
+            session=self._keys.session(command.session_id),
+            command=encode_command(command),
+            wanted=wanted,
+            backlog_limit=backlog_limit,
+            outcome_ms=outcome_ms,
         )
         match await run_script(self._redis, _ENQUEUE, call):
             case [b"recorded"]:
@@ -191,20 +192,30 @@ class CommandStream:
 
     async def move_to_dead_letters(self, entry: Entry, reason: str) -> bool:
         """Move an entry to the dead letters; False if it is not there any more."""
-        call = Call(
-            (self._keys.commands(entry.partition), self._keys.dead_letters(entry.partition)),
-            (GROUP, entry.id, entry.command, reason, entry.deliveries, DEAD_LETTERS_KEPT),
+        call = _DEAD_LETTER.call(
+            commands=self._keys.commands(entry.partition),
+            dead_letters=self._keys.dead_letters(entry.partition),
+            group=GROUP,
+            entry_id=entry.id,
+            command=entry.command,
+            reason=reason,
+            deliveries=entry.deliveries,
+            kept=DEAD_LETTERS_KEPT,
         )
         return await run_script(self._redis, _DEAD_LETTER, call) == 1
 
     async def remove_consumer(self, partition: int, consumer: str, inactive_ms: int = 0) -> bool:
         """Remove a consumer that has nothing pending and was not active for `inactive_ms`."""
-        call = Call((self._keys.commands(partition),), (GROUP, consumer, inactive_ms))
+        call = _REMOVE_CONSUMER.call(
+            commands=self._keys.commands(partition), group=GROUP, consumer=consumer, inactive_ms=inactive_ms
+        )
         return await run_script(self._redis, _REMOVE_CONSUMER, call) == 1
 
     async def backlog(self, partition: int) -> Backlog:
         """Read how a partition's commands stand; also before any worker has created its group."""
-        call = Call((self._keys.commands(partition), self._keys.dead_letters(partition)), (GROUP,))
+        call = _BACKLOG.call(
+            commands=self._keys.commands(partition), dead_letters=self._keys.dead_letters(partition), group=GROUP
+        )
         match await run_script(self._redis, _BACKLOG, call):
             case [int(entries), int(pending), bytes(unread), bytes(first_pending), int(dead_letters), int(now)]:
                 return Backlog(entries, pending, _age(unread, now), _age(first_pending, now), dead_letters)

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from runtime.errors import LoginRelayError
 from runtime.redis.keys import Keys
-from runtime.redis.scripts import Call, Script, run_script
+from runtime.redis.scripts import Script, run_script
 from statemachine.commands import ConsumeSession
 
 PAGE = 500  # dead letters a round trip
@@ -89,8 +89,12 @@ class DeadLetters:
         """
         if letter.fields.get("type") == ConsumeSession.__struct_config__.tag:
             raise NotReplayableError("a ConsumeSession answers a poll that has ended; the next poll makes a new one")
-        keys = (self._keys.dead_letters(letter.partition), self._keys.commands(letter.partition))
-        entry = await run_script(self._redis, _REPLAY, Call(keys, (letter.id,)))
+        call = _REPLAY.call(
+            dead_letters=self._keys.dead_letters(letter.partition),
+            commands=self._keys.commands(letter.partition),
+            letter_id=letter.id,
+        )
+        entry = await run_script(self._redis, _REPLAY, call)
         return entry.decode() if isinstance(entry, bytes) else None
 
     async def drop(self, letter: DeadLetter) -> bool:

@@ -56,7 +56,11 @@ MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
 MAX_REFUSALS = 3  # by partitions of their shares of a budget, until the whole budget counts as used up
 UNKNOWN_ADDRESS = "unknown"
 
-_BUDGETS: dict[int, InitiationBudget] = {5: "address", 6: "project", 7: "live_sessions"}
+_BUDGETS: dict[bytes, InitiationBudget] = {
+    b"address": "address",
+    b"project": "project",
+    b"live_sessions": "live_sessions",
+}
 
 
 class Initiated(NamedTuple):
@@ -161,43 +165,47 @@ class SessionStore:
             partition = keys.partition_of_login(digest)
             session_id = new_session_id(partition)
             polling_code = new_polling_code(session_id)
-            call = Call(
-                (
-                    keys.session(session_id),
-                    keys.login(digest),
-                    keys.deadlines(partition),
-                    keys.events(partition),
-                    keys.initiations_of_address(partition, address),
-                    keys.initiations_in_project(partition, project_id),
-                    keys.live_sessions(partition, project_id),
-                ),
-                (
-                    session_id,
-                    project_id,
-                    polling_code.digest,
-                    public_key(polling_code.text),
-                    _json.encode(client),
-                    lifetime_ms,
-                    self._settings.retention_ms,
-                    EVENT_SOURCE,
-                    data,
-                    code_challenge or "",
-                    self._settings.budget_window_ms,
-                    *self._shares,
-                    MAX_LIFETIME_MS,
-                ),
+            call = _INITIATE.call(
+                session=keys.session(session_id),
+                login=keys.login(digest),
+                deadlines=keys.deadlines(partition),
+                events=keys.events(partition),
+                of_address=keys.initiations_of_address(partition, address),
+                of_project=keys.initiations_in_project(partition, project_id),
+                live_sessions=keys.live_sessions(partition, project_id),
+                session_id=session_id,
+                project_id=project_id,
+                polling_digest=polling_code.digest,
+                sealing_key=public_key(polling_code.text),
+                client=_json.encode(client),
+                code_challenge=code_challenge or "",
+                lifetime_ms=lifetime_ms,
+                longest_ms=MAX_LIFETIME_MS,
+                retention_ms=self._settings.retention_ms,
+                event_source=EVENT_SOURCE,
+                event_data=data,
+                window_ms=self._settings.budget_window_ms,
+                address_limit=self._shares[0],
+                project_limit=self._shares[1],
+                live_limit=self._shares[2],
             )
             match await run_script(self._redis, _INITIATE, call):
                 case [b"initiated", int(expires_at)]:
                     return Initiated(session_id, login_code, polling_code.text, expires_at)
-                case [b"refused", int(key), int(wait_ms), int(now)]:
+                case [b"taken"]:
+                    continue
+                case [b"refused", bytes(budget), int(wait_ms), int(now)]:
                     refusals += 1
                     if refusals == min(MAX_REFUSALS, len(keys.partitions)):
-                        raise InitiationRefusedError(_BUDGETS[key], wait_ms, now)
+                        raise InitiationRefusedError(_BUDGETS[budget], wait_ms, now)
+                case reply:
+                    message = f"initiate.lua answered {type(reply).__name__}"
+                    raise TypeError(message)
 
     async def read(self, session_id: str) -> ReadSession | None:
         """Read one session; None if there is none, or no longer. One round trip."""
-        return _read(session_id, await run_script(self._redis, _READ, Call((self._keys.session(session_id),), ())))
+        call = _READ.call(session=self._keys.session(session_id))
+        return _read(session_id, await run_script(self._redis, _READ, call))
 
     async def read_paced(
         self, code: PollingCode, code_challenge: bytes, pause_ms: int
@@ -207,9 +215,13 @@ class SessionStore:
         Returns the milliseconds until the next poll too: 0 unless the session is pending, this poll comes too soon, and
         its code and challenge are the right ones. One round trip.
         """
-        call = Call(
-            (self._keys.session(code.session_id), self._keys.polled(code.session_id)),
-            (code.digest, code_challenge, pause_ms, token_hex(8)),
+        call = _READ_PACED.call(
+            session=self._keys.session(code.session_id),
+            polled=self._keys.polled(code.session_id),
+            polling_digest=code.digest,
+            code_challenge=code_challenge,
+            pause_ms=pause_ms,
+            poll=token_hex(8),
         )
         match await run_script(self._redis, _READ_PACED, call):
             case [int(wait_ms), *read]:
@@ -262,7 +274,7 @@ class SessionStore:
 
     async def changed(self, session_ids: Sequence[str]) -> list[str]:
         """Return those sessions of one partition that are not pending, or not there, any more. One round trip."""
-        call = Call(tuple(self._keys.session(session_id) for session_id in session_ids), ())
+        call = _CHANGED.call(sessions=[self._keys.session(session_id) for session_id in session_ids])
         match await run_script(self._redis, _CHANGED, call):
             case [*positions]:
                 return [session_ids[position - 1] for position in positions if isinstance(position, int)]
@@ -271,8 +283,8 @@ class SessionStore:
 
     async def due(self, partition: int, limit: int) -> tuple[int, list[str]]:
         """Return the Redis time in milliseconds and up to `limit` ids of sessions past their deadline."""
-        reply = await run_script(self._redis, _DUE, Call((self._keys.deadlines(partition),), (limit,)))
-        match reply:
+        call = _DUE.call(deadlines=self._keys.deadlines(partition), limit=limit)
+        match await run_script(self._redis, _DUE, call):
             case [int(now), *ids]:
                 return now, [id_.decode() for id_ in ids if isinstance(id_, bytes)]
             case _:
@@ -300,39 +312,35 @@ class SessionStore:
         if command is not None:
             command_id, reply_to = command.id, command.reply_to
         event = event_for(before, after, command)
-        return Call(
-            (
-                keys.session(session_id),
-                keys.sealed_token(session_id),
-                keys.outcome(partition, command_id),
-                keys.commands(partition),
-                keys.deadlines(partition),
-                keys.events(partition),
-                keys.replies(partition, reply_to),
-                keys.hints(partition),
-                keys.live_sessions(partition, before.project_id),
-            ),
-            (
-                session_id,
-                "" if before.version == _ABSENT else before.state,
-                "" if before.version == _ABSENT else before.version,
-                decision.target or "",
-                now,
-                after.deadline,
-                self._settings.retention_ms,
-                sealed_token,
-                self._settings.replay_window_ms,
-                GROUP,
-                entry_id,
-                command_id,
-                decision.outcome,
-                last,
-                EVENT_SOURCE,
-                EVENT_TYPES[type(event)] if event else "",
-                rfc3339(now) if event else "",
-                encode_event(event) if event else "",
-                after.login_subject or "",
-            ),
+        return _TRANSITION.call(
+            session=keys.session(session_id),
+            token=keys.sealed_token(session_id),
+            outcome_key=keys.outcome(partition, command_id),
+            commands=keys.commands(partition),
+            deadlines=keys.deadlines(partition),
+            events=keys.events(partition),
+            replies=keys.replies(partition, reply_to),
+            hints=keys.hints(partition),
+            live_sessions=keys.live_sessions(partition, before.project_id),
+            session_id=session_id,
+            state="" if before.version == _ABSENT else before.state,
+            version="" if before.version == _ABSENT else before.version,
+            target=decision.target or "",
+            decided_at=now,
+            deadline=after.deadline,
+            login_subject=after.login_subject or "",
+            sealed_token=sealed_token,
+            retention_ms=self._settings.retention_ms,
+            replay_window_ms=self._settings.replay_window_ms,
+            group=GROUP,
+            entry_id=entry_id,
+            command_id=command_id,
+            outcome=decision.outcome,
+            last_ms=last,
+            event_source=EVENT_SOURCE,
+            event_type=EVENT_TYPES[type(event)] if event else "",
+            event_time=rfc3339(now) if event else "",
+            event_data=encode_event(event) if event else "",
         )
 
 

@@ -1,3 +1,6 @@
+import ast
+import importlib
+import inspect
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -68,14 +71,81 @@ def forgetful(redis: Redis) -> Redis:
 
 @pytest.mark.parametrize(("room", "name"), SCRIPTS)
 def test_script_is_fit_for_a_cluster(room: str, name: str) -> None:
-    """Each declares itself with `#!lua`, so that Redis holds it to its keys, and names them in its header."""
-    text = Script.named(room, name).text
+    """Each declares itself with `#!lua`, so that Redis holds it to its keys, and uses the names of its header."""
+    text = files(room).joinpath("lua", f"{name}.lua").read_text()
     assert re.match(r"#!lua( flags=no-writes)?\n-- ", text)
-    assert re.findall(r"redis\.call\('TIME'\)", text) == ["redis.call('TIME')"]  # that of time.lua
-    declared = [int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)]
-    if declared:  # a script may also take its keys as a list
-        assert sorted(set(declared)) == list(range(1, max(declared) + 1))
-        assert re.search(rf"-- KEYS .*\b{max(declared)} ", text)
+    [header] = re.findall(r"\A(?:(?:#|--).*\n)+", text)
+    assert re.search("^-- Returns ", header, re.MULTILINE)
+    body = text.removeprefix(header)
+    assert not re.search(r"\b(KEYS|ARGV|TIME)\b", body)
+    assert {word for word in names_of(Script.named(room, name)) if not re.search(rf"\b{word}\b", body)} == set()
+
+
+def names_of(script: Script) -> set[str]:
+    """Return what a call of a script must name."""
+    return set(inspect.signature(script.call).parameters)
+
+
+def test_every_call_names_what_its_script_asks_for() -> None:
+    """Wherever a script is called, tested or not: the names are those of its header, and no script is left unused."""
+    called = set()
+    for module in (importlib.import_module(name) for room, _ in SCRIPTS for name in modules_of(room)):
+        scripts = {name: value for name, value in vars(module).items() if isinstance(value, Script)}
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            match node:
+                case ast.Call(ast.Attribute(ast.Name(name), "call"), [], keywords) if name in scripts:
+                    assert {keyword.arg for keyword in keywords} == names_of(scripts[name]), name
+                    called.add(scripts[name].sha)
+    assert called == {Script.named(room, name).sha for room, name in SCRIPTS}
+
+
+def modules_of(room: str) -> list[str]:
+    """Return the names of a room's modules."""
+    return [f"{room}.{path.name.removesuffix('.py')}" for path in files(room).iterdir() if path.name.endswith(".py")]
+
+
+def test_script_is_called_by_the_names_of_its_header() -> None:
+    """In any order; the last of the keys, and of the arguments, may be many."""
+    script = Script.of(
+        "x", "#!lua\n-- KEYS a, b (what it is, '' = none), c …\n-- ARGV d (ms),\n--      e …\n-- Returns 1\n"
+    )
+    call = script.call(d=1, e=[2, b"3"], c=("c1", "c2"), a="a", b="b")
+    assert call == Call(("a", "b", "c1", "c2"), (1, 2, b"3"))
+    for line in ("local a, b = unpack(KEYS)", "local c = { unpack(KEYS, 3) }", "local d = unpack(ARGV)"):
+        assert f"\n{line}\n" in script.text
+    only_key = Script.of("x", "#!lua\n-- KEYS a\n-- Returns 1\n")
+    assert only_key.call(a="a") == Call(("a",), ())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"), [({"session": "s"}, "polled"), (dict.fromkeys(["x", "token"], "s"), "token")]
+)
+def test_call_that_names_other_things_is_refused(wrong: dict[str, str], named: str) -> None:
+    """A name that is missing, and one that the script has not, is an error before anything is sent; it says which."""
+    script = Script.of("the_script", f"#!lua\n-- KEYS {'x' if 'x' in wrong else 'session, polled'}\n")
+    with pytest.raises(TypeError, match=rf"the_script\(\) .*'{named}'"):
+        script.call(**wrong)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "-- ARGV a",
+        "-- KEYS",
+        "-- KEYS  1 session  2 login",
+        "-- KEYS session token",
+        "-- KEYS session,, token",
+        "-- KEYS session, token,",
+        "-- KEYS sessions …, token",
+        "-- KEYS session\n-- ARGV session",
+        "-- KEYS session (not closed, token",
+        "-- KEYS Session",
+    ],
+)
+def test_malformed_header_is_refused(header: str) -> None:
+    """At start-up, where scripts are read."""
+    with pytest.raises(ValueError, match=r"^the_script\.lua: "):
+        Script.of("the_script", f"#!lua\n-- What it does.\n--\n{header}\n-- Returns 1\nreturn 1\n")
 
 
 @pytest.mark.parametrize(("room", "name"), SCRIPTS)
@@ -88,7 +158,7 @@ async def test_script_is_accepted_by_this_redis(room: str, name: str, redis: Red
 async def test_script_that_redis_forgot_is_sent_in_full(redis: Redis, keys: Keys) -> None:
     """After SCRIPT FLUSH, a restart or a failover the next call works, and the one after it is short again."""
     await redis.script_flush()
-    call = Call((keys.session("00"),), ())
+    call = READ.call(session=keys.session("00"))
     for exists in (False, True):
         assert await redis.script_exists(READ.sha) == [exists]
         reply = await run_script(redis, READ, call)
@@ -99,7 +169,7 @@ async def test_script_that_redis_forgot_is_sent_in_full(redis: Redis, keys: Keys
 async def test_scripts_in_a_pipeline_are_sent_again_in_full(redis: Redis, keys: Keys) -> None:
     """Those that met NOSCRIPT run in their order, by their text; their results stand in their places."""
     await redis.script_flush()
-    calls = [Call((keys.session(f"00{number}"),), ()) for number in range(3)]
+    calls = [READ.call(session=keys.session(f"00{number}")) for number in range(3)]
     replies = await run_scripts(redis, READ, calls)
     assert [isinstance(reply, list) and reply[1:] for reply in replies] == [[None] * 7] * 3
     assert await run_scripts(redis, READ, []) == []
@@ -126,7 +196,8 @@ async def test_script_that_one_node_forgot_is_loaded_on_that_node(two_servers: T
 async def test_call_that_fails_does_not_hide_the_others(redis: Redis, keys: Keys) -> None:
     """One call's error is that call's result."""
     await redis.set(keys.session("00string"), "no hash", px=60_000)
-    replies = await run_scripts(redis, READ, [Call((keys.session(name),), ()) for name in ("00a", "00string", "00b")])
+    calls = [READ.call(session=keys.session(name)) for name in ("00a", "00string", "00b")]
+    replies = await run_scripts(redis, READ, calls)
     assert [type(reply) for reply in replies] == [list, type(replies[1]), list]
     assert isinstance(replies[1], Exception)
 

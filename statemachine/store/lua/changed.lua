@@ -1,10 +1,10 @@
 #!lua flags=no-writes
 -- Reads which of many sessions have left `pending`.
 --
--- KEYS  1 … sessions, all of one partition
+-- KEYS sessions … (all of one partition)
 -- Returns the positions (from 1) of those whose state is another, or that no longer exist.
 local changed = {}
-for i, key in ipairs(KEYS) do
-  if redis.call('HGET', key, 'state') ~= 'pending' then changed[#changed + 1] = i end
+for i, session in ipairs(sessions) do
+  if redis.call('HGET', session, 'state') ~= 'pending' then changed[#changed + 1] = i end
 end
 return changed

@@ -1,18 +1,17 @@
 #!lua
 -- Records a command, once, unless its session is not in the state that it asks for or the backlog is full.
 --
--- KEYS  1 commands  2 outcome  3 session
--- ARGV  1 command (JSON)  2 state asked for  3 backlog limit  4 life of the outcome in ms
+-- KEYS commands, outcome_key, session
+-- ARGV command (JSON), wanted (the state that it asks for), backlog_limit, outcome_ms (life of the outcome)
 -- Returns {'known', outcome}  the same command was recorded before, or
 --         {'moved', state, deadline, now}  the session is in another state (nil: gone) or overdue; nothing recorded, or
 --         {'busy'}  the backlog is full; nothing recorded, or
 --         {'recorded'}.
-local outcome = redis.call('GET', KEYS[2])
+local outcome = redis.call('GET', outcome_key)
 if outcome then return { 'known', outcome } end
-local session = redis.call('HMGET', KEYS[3], 'state', 'deadline')
-local now = now_ms()
-if session[1] ~= ARGV[2] or now > tonumber(session[2]) then return { 'moved', session[1], session[2], now } end
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[3]) then return { 'busy' } end
-redis.call('SET', KEYS[2], 'pending', 'PX', ARGV[4])
-redis.call('XADD', KEYS[1], '*', 'command', ARGV[1])
+local now, found = now_ms(), redis.call('HMGET', session, 'state', 'deadline')
+if found[1] ~= wanted or now > tonumber(found[2]) then return { 'moved', found[1], found[2], now } end
+if redis.call('XLEN', commands) >= tonumber(backlog_limit) then return { 'busy' } end
+redis.call('SET', outcome_key, 'pending', 'PX', outcome_ms)
+redis.call('XADD', commands, '*', 'command', command)
 return { 'recorded' }

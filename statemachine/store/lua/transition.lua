@@ -1,52 +1,54 @@
 #!lua
--- Commits one decision: state, deadline, token, outcome, event, acknowledgement, reply and hint; all of it or none of it.
+-- Commits one decision: state, deadline, token, outcome, event, acknowledgement, reply and hint; all of it or none.
 -- The entry is the ticket: who deletes it commits, so a late worker, a second worker or a re-send changes nothing.
 --
--- KEYS  1 session  2 token  3 outcome  4 commands  5 deadlines  6 events  7 replies channel  8 hints channel  9 live sessions
--- ARGV  1 session id  2 state and 3 version that were decided on  4 next state ('' = the same)  5 time of the decision in ms
---       6 next deadline in ms  7 retention ms  8 sealed token ('' = none)  9 replay window ms
---       10 group  11 entry id ('' = no entry, the sweeper's)  12 command id  13 outcome  14 last ms to commit in (0 = no bound)
---       15 event source  16 event type  17 event time  18 event data  19 login subject ('' = none)
+-- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel), live_sessions
+-- ARGV session_id, state, version (both decided on), target ('' = the same state), decided_at (ms),
+--      deadline (the next), login_subject ('' = none), sealed_token ('' = none), retention_ms, replay_window_ms,
+--      group, entry_id ('' = no entry, the sweeper's), command_id, outcome, last_ms (to commit in; 0 = no bound),
+--      event_source, event_type, event_time, event_data
 -- Returns {'committed'}, {'conflict'} (decided on a state that has changed), {'gone'} (the entry was decided before) or
 --         {'late'} (nobody waits for this outcome any more; the entry is done with, the session as it was).
-local session = redis.call('HMGET', KEYS[1], 'state', 'version')
-if (session[1] or '') ~= ARGV[2] or (session[2] or '') ~= ARGV[3] then return { 'conflict' } end
-local now = now_ms()
-local state, entry, last = ARGV[4], ARGV[11], tonumber(ARGV[14])
-if entry ~= '' then
-  if redis.call('XDEL', KEYS[4], entry) == 0 then return { 'gone' } end
-  redis.call('XACK', KEYS[4], ARGV[10], entry)
+local stored = redis.call('HMGET', session, 'state', 'version')
+if (stored[1] or '') ~= state or (stored[2] or '') ~= version then return { 'conflict' } end
+if entry_id ~= '' then
+  if redis.call('XDEL', commands, entry_id) == 0 then return { 'gone' } end
+  redis.call('XACK', commands, group, entry_id)
 end
-if state ~= '' and last > 0 and now > last then
-  redis.call('DEL', KEYS[3])
+local now, last, handed_over = now_ms(), tonumber(last_ms), ''
+if target ~= '' and last > 0 and now > last then
+  redis.call('DEL', outcome_key)
   return { 'late' }
 end
-local token = ''
-if state ~= '' then
-  redis.call('HSET', KEYS[1], 'state', state, 'version', ARGV[3] + 1, 'deadline', ARGV[6], state .. '_at', ARGV[5])
-  redis.call('PEXPIREAT', KEYS[1], ARGV[6] + ARGV[7])
-  if state == 'completed' then
-    redis.call('SET', KEYS[2], ARGV[8], 'PXAT', ARGV[6] + ARGV[9]) -- a consume recorded in time may be committed after
-    redis.call('ZADD', KEYS[5], ARGV[6], ARGV[1])
-    if ARGV[19] ~= '' then redis.call('HSET', KEYS[1], 'login_subject', ARGV[19]) end
+if target ~= '' then
+  local next_version = version + 1
+  redis.call('HSET', session, 'state', target, 'version', next_version, 'deadline', deadline,
+    target .. '_at', decided_at)
+  redis.call('PEXPIREAT', session, deadline + retention_ms)
+  if target == 'completed' then
+    -- Beyond the deadline: a consume that was recorded in time may be committed after it.
+    redis.call('SET', token, sealed_token, 'PXAT', deadline + replay_window_ms)
+    redis.call('ZADD', deadlines, deadline, session_id)
+    if login_subject ~= '' then redis.call('HSET', session, 'login_subject', login_subject) end
   else
-    redis.call('ZREM', KEYS[5], ARGV[1])
-    redis.call('ZREM', KEYS[9], ARGV[1])
-    if state == 'consumed' then
-      token = redis.call('GET', KEYS[2]) or ''
-      redis.call('PEXPIRE', KEYS[2], ARGV[9])
+    redis.call('ZREM', deadlines, session_id)
+    redis.call('ZREM', live_sessions, session_id)
+    if target == 'consumed' then
+      handed_over = redis.call('GET', token) or ''
+      redis.call('PEXPIRE', token, replay_window_ms)
     else
-      redis.call('DEL', KEYS[2])
+      redis.call('DEL', token)
     end
   end
-  redis.call('XADD', KEYS[6], 'MINID', '~', string.format('%d', now - ARGV[7]), '*', 'specversion', '1.0',
-    'id', ARGV[1] .. '.' .. (ARGV[3] + 1), 'source', ARGV[15], 'type', ARGV[16], 'subject', ARGV[1], 'time', ARGV[17],
-    'version', ARGV[3] + 1, 'data', ARGV[18])
-  redis.call('PUBLISH', KEYS[8], ARGV[1])
+  redis.call('XADD', events, 'MINID', '~', string.format('%d', now - retention_ms), '*', 'specversion', '1.0',
+    'id', session_id .. '.' .. next_version, 'source', event_source, 'type', event_type, 'subject', session_id,
+    'time', event_time, 'version', next_version, 'data', event_data)
+  redis.call('PUBLISH', hints, session_id)
 end
-if entry ~= '' then
-  local life = redis.call('PTTL', KEYS[3])
-  redis.call('SET', KEYS[3], ARGV[13], 'PX', math.max(life, tonumber(ARGV[9]))) -- known for as long as it can be replayed
-  redis.call('PUBLISH', KEYS[7], ARGV[12] .. ' ' .. ARGV[13] .. ' ' .. token)
+if entry_id ~= '' then
+  -- Known for as long as it can be replayed.
+  local life = math.max(redis.call('PTTL', outcome_key), tonumber(replay_window_ms))
+  redis.call('SET', outcome_key, outcome, 'PX', life)
+  redis.call('PUBLISH', replies, command_id .. ' ' .. outcome .. ' ' .. handed_over)
 end
 return { 'committed' }
