@@ -124,16 +124,18 @@ def event_for(before: Session, after: Session, command: Command | None = None) -
     if after.version == before.version:
         return None
     project_id, login_subject = after.project_id, after.login_subject
+    fact: SessionEvent
     match after.state, command:
         case State.COMPLETED, CompleteSession(minted_token_digest=digest):
-            return SessionCompleted(project_id, digest, login_subject)
+            fact = SessionCompleted(project_id, digest, login_subject)
         case State.CONSUMED, _:
-            return SessionConsumed(project_id, login_subject)
+            fact = SessionConsumed(project_id, login_subject)
         case State.DENIED, DenySession(reason=reason):
-            return SessionDenied(project_id, reason, before.state, login_subject)
+            fact = SessionDenied(project_id, reason, before.state, login_subject)
         case State.CANCELLED, _:
-            return SessionCancelled(project_id, before.state, login_subject)
+            fact = SessionCancelled(project_id, before.state, login_subject)
         case State.EXPIRED, _:
-            return SessionExpired(project_id, before.state, login_subject)
-    message = f"no fact for a session that {type(command).__name__} brings from {before.state} to {after.state}"
-    raise TypeError(message)
+            fact = SessionExpired(project_id, before.state, login_subject)
+        case _:
+            raise TypeError(f"no fact says how {type(command).__name__} leads from {before.state} to {after.state}")
+    return fact
