@@ -29,6 +29,7 @@ from tests.support.named_tests import ROOT
 from worker.metrics import COMMANDS, LOGINS, TRANSITIONS
 
 SESSION = "00" * 13
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PAGE = (ROOT / "docs/state-machine.md").read_text()
 EVENT_TYPE = {state: EVENT_TYPES[fact] for state, fact in FACT_OF.items()}
 states = pytest.mark.parametrize("state", State)
@@ -49,9 +50,10 @@ def meaning(kind: str, member: str) -> str | None:
 
 @states
 def test_every_state_has_an_event(state: State) -> None:
-    """Its fact is in the table of types, in docs/events.md and among the types that `login-relay events` filters by."""
+    """Its type is in both tables, in the documentation, and among those that `login-relay events` filters by."""
     assert STATE_AFTER[EVENT_TYPE[state]] is state
     assert f"\n| `{EVENT_TYPE[state]}` | " in (ROOT / "docs/events.md").read_text()
+    assert f"`{EVENT_TYPE[state]}`" in ARCHITECTURE
     [choice] = [option.type for option in events.params if option.name == "types"]
     assert isinstance(choice, click.Choice)
     assert EVENT_TYPE[state] in choice.choices
@@ -112,9 +114,10 @@ def test_every_state_is_seen_by_operators(state: State) -> None:
 @pytest.mark.parametrize("trigger", Trigger)
 def test_every_trigger_comes_from_a_command_and_is_documented(trigger: Trigger) -> None:
     """From one, the deadline from none; it has a column in docs/state-machine.md, and a meaning."""
-    commands = [command for command in get_args(Command) if command.trigger is trigger]
-    assert len(commands) == (trigger is not Trigger.DEADLINE)
-    assert commands == ([type(COMMAND_OF[trigger])] if commands else [])
+    kinds = [command for command in get_args(Command) if command.trigger is trigger]
+    assert len(kinds) == (trigger is not Trigger.DEADLINE)
+    assert kinds == ([type(COMMAND_OF[trigger])] if kinds else [])
+    assert all(f"`{kind.__name__}`" in ARCHITECTURE for kind in kinds)
     [head] = re.findall(r"^\| from \\ trigger \| (.+) \|$", PAGE, re.MULTILINE)
     assert head.split(" | ").count(trigger) == 1
     assert meaning("trigger", trigger)
