@@ -32,6 +32,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="`redis://`, `rediss://` or `unix://` URL. Unset: the embedded server of the state folder."),
     ] = None
+    redis_url_file: Annotated[
+        str | None,
+        Meta(description="File that holds that URL, for one with a password. `LOGIN_RELAY_REDIS_URL` wins over it."),
+    ] = None
+    redis_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=64,
+            le=1 << 20,
+            description="Memory in MiB of the Redis that `serve` or `docker-compose.yml` starts. Half of it is for the "
+            "data (`maxmemory`; when that is full, logins are refused), half for rewriting the append-only file.",
+        ),
+    ] = 4_096
     state_dir: Annotated[
         str, Meta(min_length=1, description="Folder of the embedded server: its data, its log, its socket.")
     ] = ".login-relay"

@@ -29,7 +29,7 @@ from login_relay.run.state_folder import (
     write_private,
 )
 from runtime.errors import LoginRelayError, SettingError
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import CONNECTION_LOST, given_redis_url
 from runtime.settings import Settings, variable
 
 URL_FILE = "redis.url"
@@ -53,14 +53,14 @@ class EmbeddedServerError(LoginRelayError):
 
 
 def resolve_redis_url(settings: Settings) -> str:
-    """Return the URL of the Redis to use: the setting's, or that of the embedded server that is running.
+    """Return the URL of the Redis to use: that of the settings, or of the embedded server that is running.
 
     Raises:
         SettingError: there is neither, or the state folder is not this user's.
 
     """
-    if settings.redis_url is not None:
-        return settings.redis_url
+    if (given := given_redis_url(settings)) is not None:
+        return given
     folder = Path(settings.state_dir)
     check_state_folder(folder)
     url = _read_url(folder)
@@ -74,8 +74,10 @@ def resolve_redis_url(settings: Settings) -> str:
 
 
 @contextlib.asynccontextmanager
-async def embedded_server(folder: Path) -> AsyncIterator[EmbeddedServer]:
+async def embedded_server(folder: Path, memory_mb: int) -> AsyncIterator[EmbeddedServer]:
     """Run the embedded server in the state folder (its absolute path) for as long as the context lasts.
+
+    Half of its memory, in MiB, is for its data.
 
     Raises:
         SettingError: another `serve` has the folder.
@@ -101,7 +103,7 @@ async def embedded_server(folder: Path) -> AsyncIterator[EmbeddedServer]:
             url_file, url.encode()
         )  # before the server starts: it must be found should this process be killed
         stack.callback(url_file.unlink, missing_ok=True)
-        process = await _start(folder, path, server_lock)
+        process = await _start(folder, path, server_lock, memory_mb)
         try:
             await _until_ready(process, url, folder)
             yield EmbeddedServer(url, process)
@@ -157,7 +159,7 @@ def _remove_socket(folder: Path, path: Path) -> None:
             path.parent.rmdir()  # of anything but an empty folder this makes an error
 
 
-async def _start(folder: Path, path: Path, lock: int) -> asyncio.subprocess.Process:
+async def _start(folder: Path, path: Path, lock: int, memory_mb: int) -> asyncio.subprocess.Process:
     try:
         binary = get_binary_path()
     except ValkeyBinaryNotFoundError as error:
@@ -168,7 +170,7 @@ async def _start(folder: Path, path: Path, lock: int) -> asyncio.subprocess.Proc
             binary,
             *("--port", "0", "--unixsocket", path, "--unixsocketperm", "700", "--dir", folder),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
-            *("--maxmemory-policy", "noeviction"),
+            *("--maxmemory", f"{memory_mb // 2}mb", "--maxmemory-policy", "noeviction"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -23,7 +23,7 @@ from login_relay.run.embedded import embedded_server
 from login_relay.run.options import host_option, port_option
 from login_relay.run.state_folder import make_state_folder
 from runtime.errors import LoginRelayError
-from runtime.redis.connections import command_client
+from runtime.redis.connections import command_client, given_redis_url
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, variable
 
@@ -57,7 +57,9 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     Without LOGIN_RELAY_REDIS_URL an embedded Valkey keeps its data in LOGIN_RELAY_STATE_DIR. Ctrl-C stops all of it.
     """
     settings = load_settings(os.environ)
-    settings = msgspec.structs.replace(settings, host=host or settings.host, port=port or settings.port)
+    settings = msgspec.structs.replace(
+        settings, redis_url=given_redis_url(settings), host=host or settings.host, port=port or settings.port
+    )
     _check(settings)
     folder = make_state_folder(settings)
     asyncio.run(_until_signalled(settings, folder, workers))
@@ -104,7 +106,7 @@ async def _serve(settings: Settings, folder: Path, workers: int, is_unwinding: a
 async def _run(settings: Settings, folder: Path, workers: int, stack: contextlib.AsyncExitStack) -> None:
     children: list[Child] = []
     if settings.redis_url is None:
-        server = await stack.enter_async_context(embedded_server(folder))
+        server = await stack.enter_async_context(embedded_server(folder, settings.redis_memory_mb))
         settings = msgspec.structs.replace(settings, redis_url=server.url)
         children.append(Child("Valkey", server.process))
     redis = command_client(settings, "login-relay:serve")

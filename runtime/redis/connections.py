@@ -3,6 +3,7 @@
 redis-py's defaults do not fit: it re-sends a timed-out command ten times, a blocking read among them.
 """
 
+from pathlib import Path
 from typing import Any
 
 from hiredis import pack_command
@@ -77,6 +78,28 @@ def subscriber_client(settings: Settings, name: str) -> Redis:
     )
 
 
+def given_redis_url(settings: Settings) -> str | None:
+    """Return the URL that the settings give, or that is in the file that they name; None if they do neither.
+
+    Raises:
+        SettingError: the file cannot be read, or is empty.
+
+    """
+    if settings.redis_url is not None or settings.redis_url_file is None:
+        return settings.redis_url
+    name = variable("redis_url_file")
+    try:
+        url = Path(settings.redis_url_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        message = f"{name}: the file cannot be read ({why})"
+        raise SettingError(message) from None
+    if not url:
+        message = f"{name}: the file is empty"
+        raise SettingError(message)
+    return url
+
+
 def needs_repair(error: ResponseError) -> bool:
     """Whether Redis refused a stream read for a reason that passes or that recreating the group mends."""
     return str(error).startswith(
@@ -122,13 +145,15 @@ class _PackingInC:
 
 def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any]:
     """Return what a pool makes connections from. What is ruled here wins over the URL's own parameters."""
-    if settings.redis_url is None:
+    url = given_redis_url(settings)
+    if url is None:
         message = f"{variable('redis_url')} is not set: name a Redis, or use `login-relay serve`, which brings its own"
         raise SettingError(message)
     try:
-        from_url = parse_url(settings.redis_url)
+        from_url = parse_url(url)
     except ValueError:  # its text repeats the URL, which may hold a password
-        message = f"{variable('redis_url')} is not a redis://, rediss:// or unix:// URL"
+        names = f"{variable('redis_url')}, or the text in the file of {variable('redis_url_file')},"
+        message = f"{names} is not a redis://, rediss:// or unix:// URL"
         raise SettingError(message) from None
     # `protocol` and `legacy_responses` pin one shape of reply for every version of the server.
     return {

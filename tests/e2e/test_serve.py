@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from joserfc.jwk import KeySet, OKPKey
+from redis import Redis
 
 from projects.project import KeyKind
 from runtime.settings import Settings, variable
@@ -232,6 +233,8 @@ def test_state_is_its_owner_s_alone(start: StartServe, state: Path) -> None:
     assert not [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
     listed = run("projects", "list", "--json", **{variable("state_dir"): str(state)})
     assert [row["project_id"] for row in json.loads(listed.stdout)] == [serve.project()["project_id"]]
+    with Redis.from_url((state / "redis.url").read_text()) as redis:
+        assert redis.info("memory")["maxmemory"] == 2 << 30  # half of LOGIN_RELAY_REDIS_MEMORY_MB
     [worker] = json.loads(run("status", "--json", **{variable("state_dir"): str(state)}).stdout)["workers"]
     assert worker["alive"]
     assert run("health", "worker", **{variable("state_dir"): str(state)}).returncode == 0
@@ -446,7 +449,9 @@ def test_redis_of_one_s_own_is_used(start: StartServe, settings: Settings, state
 
     assert serve.press_ctrl_c() == 0
     assert run("projects", "rotate", "demo", "--overlap", "0", **own).returncode == 0
-    again = start(**own).wait_until_ready()
+    (state.parent / "url").write_text(settings.redis_url)
+    again = start(**own | {variable("redis_url"): "", variable("redis_url_file"): str(state.parent / "url")})
+    again.wait_until_ready()
     assert "projects rotate demo" in again.output  # its keys are not those in the file any more
     assert not any(serve.project()[kind] in again.output for kind in KeyKind)
     assert again.press_ctrl_c() == 0

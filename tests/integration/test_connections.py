@@ -5,7 +5,12 @@ import pytest
 from redis.asyncio import Redis
 
 from runtime.errors import SettingError
-from runtime.redis.connections import command_client, reader_client, subscriber_client
+from runtime.redis.connections import (
+    command_client,
+    given_redis_url,
+    reader_client,
+    subscriber_client,
+)
 from runtime.settings import Settings
 from tests.support.redis_server import embedded_server
 
@@ -35,6 +40,31 @@ async def test_client_reaches_a_unix_socket_with_a_password(
             await admin.config_set("requirepass", "hunter2")
         async with make(settings, "login-relay:test") as client:
             assert (await client.client_info())["db"] == 3
+
+
+@every_client
+async def test_client_finds_its_url_in_a_file(make: MakeClient, settings: Settings, tmp_path: Path) -> None:
+    """As a secret is mounted; with a line feed at its end or without."""
+    for end in ("", "\n"):
+        (tmp_path / "url").write_text(f"{settings.redis_url}{end}")
+        given = Settings(redis_url_file=str(tmp_path / "url"))
+        assert given_redis_url(given) == settings.redis_url
+        async with make(given, "login-relay:test") as client:
+            assert (await client.client_info())["name"] == "login-relay:test"
+    given = Settings(redis_url=settings.redis_url, redis_url_file=str(tmp_path / "missing"))
+    assert given_redis_url(given) == settings.redis_url
+
+
+@every_client
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff", b"http://:hunter2@redis"])
+def test_file_without_a_url_is_told_by_its_variable(make: MakeClient, tmp_path: Path, content: bytes | None) -> None:
+    """It is missing, empty, or holds something else; which is not repeated."""
+    if content is not None:
+        (tmp_path / "url").write_bytes(content)
+    with pytest.raises(SettingError, match="LOGIN_RELAY_REDIS_URL_FILE") as refused:
+        _ = make(Settings(redis_url_file=str(tmp_path / "url")), "x")
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__cause__ is None
 
 
 @every_client

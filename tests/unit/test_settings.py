@@ -11,6 +11,8 @@ from runtime.settings import (
 
 VALUES: dict[str, tuple[str, object]] = {
     "redis_url": ("rediss://:pass@redis.internal:6380/2", "rediss://:pass@redis.internal:6380/2"),
+    "redis_url_file": ("/run/redis/url", "/run/redis/url"),
+    "redis_memory_mb": ("1024", 1_024),
     "state_dir": ("/var/lib/login-relay", "/var/lib/login-relay"),
     "host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - a value that is read, not bound
     "port": ("8123", 8_123),
