@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import hypothesis
 import msgspec
@@ -15,7 +15,14 @@ from runtime.codes import new_session_id
 from runtime.redis.connections import command_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
-from statemachine.commands import CompleteSession, ConsumeSession, encode_command
+from statemachine.commands import (
+    CancelSession,
+    CompleteSession,
+    ConsumeSession,
+    DenialReason,
+    DenySession,
+    encode_command,
+)
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.sessions import SessionStore
 from tests.support.redis_server import RedisServer, remove_keys
@@ -31,6 +38,8 @@ json = st.recursive(
 commands = st.one_of(
     st.builds(CompleteSession, st.text(), st.sampled_from(SESSIONS), st.text(), st.binary(max_size=64)),
     st.builds(ConsumeSession, st.text(), st.sampled_from(SESSIONS), st.text(), st.integers(-(2**63), 2**63 - 1)),
+    st.builds(DenySession, st.text(), st.sampled_from(SESSIONS), st.text(), st.sampled_from(get_args(DenialReason))),
+    st.builds(CancelSession, st.text(), st.sampled_from(SESSIONS), st.text()),
 ).map(encode_command)
 
 
