@@ -16,7 +16,7 @@ _AS_TEXT: dict[str, Json] = {
     "version": {"pattern": "^[1-9][0-9]*$"},
     "data": {"contentMediaType": "application/json"},
 }
-"""How a stream entry, whose values are all strings, holds what in JSON is none."""
+"""How a stream entry, whose values are all strings, holds what is not a string in JSON."""
 
 
 def json_schema() -> Json:

@@ -1,4 +1,4 @@
-"""Write the generated files and parts of the documentation, or with --check tell which of them are not current.
+"""Write the generated files and parts of the documentation, or with --check print which of them are not current.
 
 A generated part of a file stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
 """
@@ -79,7 +79,7 @@ def settings_table() -> str:
 
 
 def event_table() -> str:
-    """Return what each type of event tells, as a table."""
+    """Return what the data of each type of event holds, as a table."""
     rows = ["| `type` | happened | `data` |", "| --- | --- | --- |"]
     for data, name in EVENT_TYPES.items():
         fields = []

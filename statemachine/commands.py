@@ -25,7 +25,7 @@ class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
     minted_token_digest: str | None = None
     """SHA-256, hexadecimal, of a token that the relay minted, so that the backend can recognise it later."""
     login_subject: str | None = None
-    """Who the login is for, in the backend's own terms; no secret, told in events."""
+    """Who the login is for, in the backend's own terms; no secret, published in events."""
     request_id: str | None = None
     """The HTTP request that asked for it, for logs."""
     traceparent: str | None = None

@@ -1,7 +1,7 @@
 """The events on the public stream: past tense, facts, never a secret. Fields are only ever added.
 
 An entry of the stream is flat: its fields are attributes of CloudEvents 1.0, `data` as JSON, and `version`, the
-session's. `docs/events.md` is the contract with whoever reads them; its schemas are generated from this file.
+session's. `docs/events.md` is the contract with their readers; its schemas are generated from this file.
 """
 
 from collections.abc import Mapping
@@ -108,12 +108,12 @@ FACT_OF: Mapping[State, type[SessionEvent]] = {
 
 EVENT_TYPES: Mapping[type[msgspec.Struct], str] = {
     **{fact: f"session.{state}" for state, fact in FACT_OF.items()},
-    SessionInitiated: "session.initiated",  # it tells of the request, not of a state
+    SessionInitiated: "session.initiated",  # named for the request, not for the state
     **AUDIT_TYPES,
 }
 
 STATE_AFTER: Mapping[str, State] = {EVENT_TYPES[fact]: state for state, fact in FACT_OF.items()}
-"""The state of a session after an event, by the event's type; what is not in it is no session's."""
+"""The state of a session after an event, by the type of the event; audit events are not in it."""
 
 
 def event_for(before: Session, after: Session, command: Command | None = None) -> SessionEvent | None:

@@ -1,7 +1,7 @@
 """Sealing of refresh tokens to the poller: HPKE (RFC 9180), base mode, X25519 / HKDF-SHA256 / AES-128-GCM.
 
-The key pair follows from the polling code, which only the tool holds. Redis keeps the public half; so whatever is read
-from a stolen Redis, its files or its replicas opens no token, and there is no key to manage.
+The key pair follows from the polling code, which only the tool holds. Redis keeps the public half, so nothing in a
+stolen Redis, its files or its replicas opens a token, and there is no key to manage.
 """
 
 from cryptography.exceptions import InvalidTag

@@ -6,7 +6,7 @@ from statemachine.lifecycle import Decision, State
 
 
 class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the tool says of itself, shown to whoever approves. Unverified."""
+    """What the tool says of itself, shown to the person who approves. Unverified."""
 
     client_name: str | None = None
     client_version: str | None = None
@@ -26,7 +26,7 @@ class Session(msgspec.Struct, frozen=True):
     expires_at: int
     """The deadline it was initiated with."""
     login_subject: str | None = None
-    """Who it was completed for, in the words of whoever completed it."""
+    """Who it was completed for, as the backend called them."""
     since: int = 0
     """When it came into its state; 0 if that was not read."""
 

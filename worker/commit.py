@@ -1,4 +1,4 @@
-"""Committing decisions, and what is told of each: its counts and its line in the log."""
+"""Commits decisions, counts what became of each and logs every change of state."""
 
 from collections.abc import Sequence
 

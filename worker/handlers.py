@@ -47,14 +47,14 @@ class Handlers:
         self._pickup_window_ms = pickup_window_ms
 
     async def handle(self, entries: Sequence[Entry]) -> list[Failure]:
-        """Decide and commit entries in their order. Whoever is not in the returned list is done with."""
+        """Decide and commit entries in their order; returns those that failed. All others are acknowledged."""
         failures: list[Failure] = []
         decoded: list[_Decoded] = []
         for entry in entries:
             try:
                 command = decode_command(entry.command)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                # The text tells the place and the expected type; values it never repeats, but for the unknown type's.
+                # The text has the place and the expected type, and of the values only the name of an unknown type.
                 failures.append(Failure(entry, f"undecodable: {error}", is_poison=True))
                 continue
             if not is_session_id(command.session_id, entry.partition + 1) or (

@@ -12,14 +12,14 @@ from statemachine.events import EVENT_TYPES, STATE_AFTER, SessionCompleted, Sess
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts
 
-WINDOW = 60  # seconds that rates and latencies are told of
+WINDOW = 60  # seconds that rates and latencies cover
 KEPT_SESSIONS = 20_000  # the later events of older ones are counted, without a latency
 
 INITIATED, COMPLETED, CONSUMED = (EVENT_TYPES[fact] for fact in (SessionInitiated, SessionCompleted, SessionConsumed))
 
 
 class Step(StrEnum):
-    """The parts of a login whose length is told."""
+    """The parts of a login whose length is measured."""
 
     INITIATE_TO_COMPLETE = "initiate_to_complete"
     """A person's part."""
@@ -67,7 +67,7 @@ class Activity:
         self._sessions: OrderedDict[str, RecentSession] = OrderedDict()
 
     def add(self, logged: LoggedEvent) -> None:
-        """Take one event, in the order of the log. What is no session's is passed over."""
+        """Take one event, in the order of the log. Events of no session are passed over."""
         event, at = logged.event, logged.entry_id.milliseconds
         if event.type not in STATE_AFTER:
             return

@@ -128,6 +128,6 @@ def _print(line: str | bytes) -> None:
     try:
         click.echo(line)
     except BrokenPipeError:
-        # Whoever reads has had enough (`| head`). What is left in the buffer must not be tried again at the exit.
+        # The reader has had enough (`| head`). What is left in the buffer must not be written at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

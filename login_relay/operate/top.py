@@ -250,5 +250,5 @@ def _table(widths: Mapping[str, int | None], *, show_header: bool = True) -> Tab
 
 
 def _plain(text: str | None) -> Text:
-    """Return what somebody else wrote, without whatever a terminal would obey."""
+    """Return a text that somebody else wrote, without what a terminal would obey."""
     return Text("".join(symbol for symbol in text or "" if symbol.isprintable()))
