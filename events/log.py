@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from events.cloud_event import CloudEvent
 from events.cursor import END, START, Cursor, EntryId
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 
 READ_ENTRIES = 1_024  # a read, over all partitions: about half a megabyte
@@ -154,7 +154,7 @@ class EventLog:
         while True:
             try:
                 batch = await self.read(reader, cursor, block_ms)
-            except (*CONNECTION_LOST, RedisError) as error:
+            except REDIS_TROUBLE as error:
                 failures += 1
                 if failures == 1:
                     on_trouble(error)

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Iterator
 
 import structlog
 from prometheus_client import REGISTRY
-from redis.exceptions import RedisError
 
 from runtime.metrics_server import listen
-from runtime.redis.connections import COMMAND_TIMEOUT, CONNECTION_LOST, command_client, reader_client
+from runtime.redis.connections import COMMAND_TIMEOUT, REDIS_TROUBLE, command_client, reader_client
 from runtime.redis.keys import Keys
 from runtime.redis.partitions import EachPartition
 from runtime.settings import Settings
@@ -116,7 +115,7 @@ async def _ensure_groups(stream: CommandStream, stopping: asyncio.Event) -> None
     while not stopping.is_set():
         try:
             await stream.ensure_groups()
-        except (*CONNECTION_LOST, RedisError) as error:
+        except REDIS_TROUBLE as error:
             _log.warning("waiting for redis", error=type(error).__name__)
             await asyncio.sleep(1.0)
         else:
@@ -127,5 +126,5 @@ async def _orderly(last_word: Awaitable[object]) -> None:
     """Await a courtesy to the other workers; without Redis it is left out, and they find out by themselves."""
     try:
         await last_word
-    except (*CONNECTION_LOST, RedisError) as error:
+    except REDIS_TROUBLE as error:
         _log.warning("stopped without redis", error=type(error).__name__)

@@ -1,6 +1,7 @@
 """Signs of life: a worker is alive when each of its loops made progress lately, not when its process answers."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -8,9 +9,8 @@ from collections.abc import Iterable
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 from statemachine.store.workers import LIFE_MS, SignOfLife
 
@@ -40,10 +40,8 @@ class Heartbeat:
         """Sign every second, as long as no loop is stuck."""
         while not stopping.is_set():
             if not self.stuck():
-                try:
+                with contextlib.suppress(*REDIS_TROUBLE):  # the loops themselves report and outlive this
                     await self._redis.set(self._key, self._sign, px=LIFE_MS)
-                except (*CONNECTION_LOST, RedisError):
-                    pass  # the loops themselves report and outlive this
             try:
                 await asyncio.wait_for(stopping.wait(), PERIOD)
             except TimeoutError:

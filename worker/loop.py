@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
 
 from runtime.metrics_server import RECONNECTS
-from runtime.redis.connections import CONNECTION_LOST, error_code, reason_of
+from runtime.redis.connections import REDIS_TROUBLE, error_code, reason_of
 from worker.heartbeat import Heartbeat
 
 _log = structlog.get_logger("worker")
@@ -44,7 +43,7 @@ async def repeat(loop: Loop, stopping: asyncio.Event, heartbeat: Heartbeat) -> N
             if failures and repair is not None:
                 await repair()
             await step()
-        except (*CONNECTION_LOST, RedisError) as error:
+        except REDIS_TROUBLE as error:
             failures += 1
             if failures == 1:
                 _log.warning("loop interrupted", loop=name, error=type(error).__name__, reason=error_code(error))

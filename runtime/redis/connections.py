@@ -12,7 +12,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import DataError, ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.errors import SettingError
@@ -26,6 +26,8 @@ POOL_WAIT = 2.0  # seconds; a request that finds no free connection for this lon
 
 CONNECTION_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 """What redis-py raises for a lost peer; its TimeoutError is not a ConnectionError."""
+REDIS_TROUBLE = (RedisError, OSError)
+"""Whatever can go wrong with a Redis: it is lost, or it refuses. Python's TimeoutError is an OSError."""
 
 
 def command_client(settings: Settings, name: str) -> Redis:

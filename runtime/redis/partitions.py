@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 import structlog
-from redis.exceptions import RedisError
 
-from runtime.redis.connections import CONNECTION_LOST, reason_of
+from runtime.redis.connections import REDIS_TROUBLE, reason_of
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
@@ -113,7 +112,7 @@ class EachPartition:
         lost: list[int] = []
         reasons: set[str] = set()
         for partition, error in failures.items():
-            if isinstance(error, (*CONNECTION_LOST, RedisError)):
+            if isinstance(error, REDIS_TROUBLE):
                 lost.append(partition)
                 reasons.add(reason_of(error))
             else:

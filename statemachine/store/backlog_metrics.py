@@ -6,9 +6,8 @@ from threading import Lock
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
-from runtime.redis.connections import CONNECTION_LOST, command_client
+from runtime.redis.connections import REDIS_TROUBLE, command_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.store.command_stream import Backlog, CommandStream
@@ -39,7 +38,7 @@ class Standing(Collector):
             with self._one_at_a_time:
                 # A connection and an event loop of its own: a process that is stuck can still be watched.
                 backlogs = asyncio.run(_read(self._settings))
-        except (*CONNECTION_LOST, RedisError):
+        except REDIS_TROUBLE:
             yield GaugeMetricFamily(REDIS_UP, "Whether this process reached Redis just now.", 0)
             return
         yield GaugeMetricFamily(REDIS_UP, "Whether this process reached Redis just now.", 1)

