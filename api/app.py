@@ -19,14 +19,16 @@ from api.logins.guard import Guard
 from api.logins.waiting import Waiting
 from api.openapi import openapi_endpoint
 from api.request.endpoint import MAX_BODY_BYTES, read_in_time
+from api.request.headers import header
 from api.request.health import health_endpoints
 from api.request.note import Noting, name_request
 from api.server.draining import DRAIN_SIGNAL
-from api.stack.access import Access, header
+from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
 from api.stack.complete import Completer, complete_endpoint
-from api.stack.errors import EXCEPTION_HANDLERS, HEADER_PREFIXES
+from api.stack.errors import EXCEPTION_HANDLERS
 from api.stack.events import events_endpoint
+from api.stack.headers import ACTUAL_STATUS, OVERRIDE_ERROR_STATUS, REQUEST_ID
 from api.stack.initiate import initiate_endpoint
 from api.stack.origins import Origins, preflight_endpoint
 from api.stack.poll import Poller, poll_endpoint
@@ -53,9 +55,6 @@ _ON_ALL = (
     (b"referrer-policy", b"no-referrer"),
     (b"server", b""),
 )
-_OVERRIDE = tuple(f"{prefix}override-error-status".encode() for prefix in HEADER_PREFIXES)
-_ACTUAL_STATUS = tuple(f"{prefix}actual-status".encode() for prefix in HEADER_PREFIXES)
-_REQUEST_ID = tuple(f"{prefix}request-id".encode() for prefix in HEADER_PREFIXES)
 
 
 async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
@@ -71,11 +70,11 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
     message["headers"] = [
         *message["headers"],
         *_ON_ALL,
-        *((name, request_id) for name in _REQUEST_ID),
-        *((name, actual) for name in _ACTUAL_STATUS),
+        *((name, request_id) for name in REQUEST_ID),
+        *((name, actual) for name in ACTUAL_STATUS),
     ]
     if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR:
-        override = header(dict(scope["headers"]), _OVERRIDE)
+        override = header(dict(scope["headers"]), OVERRIDE_ERROR_STATUS)
         message["status"] = HTTP_200_OK if override == "true" else status
 
 
@@ -100,7 +99,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         from api.request.spans import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
 
         spans = RequestSpans(tracing)
-    noting = Noting(settings, spans)
+    noting = Noting(settings, (*REQUEST_ID, b"x-request-id"), spans)
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")

@@ -33,7 +33,6 @@ from api.stack.described import (
     known_error_schemas,
     reference,
     refusals,
-    spellings,
 )
 from api.stack.errors import (
     ANONYMOUS_SESSIONS,
@@ -48,6 +47,7 @@ from api.stack.errors import (
     TOO_MANY_WRONG_CODES,
     TOO_SOON,
 )
+from api.stack.headers import spellings
 from api.stack.initiate import InitiateRequest, InitiateResponse
 from api.stack.poll import PollRequest, PollStatus, PollSuccess
 

@@ -1,7 +1,7 @@
 """Reading request bodies: JSON into frozen Structs, and an error that says which field is wrong and why."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -14,8 +14,6 @@ PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff
 """Text that is shown to people: no control characters, nor what hides or reverses text (Unicode's bidirectional and
 invisible formatting). `$` alone would let a final newline pass."""
 
-# RFC 7240 §2: preferences are separated by commas, their parameters by semicolons; the value may be quoted.
-_WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
 _ENUM_VALUE = re.compile(r"^Invalid enum value .*(?= - at `)", re.DOTALL)  # msgspec repeats the value; we do not
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -54,14 +52,6 @@ def _media_type_problem(content_type: bytes) -> str | None:
         return "Send the request body as Content-Type: application/json."
     charsets = {parameter.partition("=")[2].strip('"') for parameter in parameters if parameter.startswith("charset=")}
     return None if charsets <= {"utf-8", "utf8"} else "Send the request body in UTF-8."
-
-
-def wait_preference(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """Return the seconds of `Prefer: wait=N` (RFC 7240 §4.3); None without one that makes sense (§2: ignore it)."""
-    for name, value in headers:
-        if name == b"prefer" and (found := _WAIT.search(value)):
-            return int(found[1])
-    return None
 
 
 def idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:

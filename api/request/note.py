@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections import Counter as Tally
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -20,8 +20,8 @@ import structlog
 from litestar.types import HTTPScope, Scope
 from prometheus_client import Counter
 
+from api.request.headers import header
 from api.request.metrics import NO_ROUTE, requests
-from api.stack.access import header
 from runtime.logs import writes_json
 from runtime.redaction import redact
 from runtime.settings import Settings
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 FLUSH_AFTER = 0.1  # seconds; what a killed process loses of its log at most
 
-REQUEST_ID_HEADERS = (b"x-stack-request-id", b"x-hexclave-request-id", b"x-request-id")
 REQUEST_ID_PATTERN = r"[A-Za-z0-9._~:/+=@-]{1,128}"  # what no terminal, shell or log viewer takes for its own
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 
@@ -50,8 +49,7 @@ class Note:
     method: str
     route: str
 
-    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
-        given = header(headers, REQUEST_ID_HEADERS)
+    def __init__(self, given: str | None) -> None:
         if given is None or not _REQUEST_ID.fullmatch(given) or redact(given) != given:  # it would be logged
             given = f"{random.getrandbits(128):032x}"  # a name, no secret; a system call is dear
         self.request_id = given
@@ -121,7 +119,8 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
 class Noting:
     """Notes the requests of one application."""
 
-    def __init__(self, settings: Settings, spans: "RequestSpans | None") -> None:
+    def __init__(self, settings: Settings, id_headers: tuple[bytes, ...], spans: "RequestSpans | None") -> None:
+        self._id_headers = id_headers
         self._answered: list[Note] = []
         self._spans = spans
         self._counts = settings.metrics_port != 0
@@ -131,7 +130,7 @@ class Noting:
     def begin(self, scope: Scope) -> Note:
         """Begin to note a request."""
         headers = dict(scope["headers"])
-        note = Note(headers)
+        note = Note(header(headers, self._id_headers))
         if self._spans is not None:
             note.span = self._spans.begin(cast("HTTPScope", scope), headers)
         _current.set(note)

@@ -6,15 +6,16 @@ Projects are cached for some seconds, so that checking a key costs no round trip
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 from uuid import UUID
 
 from cachetools import TTLCache
 
+from api.request.headers import Headers, header
+from api.stack import headers as names
 from api.stack.admin_tokens import AdminTokens
-from api.stack.errors import HEADER_PREFIXES, KnownError
+from api.stack.errors import KnownError
 from projects.project import (
     NO_DIGEST,
     KeyDigest,
@@ -24,8 +25,6 @@ from projects.project import (
 from projects.store import ProjectRead, Projects
 
 CACHED_PROJECTS = 10_000  # ids that do not exist included, so that asking for them costs Redis nothing either
-
-Headers = Mapping[bytes, bytes]
 
 
 class AccessType(IntEnum):
@@ -65,28 +64,21 @@ class _KeyRule(NamedTuple):
     wrong: str
 
 
-def _names(name: str) -> tuple[bytes, ...]:
-    return tuple(f"{prefix}{name}".encode() for prefix in HEADER_PREFIXES)
-
-
-_PROJECT_ID = _names("project-id")
-_ACCESS_TYPE = _names("access-type")
-_ADMIN_ACCESS_TOKEN = _names("admin-access-token")
 _KEYS = {
     AccessType.CLIENT: _KeyRule(
-        _names("publishable-client-key"),
+        names.PUBLISHABLE_CLIENT_KEY,
         KeyKind.PUBLISHABLE_CLIENT,
         "PUBLISHABLE_CLIENT_KEY_REQUIRED_FOR_PROJECT",
         "INVALID_PUBLISHABLE_CLIENT_KEY",
     ),
     AccessType.SERVER: _KeyRule(
-        _names("secret-server-key"),
+        names.SECRET_SERVER_KEY,
         KeyKind.SECRET_SERVER,
         "SERVER_AUTHENTICATION_REQUIRED",
         "INVALID_SECRET_SERVER_KEY",
     ),
     AccessType.ADMIN: _KeyRule(
-        _names("super-secret-admin-key"),
+        names.SUPER_SECRET_ADMIN_KEY,
         KeyKind.SUPER_SECRET_ADMIN,
         "ADMIN_AUTHENTICATION_REQUIRED",
         "INVALID_SUPER_SECRET_ADMIN_KEY",
@@ -98,14 +90,6 @@ _ACCESS_TYPES = {access_type.name.lower(): access_type for access_type in Access
 # Stands for a project that there is not.
 _NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
 _NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
-
-
-def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
-    """Return a header by its spellings, the first that is there and not empty."""
-    for name in names:
-        if value := headers.get(name, b"").strip():
-            return value.decode("latin-1")
-    return None
 
 
 def key_name(headers: Headers, caller: Caller) -> str:
@@ -130,9 +114,9 @@ class Access:
             KnownError: by the table in `api.stack.errors`, in the order of its rows.
 
         """
-        admin_token = header(headers, _ADMIN_ACCESS_TOKEN)
+        admin_token = header(headers, names.ADMIN_ACCESS_TOKEN)
         access_type = self._access_type(headers, admin_token)
-        project_id = header(headers, _PROJECT_ID)
+        project_id = header(headers, names.PROJECT_ID)
         if project_id is None:
             raise KnownError("ACCESS_TYPE_WITHOUT_PROJECT_ID", request_type=access_type.name.lower())
         project, now = await self._project(project_id)
@@ -145,12 +129,12 @@ class Access:
 
     async def is_origin_allowed(self, headers: Headers, origin: str) -> bool:
         """Whether the project that a request names lets pages of an origin call."""
-        project, _ = await self._project(header(headers, _PROJECT_ID) or "")
+        project, _ = await self._project(header(headers, names.PROJECT_ID) or "")
         return project is not None and origin in project.allowed_origins
 
     def _refusal(self, headers: Headers, access_type: AccessType, project: Project, now: int) -> KnownError | None:
         """Check a credential; as much work for a project that there is as for one that there is not."""
-        admin_token = header(headers, _ADMIN_ACCESS_TOKEN)
+        admin_token = header(headers, names.ADMIN_ACCESS_TOKEN)
         if admin_token is not None:
             try:
                 self._admin_tokens.check(admin_token, project.id)
@@ -168,7 +152,7 @@ class Access:
 
     def _access_type(self, headers: Headers, admin_token: str | None) -> AccessType:
         """Return the access type that is named, else that of the strongest key that was sent."""
-        named = header(headers, _ACCESS_TYPE)
+        named = header(headers, names.ACCESS_TYPE)
         if named is not None:
             if named not in _ACCESS_TYPES:
                 raise KnownError("INVALID_ACCESS_TYPE")

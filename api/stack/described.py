@@ -8,11 +8,11 @@ from litestar.status_codes import HTTP_429_TOO_MANY_REQUESTS
 from api.request.note import REQUEST_ID_PATTERN
 from api.stack.errors import (
     DEFECT,
-    HEADER_PREFIXES,
     KNOWN_ERRORS,
     TOO_LARGE,
     TOO_SLOW,
 )
+from api.stack.headers import spellings
 
 Json = dict[str, Any]
 
@@ -70,11 +70,6 @@ class Bodies(NamedTuple):
 def reference(section: str, name: str) -> Json:
     """Return a Reference Object to a component."""
     return {"$ref": f"#/components/{section}/{name}"}
-
-
-def spellings(name: str) -> tuple[str, ...]:
-    """Return a header's name with each prefix."""
-    return tuple(prefix + name for prefix in HEADER_PREFIXES)
 
 
 _OF_ALL = ("cache-control", *spellings("request-id"), *spellings("actual-status"))

@@ -17,13 +17,13 @@ from litestar.types import ExceptionHandlersMap
 
 from runtime.redis.connections import REDIS_TROUBLE
 
-HEADER_PREFIXES = ("x-stack-", "x-hexclave-")
-"""Both spellings of every header; where a request has both, the first wins."""
+from api.stack.headers import spellings
 
 ErrorRequest = Request[Any, Any, Any]
 Details = Mapping[str, str | int | list[str]]
 
 _log = structlog.get_logger("api")
+_KNOWN_ERROR = spellings("known-error")
 
 
 class Known(NamedTuple):
@@ -116,7 +116,7 @@ class KnownErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def _known(_: ErrorRequest, error: KnownError) -> Response[bytes]:
     body = msgspec.json.encode(KnownErrorBody(error.code, error.message, dict(error.details) or None))
-    headers = {f"{prefix}known-error": error.code for prefix in HEADER_PREFIXES}
+    headers = dict.fromkeys(_KNOWN_ERROR, error.code)
     return Response(body, status_code=error.status, headers=headers, media_type=MediaType.JSON)
 
 

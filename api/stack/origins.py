@@ -16,7 +16,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Message, Scope
 
 from api.stack.access import Access
-from api.stack.errors import HEADER_PREFIXES
+from api.stack.headers import PREFIXES, spellings
 from projects.store import Projects
 from runtime.redis.connections import COMMAND_TIMEOUT, REDIS_TROUBLE
 
@@ -27,7 +27,7 @@ _SENT = frozenset({"content-type", "idempotency-key", "prefer", "x-request-id"})
 _READABLE = ", ".join(
     [
         *("preference-applied", "retry-after"),
-        *(prefix + name for name in ("actual-status", "known-error", "request-id") for prefix in HEADER_PREFIXES),
+        *(spelling for name in ("actual-status", "known-error", "request-id") for spelling in spellings(name)),
     ]
 ).encode()
 
@@ -79,7 +79,7 @@ def preflight_endpoint(origins: Origins, paths: Sequence[str]) -> HTTPRouteHandl
         origin = headers.get(b"origin", b"").decode("latin-1")
         if b"access-control-request-method" in headers and await origins.may_ask(origin):
             asked = headers.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
-            sent = [name for name in map(str.strip, asked) if name in _SENT or name.startswith(HEADER_PREFIXES)]
+            sent = [name for name in map(str.strip, asked) if name in _SENT or name.startswith(PREFIXES)]
             answered |= {
                 "access-control-allow-origin": origin,
                 "access-control-allow-methods": "POST",

@@ -7,7 +7,7 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 from api.openapi import document
-from api.stack.errors import HEADER_PREFIXES
+from api.stack.headers import PREFIXES
 
 DOCUMENT = document()
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
@@ -37,7 +37,7 @@ def check(response: httpx.Response) -> None:
         else:
             value = int(value) if header["schema"].get("type") == "integer" else value
             _fits(value, header["schema"], f"{where}: {name}")
-    surplus = {name for name in response.headers if name.startswith(HEADER_PREFIXES)} - answer["headers"].keys()
+    surplus = {name for name in response.headers if name.startswith(PREFIXES)} - answer["headers"].keys()
     assert not surplus, f"{where}: {surplus} not documented"
 
 
@@ -47,7 +47,7 @@ def _check_headers_of_all(response: httpx.Response) -> None:
     assert headers["cache-control"] == "no-store, max-age=0"
     of_each = [
         {name: headers.get(prefix + name) for name in ("request-id", "actual-status", "known-error")}
-        for prefix in HEADER_PREFIXES
+        for prefix in PREFIXES
     ]
     assert of_each[0] == of_each[1], "the spellings differ"
     request_id, actual_status, known_error = of_each[0].values()

@@ -1,7 +1,8 @@
 import msgspec
 import pytest
 
-from api.request.body import idempotency_key, parse_body, wait_preference
+from api.request.body import idempotency_key, parse_body
+from api.request.headers import wait_preference
 from api.stack.complete import CompleteRequest
 from api.stack.errors import KnownError
 from api.stack.initiate import InitiateRequest

@@ -8,7 +8,8 @@ from openapi_spec_validator import validate
 
 from api.app import create_app
 from api.openapi import document
-from api.stack.errors import HEADER_PREFIXES, KNOWN_ERRORS
+from api.stack.errors import KNOWN_ERRORS
+from api.stack.headers import PREFIXES
 from runtime.settings import Settings
 
 DOCUMENT = document()
@@ -74,7 +75,7 @@ def test_every_known_error_is_an_answer_of_some_operation() -> None:
         assert examples, code
         assert all(example["error"] == known.message for example in examples)
     headers = DOCUMENT["components"]["headers"]
-    for prefix in HEADER_PREFIXES:
+    for prefix in PREFIXES:
         assert headers[f"{prefix}known-error"]["schema"]["enum"] == list(KNOWN_ERRORS)
 
 
@@ -82,14 +83,12 @@ def test_every_request_header_is_described_in_both_spellings() -> None:
     """Clients of either name find theirs."""
     components = DOCUMENT["components"]
     described = {*components["parameters"], *components["securitySchemes"]}
-    suffixes = {
-        name.removeprefix(prefix) for name in described for prefix in HEADER_PREFIXES if name.startswith(prefix)
-    }
+    suffixes = {name.removeprefix(prefix) for name in described for prefix in PREFIXES if name.startswith(prefix)}
     assert suffixes == {
         *("project-id", "access-type", "override-error-status", "request-id", "admin-access-token"),
         *("publishable-client-key", "secret-server-key", "super-secret-admin-key"),
     }
-    assert described == {prefix + suffix for prefix in HEADER_PREFIXES for suffix in suffixes}
+    assert described == {prefix + suffix for prefix in PREFIXES for suffix in suffixes}
 
 
 @pytest.mark.parametrize("struct", ["InitiateRequest", "PollRequest", "CompleteRequest"])
