@@ -15,7 +15,7 @@ import structlog
 from litestar.response import ServerSentEventMessage
 from redis.asyncio import Redis
 
-from api.request.body import schema_error
+from api.request.refusals import Misfit
 from api.stack.errors import EVENTS_GONE, TOO_MANY_STREAMS, PlainError
 from events.cursor import (
     Cursor,
@@ -71,7 +71,7 @@ class Feed:
         """Return where a stream begins: after the event that its client had last, or else now.
 
         Raises:
-            KnownError: `SCHEMA_ERROR` if no relay with as many partitions gave this id.
+            Misfit: no relay with as many partitions gave this id.
             PlainError: events after it have been trimmed (410), or the project has too many streams already (429).
 
         """
@@ -85,7 +85,7 @@ class Feed:
             return await self.log.end(self.redis)
         cursor = decode_cursor(last_event_id.decode("latin-1"), self.log.partitions)
         if cursor is None:
-            raise schema_error("Expected an id that this relay sent - in header Last-Event-ID")
+            raise Misfit("Expected an id that this relay sent", "in header Last-Event-ID")
         if not await self.log.has_all_after(self.redis, cursor):
             raise PlainError(410, EVENTS_GONE)
         return cursor

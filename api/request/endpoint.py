@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from litestar import Request
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import Receive, Scope, Send
 
-from api.stack.errors import TOO_SLOW, KnownError, PlainError
+from api.request.refusals import TooLarge, TooSlow, Unreadable
 
 MAX_BODY_BYTES = 65_536
 
@@ -46,9 +45,9 @@ async def answer_in_time(
     The server closes a connection on which an answer overtook the body, and the client's next request would fail.
 
     Raises:
-        KnownError: `BODY_PARSING_ERROR` if the client left before it had sent it all.
-        PlainError: it took too long to send. (The server itself limits the time for the head.)
-        RequestEntityTooLarge: it is larger than `MAX_BODY_BYTES`.
+        Unreadable: the client left before it had sent it all.
+        TooSlow: it took too long to send. (The server itself limits the time for the head.)
+        TooLarge: it is larger than `MAX_BODY_BYTES`.
         TimeoutError: the answer took too long.
 
     """
@@ -60,22 +59,22 @@ async def answer_in_time(
             return await answer(request, body)
     except TimeoutError:
         if body is None:
-            raise PlainError(408, TOO_SLOW) from None
+            raise TooSlow from None
         raise
 
 
 async def _read(request: JsonRequest) -> bytes:
     for name, value in request.scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
-            raise RequestEntityTooLarge
+            raise TooLarge
     received = b""
     while True:
         message = await request.receive()
         if message["type"] != "http.request":
-            raise KnownError("BODY_PARSING_ERROR", "The request body is not complete.")
+            raise Unreadable("The request body is not complete.")
         received += message["body"]
         if len(received) > MAX_BODY_BYTES:
-            raise RequestEntityTooLarge
+            raise TooLarge
         if not message.get("more_body"):
             return received
 
@@ -86,4 +85,4 @@ async def read_in_time(request: JsonRequest, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await _read(request)
     except TimeoutError:
-        raise PlainError(408, TOO_SLOW) from None
+        raise TooSlow from None

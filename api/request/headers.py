@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from api.request.refusals import Misfit
+
 Headers = Mapping[bytes, bytes]
 
 # RFC 7240 §2: preferences are separated by commas, their parameters by semicolons; the value may be quoted.
 _WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
 def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
@@ -23,3 +26,18 @@ def wait_preference(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
         if name == b"prefer" and (found := _WAIT.search(value)):
             return int(found[1])
     return None
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """Return the Idempotency-Key, None if there is none.
+
+    Raises:
+        Misfit: it is not 1 to 255 visible ASCII characters.
+
+    """
+    key = headers.get(b"idempotency-key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise Misfit("Expected 1 to 255 visible ASCII characters", "in header Idempotency-Key")
+    return key.decode()

@@ -11,14 +11,11 @@ from msgspec import Meta
 from api.logins.commanding import Outcomes, answer_within, command_id
 from api.logins.guard import Guard, WrongCodeError
 from api.logins.waiting import Answer
-from api.request.body import (
-    PRINTABLE,
-    idempotency_key,
-    parse_body,
-    schema_error,
-)
+from api.request.body import PRINTABLE, parse_body
 from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
+from api.request.headers import idempotency_key
 from api.request.note import asked_by, note_session
+from api.request.refusals import Misfit
 from api.stack.access import Access, require_server_access
 from api.stack.errors import (
     BUSY,
@@ -184,7 +181,7 @@ def _wrong_code() -> WrongCodeError:
 
 def _check_refresh_token(token: str) -> None:
     if len(token.encode()) > MAX_REFRESH_TOKEN_BYTES:  # the Struct counts characters
-        raise schema_error(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8 - at `$.refresh_token`")
+        raise Misfit(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8", "at `$.refresh_token`")
 
 
 def complete_endpoint(access: Access, guard: Guard, completer: Completer, settings: Settings) -> HTTPRouteHandler:

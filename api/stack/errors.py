@@ -5,18 +5,23 @@ interface print the body to people. What goes to the log is a second text, never
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never, get_args
 
 import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
-from litestar.status_codes import HTTP_408_REQUEST_TIMEOUT, HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.status_codes import (
+    HTTP_408_REQUEST_TIMEOUT,
+    HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+    HTTP_500_INTERNAL_SERVER_ERROR,
+)
 from litestar.types import ExceptionHandlersMap
 
 from runtime.redis.connections import REDIS_TROUBLE
 
+from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooSlow, Unreadable
 from api.stack.headers import spellings
 
 ErrorRequest = Request[Any, Any, Any]
@@ -24,6 +29,7 @@ Details = Mapping[str, str | int | list[str]]
 
 _log = structlog.get_logger("api")
 _KNOWN_ERROR = spellings("known-error")
+_UNREAD = {HTTP_408_REQUEST_TIMEOUT, HTTP_413_REQUEST_ENTITY_TOO_LARGE}  # the body, to its end
 
 
 class Known(NamedTuple):
@@ -114,6 +120,27 @@ class KnownErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
     details: dict[str, str | int | list[str]] | None = None
 
 
+def of_request(refusal: RequestRefusal) -> KnownError | PlainError:
+    """Return the answer to a request that is refused for itself."""
+    match refusal:
+        case TooLarge():
+            return PlainError(413, TOO_LARGE)
+        case TooSlow():
+            return PlainError(408, TOO_SLOW)
+        case Unreadable(reason=reason):
+            return KnownError("BODY_PARSING_ERROR", reason)
+        case Misfit(reason=reason, where=where):
+            message = f"The request does not fit: {reason}" + (f" - {where}" if where else "")
+            return KnownError("SCHEMA_ERROR", message, message=message)
+        case _:
+            assert_never(refusal)
+
+
+def _request_refused(request: ErrorRequest, refusal: RequestRefusal) -> Response[bytes]:
+    answer = of_request(refusal)
+    return _known(request, answer) if isinstance(answer, KnownError) else _plain(request, answer)
+
+
 def _known(_: ErrorRequest, error: KnownError) -> Response[bytes]:
     body = msgspec.json.encode(KnownErrorBody(error.code, error.message, dict(error.details) or None))
     headers = dict.fromkeys(_KNOWN_ERROR, error.code)
@@ -122,17 +149,16 @@ def _known(_: ErrorRequest, error: KnownError) -> Response[bytes]:
 
 def _plain(_: ErrorRequest, error: PlainError) -> Response[bytes]:
     headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
-    if error.status == HTTP_408_REQUEST_TIMEOUT:
+    if error.status in _UNREAD:
         headers["connection"] = "close"  # what is still to come would be taken for the next request
     return Response(error.text.encode(), status_code=error.status, headers=headers, media_type=MediaType.TEXT)
 
 
 def _litestar(request: ErrorRequest, error: HTTPException) -> Response[bytes]:
-    """Answer for what Litestar refuses before an endpoint runs: unknown path, wrong method, too large a body."""
+    """Answer for what Litestar refuses before an endpoint runs: unknown path, wrong method."""
     texts = {
         404: "There is nothing at this address.",
         405: "This address does not take this method.",
-        413: TOO_LARGE,
     }
     if error.status_code >= HTTP_500_INTERNAL_SERVER_ERROR:
         return _unexpected(request, error)
@@ -157,6 +183,7 @@ def _unexpected(request: ErrorRequest, error: Exception) -> Response[bytes]:
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     KnownError: _known,
     PlainError: _plain,
+    **dict.fromkeys(get_args(RequestRefusal), _request_refused),
     HTTPException: _litestar,
     **dict.fromkeys(REDIS_TROUBLE, _redis),
     Exception: _unexpected,

@@ -9,10 +9,11 @@ from msgspec import Meta
 
 from api.logins.commanding import answer_within
 from api.logins.guard import Guard
-from api.request.body import PRINTABLE, parse_body, schema_error
+from api.request.body import PRINTABLE, parse_body
 from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
 from api.request.metrics import INITIATED
 from api.request.note import note_count, note_session
+from api.request.refusals import Misfit
 from api.stack.access import Access
 from api.stack.errors import ANONYMOUS_SESSIONS, PlainError
 from projects.errors import InitiationRefusedError
@@ -111,7 +112,7 @@ def initiate_endpoint(access: Access, guard: Guard, store: SessionStore, setting
             raise PlainError(400, ANONYMOUS_SESSIONS)
         challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge
         if challenge is None and body.code_challenge_method is not msgspec.UNSET:
-            raise schema_error("Expected `code_challenge` with it - at `$.code_challenge_method`")
+            raise Misfit("Expected `code_challenge` with it", "at `$.code_challenge_method`")
         lifetime_ms = body.expires_in_millis or settings.session_lifetime_ms
         facts = ClientFacts(body.client_name, body.client_version, body.hostname)
         try:

@@ -14,9 +14,9 @@ from msgspec import Meta
 from api.logins.commanding import Outcomes, answer_within, command_id
 from api.logins.guard import Guard, PollTooSoonError, WrongCodeError
 from api.logins.waiting import Answer, Waiting
-from api.request.body import idempotency_key, parse_body
+from api.request.body import parse_body
 from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
-from api.request.headers import wait_preference
+from api.request.headers import idempotency_key, wait_preference
 from api.request.metrics import POLLS
 from api.request.note import asked_by, note_count, note_session
 from api.stack.access import Access

@@ -1,10 +1,11 @@
 import msgspec
 import pytest
 
-from api.request.body import idempotency_key, parse_body
-from api.request.headers import wait_preference
+from api.request.body import parse_body
+from api.request.headers import idempotency_key, wait_preference
+from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooSlow, Unreadable
 from api.stack.complete import CompleteRequest
-from api.stack.errors import KnownError
+from api.stack.errors import KNOWN_ERRORS, KnownError, PlainError, of_request
 from api.stack.initiate import InitiateRequest
 
 JSON = {b"content-type": b"application/json"}
@@ -45,9 +46,8 @@ def test_absent_body_is_an_empty_object() -> None:
 )
 def test_body_that_cannot_be_read_is_a_parsing_error(body: bytes, content_type: bytes) -> None:
     """Wrong type, wrong charset, broken JSON, bytes that are no UTF-8, nesting without end: one known error."""
-    with pytest.raises(KnownError) as refused:
+    with pytest.raises(Unreadable):
         parse_body(body, {b"content-type": content_type} if content_type else {}, complete)
-    assert (refused.value.code, refused.value.status) == ("BODY_PARSING_ERROR", 400)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,31 @@ def test_body_that_cannot_be_read_is_a_parsing_error(body: bytes, content_type: 
 )
 def test_body_that_does_not_fit_is_a_schema_error(body: bytes, reason: str) -> None:
     """The message says which field and why, twice alike, and never repeats a value."""
-    with pytest.raises(KnownError) as refused:
+    with pytest.raises(Misfit) as refused:
         parse_body(body, JSON, complete)
-    assert (refused.value.code, refused.value.status) == ("SCHEMA_ERROR", 400)
-    assert refused.value.details == {"message": refused.value.message}
-    assert reason in refused.value.message
-    assert "hunter2" not in refused.value.message
+    answer = of_request(refused.value)
+    assert isinstance(answer, KnownError)
+    assert answer.details == {"message": answer.message}
+    assert reason in answer.message
+    assert "hunter2" not in answer.message
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "known"),
+    [
+        (TooLarge(), 413, None),
+        (TooSlow(), 408, None),
+        (Unreadable("It is none."), 400, "BODY_PARSING_ERROR"),
+        (Misfit("Expected `str`", "at `$.mode`"), 400, "SCHEMA_ERROR"),
+    ],
+)
+def test_refusal_of_a_request_has_its_answer(refusal: RequestRefusal, status: int, known: str | None) -> None:
+    """Large and slow bodies in plain text, the others as a known error (docs/wire.md, section 6)."""
+    answer = of_request(refusal)
+    if isinstance(answer, PlainError):
+        assert (answer.status, known) == (status, None)
+    else:
+        assert (KNOWN_ERRORS[answer.code].status, answer.code) == (status, known)
 
 
 @pytest.mark.parametrize("fact", ["a", "Ünïcode 猫 🐈", "x" * 128])
@@ -84,7 +103,7 @@ def test_client_fact_is_printable_text(fact: str) -> None:
 @pytest.mark.parametrize("fact", ["", "x" * 129, "a\x1b[2Jb", "a\nb", "a\n", "\x7f", "a\u2028b", "\x85"])
 def test_client_fact_that_would_garble_a_terminal_is_refused(fact: str) -> None:
     """Facts are shown to whoever approves: no control characters, not even at the end."""
-    with pytest.raises(KnownError, match="SCHEMA_ERROR"):
+    with pytest.raises(Misfit):
         parse_body(msgspec.json.encode({"client_name": fact}), JSON, initiate)
 
 
@@ -98,7 +117,7 @@ def test_idempotency_key_is_visible_ascii(key: bytes) -> None:
 @pytest.mark.parametrize("key", [b"", b"x" * 256, b"a b", b"a\n", b"\xc3\xa9", b"\x7f"])
 def test_malformed_idempotency_key_is_a_schema_error(key: bytes) -> None:
     """A key that cannot be kept apart from others is refused, not ignored."""
-    with pytest.raises(KnownError, match="SCHEMA_ERROR"):
+    with pytest.raises(Misfit):
         idempotency_key({b"idempotency-key": key})
 
 
