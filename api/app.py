@@ -14,8 +14,11 @@ from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_IN
 from litestar.types import Message, Scope
 
 from api.event_stream.feed import Feed
-from api.logins.commanding import Outcomes
+from api.logins.commanding import Commanding, Limits
+from api.logins.completing import Completing
 from api.logins.guard import Guard
+from api.logins.initiating import Initiating
+from api.logins.polling import Polling, pause_ms
 from api.logins.waiting import Waiting
 from api.openapi import openapi_endpoint
 from api.request.endpoint import MAX_BODY_BYTES, read_in_time
@@ -25,13 +28,13 @@ from api.request.note import Noting, name_request
 from api.server.draining import DRAIN_SIGNAL
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
-from api.stack.complete import Completer, complete_endpoint
+from api.stack.complete import complete_endpoint
 from api.stack.errors import EXCEPTION_HANDLERS
 from api.stack.events import events_endpoint
 from api.stack.headers import ACTUAL_STATUS, OVERRIDE_ERROR_STATUS, REQUEST_ID
 from api.stack.initiate import initiate_endpoint
 from api.stack.origins import Origins, preflight_endpoint
-from api.stack.poll import Poller, poll_endpoint
+from api.stack.poll import poll_endpoint
 from events.log import EventLog
 from projects.audit import Refusals
 from projects.budgets import Guesses
@@ -39,7 +42,7 @@ from projects.store import Projects
 from runtime.logs import configure_logging
 from runtime.redis.connections import command_client, reader_client, subscriber_client
 from runtime.redis.keys import Keys
-from runtime.settings import Settings, load_settings, trusted_networks
+from runtime.settings import Settings, load_settings
 from runtime.tracing import Tracing
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.sessions import SessionStore
@@ -107,24 +110,34 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     store = SessionStore(redis, keys, settings)
     stream = CommandStream(redis, keys)
     waiting = Waiting(subscriber, store, keys, uuid.uuid4().hex)
-    outcomes = Outcomes(
-        stream, store, waiting, keys, backlog_limit=settings.backlog_limit, wait_ms=settings.outcome_wait_ms
+    limits = Limits(
+        settings.outcome_wait_ms, settings.replay_window_ms, settings.idempotency_ms, settings.backlog_limit
     )
+    commanding = Commanding(stream, store, waiting, keys, limits)
     projects = Projects(redis, keys)
     access = Access(projects, AdminTokens.from_settings(settings), settings.project_cache_ms)
     origins = Origins(projects, access, settings.project_cache_ms)
-    guard = Guard(Guesses(redis, keys, settings), Refusals(redis, keys, settings), trusted_networks(settings))
-    poller = Poller(store, outcomes, waiting, keys, settings)
-    completer = Completer(store, outcomes, keys, settings)
+    guard = Guard(Guesses(redis, keys, settings), Refusals(redis, keys, settings))
+    initiating = Initiating(store, guard, lifetime_ms=settings.session_lifetime_ms)
+    polling = Polling(
+        store,
+        commanding,
+        waiting,
+        guard,
+        keys,
+        held_max=settings.held_polls_max,
+        pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
+    )
+    completing = Completing(store, commanding, guard, keys)
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
             # First: Litestar answers OPTIONS itself at a path of which it has seen another endpoint before.
             preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete")),
-            initiate_endpoint(access, guard, store, settings),
-            poll_endpoint(access, guard, poller, settings),
-            complete_endpoint(access, guard, completer, settings),
+            initiate_endpoint(access, initiating, settings),
+            poll_endpoint(access, polling, settings),
+            complete_endpoint(access, completing, settings),
             events_endpoint(access, feed),
         ]
 

@@ -3,31 +3,44 @@
 import asyncio
 import hashlib
 import secrets
+from typing import NamedTuple
 
+from api.logins.refusals import Busy, NotDoneInTime
 from api.logins.waiting import Answer, Waiting
 from api.request.metrics import BACKLOG_FULL, OUTCOME_TIMEOUTS, OUTCOME_WAIT
 from api.request.note import note_outcome
 from runtime.redis.connections import COMMAND_TIMEOUT
 from runtime.redis.keys import Keys
-from runtime.settings import Settings
-from statemachine.commands import Command
-from statemachine.lifecycle import Outcome, State
-from statemachine.store.command_stream import (
-    Busy,
-    CommandStream,
-    Known,
-    Moved,
-    Recorded,
-)
+from statemachine.commands import Command, CompleteSession
+from statemachine.lifecycle import Outcome, State, Trigger
+from statemachine.machine import decide
+from statemachine.session import Session
+from statemachine.store import command_stream
+from statemachine.store.command_stream import CommandStream, Known, Moved, Recorded
 from statemachine.store.sessions import SessionStore
 
+PATIENCE_MARGIN_MS = 1_000
+# A consume is committed, if at all, this long before its poller stops waiting; so one whose poller was told that the
+# session is pending has not been committed and never will be, and the token stays for the next poll.
 
-def answer_within(settings: Settings) -> float:
-    """Return in how many seconds a request is answered, if only with 503, whatever happens to workers and Redis.
+
+class Limits(NamedTuple):
+    """How long commands are waited for and their outcomes kept (milliseconds), and how many may be undecided."""
+
+    wait_ms: int
+    replay_window_ms: int
+    idempotency_ms: int
+    """For outcomes of completions that may be sent again."""
+    backlog: int
+    """Of one partition."""
+
+
+def answer_within(outcome_wait_ms: int) -> float:
+    """Return in how many seconds a request is answered, if only with a refusal, whatever happens to workers and Redis.
 
     The time that a held poll is held for comes on top.
     """
-    return settings.outcome_wait_ms / 1000 + COMMAND_TIMEOUT
+    return outcome_wait_ms / 1000 + COMMAND_TIMEOUT
 
 
 def command_id(kind: str, subject: bytes, idempotency_key: str | None) -> str:
@@ -37,41 +50,43 @@ def command_id(kind: str, subject: bytes, idempotency_key: str | None) -> str:
     return hashlib.sha256(b"\0".join((kind.encode(), subject, idempotency_key.encode()))).hexdigest()[:32]
 
 
-class Outcomes:
-    """Has commands decided."""
+class Commanding:
+    """Records commands and waits, for a bounded time, for their outcomes."""
 
     def __init__(
-        self,
-        stream: CommandStream,
-        store: SessionStore,
-        waiting: Waiting,
-        keys: Keys,
-        *,
-        backlog_limit: int,
-        wait_ms: int,
+        self, stream: CommandStream, store: SessionStore, waiting: Waiting, keys: Keys, limits: Limits
     ) -> None:
         self._stream = stream
         self._store = store
         self._waiting = waiting
         self._keys = keys
-        self._backlog_limit = backlog_limit
-        self._wait = wait_ms / 1000
+        self._limits = limits
+        self.patience_ms = max(limits.wait_ms - PATIENCE_MARGIN_MS, limits.wait_ms // 2)
+        """How long after its recording a command may be committed whose outcome must not come unheard."""
 
     @property
     def reply_to(self) -> str:
         """Return the name under which workers reply to this process."""
         return self._waiting.api_id
 
-    async def of(self, command: Command, wanted: State, *, keep_ms: int) -> Answer | Moved | Busy | None:
+    async def decide(self, command: Command, wanted: State, *, repeatable: bool = False) -> Answer:
         """Record a command for a session in the state `wanted` and return what became of it.
 
-        The outcome is kept for `keep_ms`. `Moved` and `Busy` say that nothing was recorded, None that no worker
-        answered in time: the command is still on the stream.
+        If the session is in another state, nothing is recorded, and the answer is what the lifecycle says of that one.
+        The outcome of a `repeatable` command is kept for as long as an Idempotency-Key counts.
+
+        Raises:
+            Busy: the backlog is full; nothing was recorded.
+            NotDoneInTime: the command is on the stream, and no worker decided it in time.
+
         """
         partition = self._keys.partition_of(command.session_id)
         kind = type(command).__name__
+        outcome_ms = self._limits.idempotency_ms if repeatable else self._limits.replay_window_ms
         with self._waiting.for_outcome(partition, command.id) as reply:
-            match await self._stream.enqueue(command, wanted, backlog_limit=self._backlog_limit, outcome_ms=keep_ms):
+            match await self._stream.enqueue(
+                command, wanted, backlog_limit=self._limits.backlog, outcome_ms=outcome_ms
+            ):
                 case Known(outcome) if outcome is not Outcome.PENDING:
                     return Answer(outcome)
                 case Recorded() | Known():
@@ -80,21 +95,30 @@ class Outcomes:
                     note_outcome(answer.outcome if answer else "none in time")
                     if answer is None:
                         OUTCOME_TIMEOUTS.labels(kind).inc()
+                        raise NotDoneInTime
                     return answer
-                case Busy() as busy:
+                case command_stream.Busy():
                     BACKLOG_FULL.labels(kind).inc()
-                    return busy
-                case refused:
-                    return refused
+                    raise Busy
+                case Moved() as moved:
+                    return Answer(outcome_of_moved(command, moved))
 
-    async def of_recorded(self, partition: int, id_: str) -> Answer | None:
-        """Wait for a command that was recorded before; None if no worker answered in time."""
+    async def recorded(self, partition: int, id_: str) -> Answer:
+        """Return what became of a command that was recorded before.
+
+        Raises:
+            NotDoneInTime: no worker decided it in time.
+
+        """
         with self._waiting.for_outcome(partition, id_) as reply:
-            return await self._look(partition, id_) or await self._wait_for(reply, partition, id_)
+            answer = await self._look(partition, id_) or await self._wait_for(reply, partition, id_)
+        if answer is None:
+            raise NotDoneInTime
+        return answer
 
     async def _wait_for(self, reply: asyncio.Future[Answer], partition: int, id_: str) -> Answer | None:
         try:
-            return await asyncio.wait_for(reply, self._wait)
+            return await asyncio.wait_for(reply, self._limits.wait_ms / 1000)
         except TimeoutError:
             # The reply may have been lost in the last second; the key is the answer, never the reply.
             return await self._look(partition, id_)
@@ -102,3 +126,12 @@ class Outcomes:
     async def _look(self, partition: int, id_: str) -> Answer | None:
         [outcome] = await self._store.read_outcomes(partition, [id_])
         return None if outcome is None or outcome is Outcome.PENDING else Answer(outcome)
+
+
+def outcome_of_moved(command: Command, moved: Moved) -> Outcome:
+    """Return what a worker would have made of a command for a session that is not in the state it asks for."""
+    if moved.state is None:
+        return Outcome.UNKNOWN
+    trigger = Trigger.COMPLETE if isinstance(command, CompleteSession) else Trigger.CONSUME
+    session = Session(command.session_id, "", moved.state, 0, deadline=0, expires_at=0)
+    return decide(session, trigger, 1 if moved.overdue else 0).outcome

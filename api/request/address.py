@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
 
 from litestar.types import Scope
 
@@ -18,6 +19,17 @@ MAX_READ = 4_096  # characters from the right; no chain of proxies is so long
 IPV6_PREFIX = 64  # bits; a household or a server has at least such a network to itself (RFC 6177 §2)
 
 Address = IPv4Address | IPv6Address
+
+
+class Sender(NamedTuple):
+    """Where a request comes from, as far as it is known."""
+
+    address: str
+    counted_as: str
+    """The address, or its network if it is IPv6."""
+    user_agent: str
+    """As it was sent; it may hold anything."""
+
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110 §5.6.2
 _PAIR = rf'{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
@@ -47,6 +59,13 @@ def counted_as(address: Address | None) -> str:
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, IPV6_PREFIX), strict=False))
     return str(address or UNKNOWN)
+
+
+def sender(scope: Scope, trusted: Sequence[Network]) -> Sender:
+    """Return the sender of a request that came through these proxies."""
+    address = client_address(scope, trusted)
+    user_agent = dict(scope["headers"]).get(b"user-agent", b"")
+    return Sender(str(address or UNKNOWN), counted_as(address), user_agent.decode("latin-1"))
 
 
 def _right_most_stranger(hops: Iterable[Address | None], trusted: Sequence[Network]) -> Address | None:

@@ -37,8 +37,6 @@ FALLBACKS = Counter(
 WAITERS = Gauge("login_relay_waiters", "Requests that wait just now.", ["waiting_for"], multiprocess_mode="livesum")
 
 # Present from the start, so that the first of each is seen as an increase.
-for _outcome in ("waiting", "success", "used", "expired"):
-    POLLS.labels(_outcome)
 for _kind in ("outcome", "change"):
     FALLBACKS.labels(_kind)
     WAITERS.labels(_kind)

@@ -13,7 +13,7 @@ from collections import Counter as Tally
 from collections.abc import MutableMapping
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 import structlog
@@ -62,6 +62,13 @@ class Note:
         self.started = time.perf_counter()
 
 
+class AskedBy(NamedTuple):
+    """The request that a command comes from, for logs and traces."""
+
+    request_id: str | None
+    traceparent: str | None
+
+
 _log = structlog.get_logger("api")
 _encoder = msgspec.json.Encoder()
 _current: ContextVar[Note | None] = ContextVar("request", default=None)
@@ -85,12 +92,12 @@ def note_outcome(outcome: str) -> None:
         note.span.add_event("outcome", {"login_relay.outcome": outcome})
 
 
-def asked_by() -> tuple[str | None, str | None]:
-    """Return the request's id and its span's `traceparent`, for its command to carry."""
+def asked_by() -> AskedBy:
+    """Return what the request's command carries of it."""
     note = _current.get()
     if note is None:
-        return None, None
-    return note.request_id, traceparent(note.span) if note.span else None
+        return AskedBy(None, None)
+    return AskedBy(note.request_id, traceparent(note.span) if note.span else None)
 
 
 def name_request(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

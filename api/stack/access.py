@@ -6,12 +6,16 @@ Projects are cached for some seconds, so that checking a key costs no round trip
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
 from cachetools import TTLCache
 
+from api.logins.guard import Asker
+from api.request.address import Sender
 from api.request.headers import Headers, header
 from api.stack import headers as names
 from api.stack.admin_tokens import AdminTokens
@@ -92,8 +96,12 @@ _NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
 _NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
 
 
-def key_name(headers: Headers, caller: Caller) -> str:
-    """Return what tells the key of a checked caller from others of the project, and is no secret."""
+def asker(caller: Caller, headers: Headers, sender: Callable[[], Sender]) -> Asker:
+    """Return a checked caller as use cases know it."""
+    return Asker(caller.project.id, sender, partial(_key_name, caller, headers))
+
+
+def _key_name(caller: Caller, headers: Headers) -> str:
     key = header(headers, _KEYS[caller.access_type].header)
     return hashlib.sha256(key.encode()).hexdigest()[:16] if key else "admin-access-token"
 

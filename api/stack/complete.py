@@ -1,6 +1,6 @@
 """`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
 
-import hashlib
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,31 +8,16 @@ from litestar import post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
-from api.logins.commanding import Outcomes, answer_within, command_id
-from api.logins.guard import Guard, WrongCodeError
-from api.logins.waiting import Answer
+from api.logins.commanding import answer_within
+from api.logins.completing import Completing
+from api.request.address import sender
 from api.request.body import PRINTABLE, parse_body
 from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
 from api.request.headers import idempotency_key
-from api.request.note import asked_by, note_session
 from api.request.refusals import Misfit
-from api.stack.access import Access, require_server_access
-from api.stack.errors import (
-    BUSY,
-    INVALID_LOGIN_CODE,
-    NO_ANONYMOUS_SESSION,
-    RECORDED,
-    PlainError,
-)
-from runtime.codes import login_code_digest, mint_refresh_token, normalise_login_code
-from runtime.redis.keys import Keys
-from runtime.settings import Settings
-from statemachine.commands import CompleteSession
-from statemachine.lifecycle import Outcome, State, Trigger
-from statemachine.machine import decide
-from statemachine.sealing import seal
-from statemachine.store.command_stream import Busy, Moved
-from statemachine.store.sessions import LoginCodeHolder, SessionStore
+from api.stack.access import Access, asker, require_server_access
+from api.stack.errors import NO_ANONYMOUS_SESSION, PlainError
+from runtime.settings import Settings, trusted_networks
 
 MAX_REFRESH_TOKEN_BYTES = 8_192
 MAX_SUBJECT_LENGTH = 256
@@ -100,93 +85,15 @@ _COMPLETED = JsonResponse(msgspec.json.encode(Completed(success=True)))
 _CHECKED = JsonResponse(msgspec.json.encode(Checked("none")))
 
 
-class Completer:
-    """Completes sessions."""
-
-    def __init__(self, store: SessionStore, outcomes: Outcomes, keys: Keys, settings: Settings) -> None:
-        self._store = store
-        self._outcomes = outcomes
-        self._keys = keys
-        self._idempotency_ms = settings.idempotency_ms
-        self._keep_ms = settings.replay_window_ms
-
-    async def check(self, project_id: str, login_code: str) -> None:
-        """Look whether a normalised login code names a pending session.
-
-        Raises:
-            WrongCodeError: it names none.
-            PlainError: it names one that is not pending.
-
-        """
-        holder, _ = await self._store.find_by_login_code(project_id, login_code)
-        read = await self._store.read(holder.session_id) if holder else None
-        if holder is None:
-            raise _wrong_code()
-        if read is None or decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
-            raise PlainError(400, INVALID_LOGIN_CODE)
-
-    async def complete(
-        self, project_id: str, login_code: str, refresh_token: str | None, login_subject: str | None, key: str | None
-    ) -> None:
-        """Complete the session of a normalised login code; returns when it *is* completed.
-
-        Raises:
-            WrongCodeError: the code names no session.
-            PlainError: its session is not pending, the backlog is full, or no worker answered in time.
-
-        """
-        digest = login_code_digest(project_id, login_code)
-        id_ = command_id("complete", digest, key)
-        holder, outcome = await self._store.find_by_login_code(project_id, login_code, id_ if key else None)
-        if holder is not None:
-            note_session(holder.session_id)
-        answer: Answer | Moved | Busy | None
-        if outcome is not None:
-            answer = await self._outcomes.of_recorded(self._keys.partition_of_login(digest), id_)
-        elif holder is None:
-            raise _wrong_code()
-        else:
-            command = self._command(id_, project_id, holder, refresh_token, login_subject)
-            keep_ms = self._idempotency_ms if key else self._keep_ms
-            answer = await self._outcomes.of(command, State.PENDING, keep_ms=keep_ms)
-        match answer:
-            case Answer(Outcome.COMPLETED):
-                return
-            case None:
-                raise PlainError(503, RECORDED, retry_after=1)
-            case Busy():
-                raise PlainError(503, BUSY, retry_after=1)
-            case _:
-                raise PlainError(400, INVALID_LOGIN_CODE)
-
-    def _command(
-        self, id_: str, project_id: str, holder: LoginCodeHolder, refresh_token: str | None, login_subject: str | None
-    ) -> CompleteSession:
-        token = refresh_token or mint_refresh_token()
-        return CompleteSession(
-            id_,
-            holder.session_id,
-            self._outcomes.reply_to,
-            seal(token, holder.sealing_key, project_id, holder.session_id),
-            # Not of a token that was brought: one that is easily guessed could be found from its digest.
-            None if refresh_token else hashlib.sha256(token.encode()).hexdigest(),
-            login_subject,
-            *asked_by(),
-        )
-
-
-def _wrong_code() -> WrongCodeError:
-    return WrongCodeError("login", PlainError(400, INVALID_LOGIN_CODE))
-
-
 def _check_refresh_token(token: str) -> None:
     if len(token.encode()) > MAX_REFRESH_TOKEN_BYTES:  # the Struct counts characters
         raise Misfit(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8", "at `$.refresh_token`")
 
 
-def complete_endpoint(access: Access, guard: Guard, completer: Completer, settings: Settings) -> HTTPRouteHandler:
+def complete_endpoint(access: Access, completing: Completing, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
-    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings)
+    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings.outcome_wait_ms)
+    trusted = trusted_networks(settings)
 
     @post("/auth/cli/complete", status_code=200, operation_id="complete")
     async def complete(request: JsonRequest) -> JsonResponse:
@@ -203,16 +110,11 @@ def complete_endpoint(access: Access, guard: Guard, completer: Completer, settin
         subject = None if body.subject is msgspec.UNSET else body.subject
         if refresh_token is not None:
             _check_refresh_token(refresh_token)
-        login_code = normalise_login_code(body.login_code)
-        try:
-            if login_code is None:
-                raise _wrong_code()
-            if body.mode == "complete":
-                await completer.complete(caller.project.id, login_code, refresh_token, subject, key)
-                return _MINTED if refresh_token is None else _COMPLETED
-            await completer.check(caller.project.id, login_code)
-        except WrongCodeError as wrong:
-            raise await guard.wrong_code(wrong, caller, request) from None
+        by = asker(caller, headers, partial(sender, request.scope, trusted))
+        if body.mode == "complete":
+            await completing.complete(by, body.login_code, refresh_token, subject, key)
+            return _MINTED if refresh_token is None else _COMPLETED
+        await completing.check(by, body.login_code)
         if body.mode == "claim-anon-session":
             raise PlainError(400, NO_ANONYMOUS_SESSION)
         return _CHECKED

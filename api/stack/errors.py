@@ -19,10 +19,20 @@ from litestar.status_codes import (
 )
 from litestar.types import ExceptionHandlersMap
 
-from runtime.redis.connections import REDIS_TROUBLE
-
+from api.logins.refusals import (
+    Busy,
+    LoginRefusal,
+    NotDoneInTime,
+    NotPending,
+    PolledTooSoon,
+    TooManyLogins,
+    TooManyWrongCodes,
+    WrongLoginCode,
+    WrongPollingCode,
+)
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooSlow, Unreadable
 from api.stack.headers import spellings
+from runtime.redis.connections import REDIS_TROUBLE
 
 ErrorRequest = Request[Any, Any, Any]
 Details = Mapping[str, str | int | list[str]]
@@ -136,8 +146,36 @@ def of_request(refusal: RequestRefusal) -> KnownError | PlainError:
             assert_never(refusal)
 
 
+def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: PLR0911 - a table, a row each
+    """Return the answer to a request that is refused by the login that it is about."""
+    match refusal:
+        case WrongPollingCode():
+            return KnownError("INVALID_POLLING_CODE")
+        case WrongLoginCode() | NotPending():
+            return PlainError(400, INVALID_LOGIN_CODE)
+        case Busy():
+            return PlainError(503, BUSY, retry_after=1)
+        case NotDoneInTime():
+            return PlainError(503, RECORDED, retry_after=1)
+        case TooManyWrongCodes(retry_after=seconds):
+            return PlainError(429, TOO_MANY_WRONG_CODES, retry_after=seconds)
+        case TooManyLogins(retry_after=seconds):
+            return PlainError(429, TOO_MANY_SESSIONS, retry_after=seconds)
+        case PolledTooSoon(retry_after=seconds):
+            return PlainError(429, TOO_SOON, retry_after=seconds)
+        case _:
+            assert_never(refusal)
+
+
 def _request_refused(request: ErrorRequest, refusal: RequestRefusal) -> Response[bytes]:
-    answer = of_request(refusal)
+    return _answer(request, of_request(refusal))
+
+
+def _login_refused(request: ErrorRequest, refusal: LoginRefusal) -> Response[bytes]:
+    return _answer(request, of_login(refusal))
+
+
+def _answer(request: ErrorRequest, answer: KnownError | PlainError) -> Response[bytes]:
     return _known(request, answer) if isinstance(answer, KnownError) else _plain(request, answer)
 
 
@@ -184,6 +222,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     KnownError: _known,
     PlainError: _plain,
     **dict.fromkeys(get_args(RequestRefusal), _request_refused),
+    **dict.fromkeys(get_args(LoginRefusal), _login_refused),
     HTTPException: _litestar,
     **dict.fromkeys(REDIS_TROUBLE, _redis),
     Exception: _unexpected,

@@ -1,5 +1,6 @@
 """`POST /auth/cli`: a tool asks for a session."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,20 +9,17 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
 from api.logins.commanding import answer_within
-from api.logins.guard import Guard
+from api.logins.initiating import Initiating
+from api.request.address import sender
 from api.request.body import PRINTABLE, parse_body
 from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
-from api.request.metrics import INITIATED
-from api.request.note import note_count, note_session
 from api.request.refusals import Misfit
-from api.stack.access import Access
+from api.stack.access import Access, asker
 from api.stack.errors import ANONYMOUS_SESSIONS, PlainError
-from projects.errors import InitiationRefusedError
 from runtime.clock import rfc3339
 from runtime.codes import CODE_CHALLENGE, display_login_code
-from runtime.settings import Settings
+from runtime.settings import Settings, trusted_networks
 from statemachine.session import ClientFacts
-from statemachine.store.sessions import SessionStore
 
 Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
 
@@ -96,9 +94,10 @@ _decoder = msgspec.json.Decoder(InitiateRequest)
 _encoder = msgspec.json.Encoder()
 
 
-def initiate_endpoint(access: Access, guard: Guard, store: SessionStore, settings: Settings) -> HTTPRouteHandler:
+def initiate_endpoint(access: Access, initiating: Initiating, settings: Settings) -> HTTPRouteHandler:
     """Return the endpoint."""
-    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings)
+    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings.outcome_wait_ms)
+    trusted = trusted_networks(settings)
 
     @post("/auth/cli", status_code=200, operation_id="initiate")
     async def initiate(request: JsonRequest) -> JsonResponse:
@@ -113,16 +112,12 @@ def initiate_endpoint(access: Access, guard: Guard, store: SessionStore, setting
         challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge
         if challenge is None and body.code_challenge_method is not msgspec.UNSET:
             raise Misfit("Expected `code_challenge` with it", "at `$.code_challenge_method`")
-        lifetime_ms = body.expires_in_millis or settings.session_lifetime_ms
-        facts = ClientFacts(body.client_name, body.client_version, body.hostname)
-        try:
-            initiated = await store.initiate(
-                caller.project.id, facts, lifetime_ms, address=guard.counted_as(request), code_challenge=challenge
-            )
-        except InitiationRefusedError as refused:
-            raise await guard.no_session(refused, caller, request) from None
-        note_session(initiated.session_id)
-        note_count(INITIATED)
+        initiated = await initiating.start(
+            asker(caller, headers, partial(sender, request.scope, trusted)),
+            ClientFacts(body.client_name, body.client_version, body.hostname),
+            lifetime_ms=body.expires_in_millis or None,
+            code_challenge=challenge,
+        )
         return JsonResponse(
             _encoder.encode(
                 InitiateResponse(

@@ -69,7 +69,7 @@ class Load:
         self._http = http
         self._ports = ports
         self._project = project
-        self._within = answer_within(settings)
+        self._within = answer_within(settings.outcome_wait_ms)
         self._clock = clock
         self._choose = random.Random(seed)  # noqa: S311 - a seed is to give the same run, not a secret
         self._secret = secrets.token_hex(8)

@@ -1,0 +1,41 @@
+"""Starting a login."""
+
+from api.logins.guard import Asker, Guard
+from api.request.metrics import INITIATED
+from api.request.note import note_count, note_session
+from projects.errors import InitiationRefusedError
+from statemachine.session import ClientFacts
+from statemachine.store.sessions import Initiated, SessionStore
+
+
+class Initiating:
+    """Starts sessions."""
+
+    def __init__(self, store: SessionStore, guard: Guard, *, lifetime_ms: int) -> None:
+        self._store = store
+        self._guard = guard
+        self._lifetime_ms = lifetime_ms
+        """Of a session whose tool asks for none."""
+
+    async def start(
+        self, asker: Asker, facts: ClientFacts, *, lifetime_ms: int | None, code_challenge: str | None
+    ) -> Initiated:
+        """Start a session.
+
+        Raises:
+            TooManyLogins: a budget is used up.
+
+        """
+        try:
+            initiated = await self._store.initiate(
+                asker.project_id,
+                facts,
+                lifetime_ms or self._lifetime_ms,
+                address=asker.sender().counted_as,
+                code_challenge=code_challenge,
+            )
+        except InitiationRefusedError as refused:
+            raise await self._guard.no_session(asker, refused) from None
+        note_session(initiated.session_id)
+        note_count(INITIATED)
+        return initiated

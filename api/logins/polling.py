@@ -1,0 +1,222 @@
+"""Polling a login: its tool asks whether it is completed, and gets the refresh token, once."""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Literal, NamedTuple, assert_never, get_args
+
+from api.logins.commanding import Commanding, command_id
+from api.logins.guard import Asker, Guard
+from api.logins.refusals import Busy, NotDoneInTime, PolledTooSoon, WrongPollingCode
+from api.logins.waiting import Waiting
+from api.request.metrics import POLLS
+from api.request.note import asked_by, note_count, note_session
+from runtime.codes import PollingCode, parse_polling_code, s256
+from runtime.redis.keys import Keys
+from statemachine.commands import ConsumeSession
+from statemachine.lifecycle import Outcome, State, Trigger
+from statemachine.machine import decide
+from statemachine.sealing import unseal
+from statemachine.session import Session
+from statemachine.store.sessions import SessionStore
+
+LEAST_SHARE_OF_INTERVAL = 0.8  # a tool whose clock runs fast, or whose answers come fast, is not to be refused
+
+Gone = Callable[[], Awaitable[object]]
+"""Returns once the client has gone away."""
+
+Pollable = Literal[Outcome.WAITING, Outcome.CONSUMED, Outcome.USED, Outcome.DENIED, Outcome.CANCELLED, Outcome.EXPIRED]
+"""The outcomes that a poll can have."""
+
+
+class Told(NamedTuple):
+    """What a poll is told."""
+
+    outcome: Pollable
+    refresh_token: str | None = None
+    """If, and only if, this poll consumed the session."""
+
+
+def pause_ms(interval_s: int) -> int:
+    """Return the milliseconds that throttled polls of a pending session must leave between them."""
+    return int(interval_s * 1000 * LEAST_SHARE_OF_INTERVAL)
+
+
+class Polling:
+    """Answers polls. The lifecycle (`statemachine.lifecycle`) says what each state means to one."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        commanding: Commanding,
+        waiting: Waiting,
+        guard: Guard,
+        keys: Keys,
+        *,
+        held_max: int,
+        pause_ms: int,
+    ) -> None:
+        self._store = store
+        self._commanding = commanding
+        self._waiting = waiting
+        self._guard = guard
+        self._keys = keys
+        self._held, self._held_max = 0, held_max
+        self._pause_ms = pause_ms
+        """0: polls are not throttled."""
+
+    async def ask(
+        self, asker: Asker, polling_code: str, code_verifier: str | None, key: str | None, hold: float, gone: Gone
+    ) -> Told:
+        """Answer one poll; `key` is its Idempotency-Key.
+
+        A poll of a pending session is held for up to `hold` seconds; `gone` returns when its client has.
+
+        Raises:
+            WrongPollingCode: its code names no session of the project, or its verifier is not that session's.
+            TooManyWrongCodes: the same, and a budget is used up.
+            PolledTooSoon: the session is pending and was polled too shortly before.
+
+        """
+        try:
+            told = await self._ask(asker.project_id, polling_code, code_verifier, key, hold, gone)
+        except WrongPollingCode as wrong:
+            raise await self._guard.wrong_code(asker, wrong) from None
+        except PolledTooSoon as poll:
+            raise await self._guard.too_soon(asker, poll) from None
+        note_count(_COUNTERS[told.outcome])
+        return told
+
+    async def _ask(
+        self, project_id: str, polling_code: str, code_verifier: str | None, key: str | None, hold: float, gone: Gone
+    ) -> Told:
+        code = parse_polling_code(polling_code, len(self._keys.partitions))
+        if code is None:
+            raise WrongPollingCode
+        note_session(code.session_id)
+        proof = _Proof(project_id, code, b"" if code_verifier is None else s256(code_verifier))
+        if not hold or self._held >= self._held_max:
+            session, outcome = await self._look(proof, paced=True)
+        else:
+            session, outcome = await self._hold(proof, hold, gone)
+        if outcome is Outcome.CONSUMED:
+            return await self._consume(session, code, key)
+        if outcome is Outcome.USED and key is not None:
+            return await self._replay(session, code, key)
+        return _told(outcome)
+
+    async def _look(self, proof: "_Proof", *, paced: bool) -> tuple[Session, Outcome]:
+        """Read the session and tell what a poll of it would come to now."""
+        code, wait_ms = proof.code, 0
+        if paced and self._pause_ms:
+            read, wait_ms = await self._store.read_paced(code, proof.challenge, self._pause_ms)
+        else:
+            read = await self._store.read(code.session_id)
+        if (
+            read is None
+            or read.session.project_id != proof.project_id
+            or not hmac.compare_digest(read.polling_digest, code.digest)
+        ):
+            raise WrongPollingCode
+        if not hmac.compare_digest(read.code_challenge, proof.challenge):
+            raise WrongPollingCode(unbound=code.session_id)
+        if wait_ms:
+            raise PolledTooSoon(code.session_id, read.now, wait_ms)
+        return read.session, decide(read.session, Trigger.CONSUME, read.now).outcome
+
+    async def _hold(self, proof: "_Proof", hold: float, gone: Gone) -> tuple[Session, Outcome]:
+        """Look; while the session is pending, wait for a hint, for the time to be over or for the client to go."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + hold
+        leaving = asyncio.ensure_future(gone())  # granian gives a future; a task for each held poll would be memory
+        paced = True
+        self._held += 1
+        try:
+            while True:
+                # Registered first, looked at second: a change in between is not missed.
+                with self._waiting.for_change(proof.code.session_id) as change:
+                    session, outcome = await self._look(proof, paced=paced)
+                    paced = False  # it is still the same poll
+                    if leaving.done():
+                        return session, Outcome.WAITING  # nobody would receive the token
+                    if outcome is not Outcome.WAITING or loop.time() >= until or self._waiting.draining:
+                        return session, outcome
+                    wake = partial(_wake, change)
+                    leaving.add_done_callback(wake)
+                    timer = loop.call_at(until, wake, None)
+                    try:
+                        await change
+                    finally:
+                        timer.cancel()
+                        leaving.remove_done_callback(wake)
+        finally:
+            self._held -= 1
+            leaving.cancel()
+
+    async def _consume(self, session: Session, code: PollingCode, key: str | None) -> Told:
+        id_, by = command_id("consume", code.digest, key), asked_by()
+        command = ConsumeSession(
+            id_,
+            session.id,
+            self._commanding.reply_to,
+            self._commanding.patience_ms,
+            request_id=by.request_id,
+            traceparent=by.traceparent,
+        )
+        try:
+            answer = await self._commanding.decide(command, State.COMPLETED)
+        except (Busy, NotDoneInTime):
+            # Not an error: published clients give up on one, and the next poll may well get the token.
+            return _told(Outcome.WAITING)
+        if answer.outcome is Outcome.CONSUMED:
+            return await self._hand_over(session, code, answer.sealed_token)
+        return _told(answer.outcome)
+
+    async def _replay(self, session: Session, code: PollingCode, key: str) -> Told:
+        """Answer again a poll whose answer may have been lost: same code, same key."""
+        id_ = command_id("consume", code.digest, key)
+        [outcome] = await self._store.read_outcomes(self._keys.partition_of(session.id), [id_])
+        if outcome is Outcome.CONSUMED:
+            return await self._hand_over(session, code, None)
+        return _told(Outcome.USED)
+
+    async def _hand_over(self, session: Session, code: PollingCode, sealed_token: bytes | None) -> Told:
+        sealed = sealed_token or await self._store.read_sealed_token(session.id)
+        if sealed is None:  # the replay window closed between two reads
+            return _told(Outcome.USED)
+        return Told(Outcome.CONSUMED, unseal(sealed, code.text, session.project_id, session.id))
+
+
+class _Proof(NamedTuple):
+    """What a poller shows of itself."""
+
+    project_id: str
+    code: PollingCode
+    challenge: bytes
+    """What its verifier gives; empty if it sent none."""
+
+
+def _wake(change: "asyncio.Future[None]", _: object) -> None:
+    if not change.done():
+        change.set_result(None)
+
+
+def _told(outcome: Outcome) -> Told:
+    """Return what a poll without a token is told."""
+    match outcome:
+        case Outcome.WAITING | Outcome.USED | Outcome.DENIED | Outcome.CANCELLED | Outcome.EXPIRED:
+            return Told(outcome)
+        case Outcome.PENDING:  # recorded before, with the same key; the next poll will know more
+            return Told(Outcome.WAITING)
+        case Outcome.UNKNOWN:  # gone since it was read
+            return Told(Outcome.EXPIRED)
+        case Outcome.CONSUMED | Outcome.COMPLETED | Outcome.REFUSED | Outcome.UNCHANGED:
+            raise ValueError(f"a poll without a token cannot come to {outcome}")
+        case _:
+            assert_never(outcome)
+
+
+_COUNTERS = {
+    outcome: POLLS.labels("success" if outcome is Outcome.CONSUMED else outcome.value) for outcome in get_args(Pollable)
+}

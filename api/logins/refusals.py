@@ -1,0 +1,66 @@
+"""The ways in which something is refused to a login. They have no status and no text for clients.
+
+Each dialect has one table from these to its words.
+"""
+
+
+class WrongLoginCode(Exception):
+    """It names no session of the project."""
+
+
+class WrongPollingCode(Exception):
+    """It names no session of the project, or its poller cannot prove that it is the tool that asked for it."""
+
+    def __init__(self, *, unbound: str | None = None) -> None:
+        super().__init__()
+        self.unbound = unbound
+        """The session's id, if the code was right and only the proof was not."""
+
+
+class NotPending(Exception):
+    """The session was completed before, or has ended."""
+
+
+class Busy(Exception):
+    """The backlog is full; nothing was recorded."""
+
+
+class NotDoneInTime(Exception):
+    """The command is recorded, but no worker decided it in time."""
+
+
+class _Later(Exception):
+    def __init__(self, wait_ms: int) -> None:
+        super().__init__(wait_ms)
+        self.retry_after = max(1, -(-wait_ms // 1000))
+        """Whole seconds, rounded up: a request that comes sooner is refused again."""
+
+
+class TooManyWrongCodes(_Later):
+    """A budget of wrong codes is used up."""
+
+
+class TooManyLogins(_Later):
+    """A budget of sessions is used up."""
+
+
+class PolledTooSoon(_Later):
+    """A pending session was polled before its interval was over."""
+
+    def __init__(self, session_id: str, now: int, wait_ms: int) -> None:
+        super().__init__(wait_ms)
+        self.session_id = session_id
+        self.now = now
+        """Redis time in milliseconds."""
+
+
+LoginRefusal = (
+    WrongLoginCode
+    | WrongPollingCode
+    | NotPending
+    | Busy
+    | NotDoneInTime
+    | TooManyWrongCodes
+    | TooManyLogins
+    | PolledTooSoon
+)
