@@ -5,7 +5,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from litestar import Litestar, Request, Router
@@ -14,27 +14,27 @@ from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_IN
 from litestar.types import Message, Scope
 
 from api.event_stream.feed import Feed
-from api.logins.commanding import Commanding, Limits
+from api.logins.commanding import Commanding, Limits, answer_within
 from api.logins.completing import Completing
 from api.logins.guard import Guard
 from api.logins.initiating import Initiating
 from api.logins.polling import Polling, pause_ms
 from api.logins.waiting import Waiting
 from api.openapi import openapi_endpoint
-from api.request.endpoint import MAX_BODY_BYTES, read_in_time
+from api.request.endpoint import MAX_BODY_BYTES, Bounds, json_post, read_in_time
 from api.request.headers import header
 from api.request.health import health_endpoints
 from api.request.note import Noting, name_request
 from api.server.draining import DRAIN_SIGNAL
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
-from api.stack.complete import complete_endpoint
+from api.stack.complete import Complete
 from api.stack.errors import EXCEPTION_HANDLERS
 from api.stack.events import events_endpoint
 from api.stack.headers import ACTUAL_STATUS, OVERRIDE_ERROR_STATUS, REQUEST_ID
-from api.stack.initiate import initiate_endpoint
+from api.stack.initiate import Initiate
 from api.stack.origins import Origins, preflight_endpoint
-from api.stack.poll import poll_endpoint
+from api.stack.poll import Poll
 from events.log import EventLog
 from projects.audit import Refusals
 from projects.budgets import Guesses
@@ -42,7 +42,7 @@ from projects.store import Projects
 from runtime.logs import configure_logging
 from runtime.redis.connections import command_client, reader_client, subscriber_client
 from runtime.redis.keys import Keys
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings, load_settings, trusted_networks
 from runtime.tracing import Tracing
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.sessions import SessionStore
@@ -60,6 +60,12 @@ _ON_ALL = (
 )
 
 
+@cache  # there are a dozen statuses
+def _of_status(status: int) -> tuple[tuple[bytes, bytes], ...]:
+    actual = str(status).encode()
+    return (*_ON_ALL, *((name, actual) for name in ACTUAL_STATUS))
+
+
 async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
     """Give every response, errors of Litestar's own included, the headers that clients expect.
 
@@ -69,13 +75,8 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
         return
     status = message["status"]
     request_id = noting.end(scope, status).encode()
-    actual = str(status).encode()
-    message["headers"] = [
-        *message["headers"],
-        *_ON_ALL,
-        *((name, request_id) for name in REQUEST_ID),
-        *((name, actual) for name in ACTUAL_STATUS),
-    ]
+    of_request = zip(REQUEST_ID, (request_id, request_id), strict=True)
+    message["headers"] = [*message["headers"], *_of_status(status), *of_request]
     if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR:
         override = header(dict(scope["headers"]), OVERRIDE_ERROR_STATUS)
         message["status"] = HTTP_200_OK if override == "true" else status
@@ -129,15 +130,21 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
     completing = Completing(store, commanding, guard, keys)
+    poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
+    bounds = Bounds(
+        reading=settings.request_timeout_ms / 1000,
+        answering=answer_within(settings.outcome_wait_ms),
+        trusted_proxies=trusted_networks(settings),
+    )
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
             # First: Litestar answers OPTIONS itself at a path of which it has seen another endpoint before.
             preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete")),
-            initiate_endpoint(access, initiating, settings),
-            poll_endpoint(access, polling, settings),
-            complete_endpoint(access, completing, settings),
+            json_post("/auth/cli", Initiate(access, initiating, settings.poll_interval_s), bounds),
+            json_post("/auth/cli/poll", poll, bounds),
+            json_post("/auth/cli/complete", Complete(access, completing), bounds),
             events_endpoint(access, feed),
         ]
 
@@ -170,7 +177,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
             openapi_endpoint(),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        before_request=partial(_begin, noting, settings.request_timeout_ms / 1000),
+        before_request=partial(_begin, noting, bounds.reading),
         before_send=[partial(_finish, noting), origins.answer],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,

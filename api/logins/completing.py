@@ -34,7 +34,7 @@ class Completing:
 
         """
         code = normalise_login_code(login_code)
-        holder, _ = await self._store.find_by_login_code(asker.project_id, code) if code else (None, None)
+        holder, _ = await self._store.find_by_login_code(asker.project.id, code) if code else (None, None)
         read = await self._store.read(holder.session_id) if holder else None
         if holder is None:
             raise await self._guard.wrong_code(asker, WrongLoginCode())
@@ -56,7 +56,7 @@ class Completing:
             NotDoneInTime: no worker answered in time.
 
         """
-        project_id, code = asker.project_id, normalise_login_code(login_code)
+        project_id, code = asker.project.id, normalise_login_code(login_code)
         if code is None:
             raise await self._guard.wrong_code(asker, WrongLoginCode())
         digest = login_code_digest(project_id, code)

@@ -1,7 +1,7 @@
 """Wrong codes, hurried polls and sessions past a budget: what is counted, and the audit events that tell of it."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, Protocol
 
 from api.logins.refusals import PolledTooSoon, TooManyLogins, TooManyWrongCodes, WrongLoginCode, WrongPollingCode
 from api.request.address import Sender
@@ -9,15 +9,22 @@ from projects.audit import Refusals
 from projects.audit_events import MAX_USER_AGENT, BindingFailed, GuessRefused, InitiationRefused, PollThrottled
 from projects.budgets import Guesses
 from projects.errors import InitiationRefusedError
+from projects.project import Project
 
 
-class Asker(NamedTuple):
-    """Who asks for something. What only a refusal needs is worked out when something is refused."""
+class Asker(Protocol):
+    """Who asks for something: a checked caller of some dialect. What only a refusal needs is a method."""
 
-    project_id: str
-    sender: Callable[[], Sender]
-    key: Callable[[], str]
-    """Returns what tells the key from others of the project, and is no secret."""
+    @property
+    def project(self) -> Project:
+        """The project whose key was shown."""
+
+    @property
+    def sender(self) -> Callable[[], Sender]:
+        """Returns where the request comes from."""
+
+    def key_name(self) -> str:
+        """Return what tells the key from others of the project, and is no secret."""
 
 
 class Guard:
@@ -31,7 +38,7 @@ class Guard:
         self, asker: Asker, wrong: WrongLoginCode | WrongPollingCode
     ) -> WrongLoginCode | WrongPollingCode | TooManyWrongCodes:
         """Count a wrong code; returns how it is refused: as one too many past a budget."""
-        sender, project_id, key = asker.sender(), asker.project_id, asker.key()
+        sender, project_id, key = asker.sender(), asker.project.id, asker.key_name()
         counted = await self._guesses.count(sender.counted_as, project_id, key)
         told_of = (sender.address, _printable(sender.user_agent))
         unbound = wrong.unbound if isinstance(wrong, WrongPollingCode) else None
@@ -50,14 +57,14 @@ class Guard:
     async def too_soon(self, asker: Asker, poll: PolledTooSoon) -> PolledTooSoon:
         """Tell of a poll that came too soon; returns how it is refused."""
         sender = asker.sender()
-        throttled = PollThrottled(asker.project_id, sender.address, _printable(sender.user_agent))
+        throttled = PollThrottled(asker.project.id, sender.address, _printable(sender.user_agent))
         await self._refusals.tell(throttled, poll.session_id, poll.now, poll.session_id)
         return poll
 
     async def no_session(self, asker: Asker, refused: InitiationRefusedError) -> TooManyLogins:
         """Tell of a tool that gets no session; returns how it is refused."""
         sender = asker.sender()
-        event = InitiationRefused(asker.project_id, refused.budget, sender.address, _printable(sender.user_agent))
+        event = InitiationRefused(asker.project.id, refused.budget, sender.address, _printable(sender.user_agent))
         whose = sender.counted_as if refused.budget == "address" else ""
         await self._refusals.tell(event, f"{refused.budget}:{whose}", refused.now)
         return TooManyLogins(refused.wait_ms)

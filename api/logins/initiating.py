@@ -28,7 +28,7 @@ class Initiating:
         """
         try:
             initiated = await self._store.initiate(
-                asker.project_id,
+                asker.project.id,
                 facts,
                 lifetime_ms or self._lifetime_ms,
                 address=asker.sender().counted_as,

@@ -79,32 +79,28 @@ class Polling:
             PolledTooSoon: the session is pending and was polled too shortly before.
 
         """
+        code = parse_polling_code(polling_code, len(self._keys.partitions))
+        if code is None:
+            raise await self._guard.wrong_code(asker, WrongPollingCode())
+        note_session(code.session_id)
+        proof = _Proof(asker.project.id, code, b"" if code_verifier is None else s256(code_verifier))
         try:
-            told = await self._ask(asker.project_id, polling_code, code_verifier, key, hold, gone)
+            if not hold or self._held >= self._held_max:
+                session, outcome = await self._look(proof, paced=True)
+            else:
+                session, outcome = await self._hold(proof, hold, gone)
         except WrongPollingCode as wrong:
             raise await self._guard.wrong_code(asker, wrong) from None
         except PolledTooSoon as poll:
             raise await self._guard.too_soon(asker, poll) from None
+        if outcome is Outcome.CONSUMED:
+            told = await self._consume(session, code, key)
+        elif outcome is Outcome.USED and key is not None:
+            told = await self._replay(session, code, key)
+        else:
+            told = _told(outcome)
         note_count(_COUNTERS[told.outcome])
         return told
-
-    async def _ask(
-        self, project_id: str, polling_code: str, code_verifier: str | None, key: str | None, hold: float, gone: Gone
-    ) -> Told:
-        code = parse_polling_code(polling_code, len(self._keys.partitions))
-        if code is None:
-            raise WrongPollingCode
-        note_session(code.session_id)
-        proof = _Proof(project_id, code, b"" if code_verifier is None else s256(code_verifier))
-        if not hold or self._held >= self._held_max:
-            session, outcome = await self._look(proof, paced=True)
-        else:
-            session, outcome = await self._hold(proof, hold, gone)
-        if outcome is Outcome.CONSUMED:
-            return await self._consume(session, code, key)
-        if outcome is Outcome.USED and key is not None:
-            return await self._replay(session, code, key)
-        return _told(outcome)
 
     async def _look(self, proof: "_Proof", *, paced: bool) -> tuple[Session, Outcome]:
         """Read the session and tell what a poll of it would come to now."""

@@ -8,14 +8,12 @@ import hashlib
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
 from cachetools import TTLCache
 
-from api.logins.guard import Asker
-from api.request.address import Sender
+from api.request.address import UNKNOWN, Sender
 from api.request.headers import Headers, header
 from api.stack import headers as names
 from api.stack.admin_tokens import AdminTokens
@@ -39,11 +37,22 @@ class AccessType(IntEnum):
     ADMIN = 3
 
 
+def _unknown() -> Sender:
+    return Sender(UNKNOWN, UNKNOWN, "")
+
+
 class Caller(NamedTuple):
     """A checked caller."""
 
     project: Project
     access_type: AccessType
+    headers: Headers
+    sender: Callable[[], Sender]
+
+    def key_name(self) -> str:
+        """Return what tells the caller's key from others of the project, and is no secret."""
+        key = header(self.headers, _KEYS[self.access_type].header)
+        return hashlib.sha256(key.encode()).hexdigest()[:16] if key else "admin-access-token"
 
 
 def require_server_access(caller: Caller) -> None:
@@ -96,16 +105,6 @@ _NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
 _NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
 
 
-def asker(caller: Caller, headers: Headers, sender: Callable[[], Sender]) -> Asker:
-    """Return a checked caller as use cases know it."""
-    return Asker(caller.project.id, sender, partial(_key_name, caller, headers))
-
-
-def _key_name(caller: Caller, headers: Headers) -> str:
-    key = header(headers, _KEYS[caller.access_type].header)
-    return hashlib.sha256(key.encode()).hexdigest()[:16] if key else "admin-access-token"
-
-
 class Access:
     """Checks callers."""
 
@@ -115,7 +114,7 @@ class Access:
         # Reads under way are cached, not their results: a thousand polls that find the entry gone share one read.
         self._reads: TTLCache[str, asyncio.Task[_TimedRead]] = TTLCache(CACHED_PROJECTS, cache_ms / 1000)
 
-    async def check(self, headers: Headers) -> Caller:
+    async def check(self, headers: Headers, sender: Callable[[], Sender] = _unknown) -> Caller:
         """Check who asks.
 
         Raises:
@@ -133,7 +132,7 @@ class Access:
             raise KnownError("CURRENT_PROJECT_NOT_FOUND", project_id=project_id)
         if refusal is not None:
             raise refusal
-        return Caller(project, AccessType.ADMIN if admin_token is not None else access_type)
+        return Caller(project, AccessType.ADMIN if admin_token is not None else access_type, headers, sender)
 
     async def is_origin_allowed(self, headers: Headers, origin: str) -> bool:
         """Whether the project that a request names lets pages of an origin call."""

@@ -1,23 +1,16 @@
 """`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
 
-from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import post
-from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
-from api.logins.commanding import answer_within
 from api.logins.completing import Completing
-from api.request.address import sender
-from api.request.body import PRINTABLE, parse_body
-from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
-from api.request.headers import idempotency_key
+from api.request.body import PRINTABLE
+from api.request.endpoint import Asked, JsonResponse
 from api.request.refusals import Misfit
-from api.stack.access import Access, asker, require_server_access
+from api.stack.access import Access, require_server_access
 from api.stack.errors import NO_ANONYMOUS_SESSION, PlainError
-from runtime.settings import Settings, trusted_networks
 
 MAX_REFRESH_TOKEN_BYTES = 8_192
 MAX_SUBJECT_LENGTH = 256
@@ -90,33 +83,29 @@ def _check_refresh_token(token: str) -> None:
         raise Misfit(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8", "at `$.refresh_token`")
 
 
-def complete_endpoint(access: Access, completing: Completing, settings: Settings) -> HTTPRouteHandler:
-    """Return the endpoint."""
-    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings.outcome_wait_ms)
-    trusted = trusted_networks(settings)
+class Complete:
+    """Answers a backend that completes a login, or asks whether it could."""
 
-    @post("/auth/cli/complete", status_code=200, operation_id="complete")
-    async def complete(request: JsonRequest) -> JsonResponse:
-        return await answer_in_time(request, answer, reading=reading, answering=answering)
+    operation_id = "complete"
 
-    async def answer(request: JsonRequest, content: bytes) -> JsonResponse:
-        headers = dict(request.scope["headers"])
-        caller = await access.check(headers)
+    def __init__(self, access: Access, completing: Completing) -> None:
+        self._access = access
+        self._completing = completing
+
+    async def __call__(self, asked: Asked) -> JsonResponse:
+        """Return 200 once the session is completed; for `check`, if it could be."""
+        caller = await self._access.check(asked.headers, asked.sender)
         if not caller.project.allow_client_complete:
             require_server_access(caller)
-        body = parse_body(content, headers, _decoder)
-        key = idempotency_key(headers)
+        body, key = asked.json(_decoder), asked.idempotency_key
         refresh_token = None if body.refresh_token is msgspec.UNSET else body.refresh_token
         subject = None if body.subject is msgspec.UNSET else body.subject
         if refresh_token is not None:
             _check_refresh_token(refresh_token)
-        by = asker(caller, headers, partial(sender, request.scope, trusted))
         if body.mode == "complete":
-            await completing.complete(by, body.login_code, refresh_token, subject, key)
+            await self._completing.complete(caller, body.login_code, refresh_token, subject, key)
             return _MINTED if refresh_token is None else _COMPLETED
-        await completing.check(by, body.login_code)
+        await self._completing.check(caller, body.login_code)
         if body.mode == "claim-anon-session":
             raise PlainError(400, NO_ANONYMOUS_SESSION)
         return _CHECKED
-
-    return complete

@@ -1,24 +1,18 @@
 """`POST /auth/cli`: a tool asks for a session."""
 
-from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import post
-from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
-from api.logins.commanding import answer_within
 from api.logins.initiating import Initiating
-from api.request.address import sender
-from api.request.body import PRINTABLE, parse_body
-from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
+from api.request.body import PRINTABLE
+from api.request.endpoint import Asked, JsonResponse
 from api.request.refusals import Misfit
-from api.stack.access import Access, asker
+from api.stack.access import Access
 from api.stack.errors import ANONYMOUS_SESSIONS, PlainError
 from runtime.clock import rfc3339
 from runtime.codes import CODE_CHALLENGE, display_login_code
-from runtime.settings import Settings, trusted_networks
 from statemachine.session import ClientFacts
 
 Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
@@ -94,40 +88,36 @@ _decoder = msgspec.json.Decoder(InitiateRequest)
 _encoder = msgspec.json.Encoder()
 
 
-def initiate_endpoint(access: Access, initiating: Initiating, settings: Settings) -> HTTPRouteHandler:
-    """Return the endpoint."""
-    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings.outcome_wait_ms)
-    trusted = trusted_networks(settings)
+class Initiate:
+    """Answers a tool that asks for a session."""
 
-    @post("/auth/cli", status_code=200, operation_id="initiate")
-    async def initiate(request: JsonRequest) -> JsonResponse:
-        return await answer_in_time(request, answer, reading=reading, answering=answering)
+    operation_id = "initiate"
 
-    async def answer(request: JsonRequest, content: bytes) -> JsonResponse:
-        headers = dict(request.scope["headers"])
-        caller = await access.check(headers)
-        body = parse_body(content, headers, _decoder)
+    def __init__(self, access: Access, initiating: Initiating, poll_interval_s: int) -> None:
+        self._access = access
+        self._initiating = initiating
+        self._poll_interval_s = poll_interval_s
+
+    async def __call__(self, asked: Asked) -> JsonResponse:
+        """Return both codes of a new session."""
+        caller = await self._access.check(asked.headers, asked.sender)
+        body = asked.json(_decoder)
         if body.anon_refresh_token is not msgspec.UNSET:
             raise PlainError(400, ANONYMOUS_SESSIONS)
         challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge
         if challenge is None and body.code_challenge_method is not msgspec.UNSET:
             raise Misfit("Expected `code_challenge` with it", "at `$.code_challenge_method`")
-        initiated = await initiating.start(
-            asker(caller, headers, partial(sender, request.scope, trusted)),
+        initiated = await self._initiating.start(
+            caller,
             ClientFacts(body.client_name, body.client_version, body.hostname),
             lifetime_ms=body.expires_in_millis or None,
             code_challenge=challenge,
         )
-        return JsonResponse(
-            _encoder.encode(
-                InitiateResponse(
-                    polling_code=initiated.polling_code,
-                    login_code=display_login_code(initiated.login_code),
-                    expires_at=rfc3339(initiated.expires_at),
-                    interval=settings.poll_interval_s,
-                    session_id=initiated.session_id,
-                )
-            )
+        response = InitiateResponse(
+            polling_code=initiated.polling_code,
+            login_code=display_login_code(initiated.login_code),
+            expires_at=rfc3339(initiated.expires_at),
+            interval=self._poll_interval_s,
+            session_id=initiated.session_id,
         )
-
-    return initiate
+        return JsonResponse(_encoder.encode(response))

@@ -1,21 +1,13 @@
 """`POST /auth/cli/poll`: a tool asks whether its session is completed, and gets its refresh token, once."""
 
-from functools import partial
 from typing import Annotated, Literal, assert_never, get_args
 
 import msgspec
-from litestar import post
-from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
-from api.logins.commanding import answer_within
 from api.logins.polling import Pollable, Polling
-from api.request.address import sender
-from api.request.body import parse_body
-from api.request.endpoint import JsonRequest, JsonResponse, answer_in_time
-from api.request.headers import idempotency_key, wait_preference
-from api.stack.access import Access, asker
-from runtime.settings import Settings, trusted_networks
+from api.request.endpoint import Asked, JsonResponse
+from api.stack.access import Access
 from statemachine.lifecycle import Outcome
 
 Word = Literal["waiting", "success", "used", "denied", "expired"]
@@ -85,36 +77,37 @@ _ANSWERS = {
 }
 
 
-def poll_endpoint(access: Access, polling: Polling, settings: Settings) -> HTTPRouteHandler:
-    """Return the endpoint."""
-    reading, answering = settings.request_timeout_ms / 1000, answer_within(settings.outcome_wait_ms)
-    trusted = trusted_networks(settings)
+class Poll:
+    """Answers polls."""
 
-    @post("/auth/cli/poll", status_code=200, operation_id="poll")
-    async def poll(request: JsonRequest) -> JsonResponse:
-        headers = dict(request.scope["headers"])
-        wait = wait_preference(request.scope["headers"]) if b"prefer" in headers else None
-        hold = settings.hold_polls_s if wait is None else min(wait, settings.long_poll_max_s)
-        response = await answer_in_time(
-            request, partial(answer, headers, hold), reading=reading, answering=hold + answering
-        )
-        if wait is None:
-            return response
-        return response._replace(headers=((b"preference-applied", f"wait={hold}".encode()),))
+    operation_id = "poll"
 
-    async def answer(headers: dict[bytes, bytes], hold: int, request: JsonRequest, content: bytes) -> JsonResponse:
-        caller = await access.check(headers)
-        body = parse_body(content, headers, _decoder)
-        told = await polling.ask(
-            asker(caller, headers, partial(sender, request.scope, trusted)),
+    def __init__(self, access: Access, polling: Polling, *, hold_s: int, longest_hold_s: int) -> None:
+        self._access = access
+        self._polling = polling
+        self._hold_s = hold_s
+        """For polls that do not say for how long."""
+        self._longest_hold_s = longest_hold_s
+        """For those that do."""
+
+    async def __call__(self, asked: Asked) -> JsonResponse:
+        """Return 201 and the token to the one poll that gets it, else 200 and how the session stands."""
+        caller = await self._access.check(asked.headers, asked.sender)
+        body = asked.json(_decoder)
+        key, wait = asked.idempotency_key, asked.wait
+        hold = self._hold_s if wait is None else min(wait, self._longest_hold_s)
+        if hold:
+            asked.hold(hold)
+        told = await self._polling.ask(
+            caller,
             body.polling_code,
             None if body.code_verifier is msgspec.UNSET else body.code_verifier,
-            idempotency_key(headers),
+            key,
             hold,
-            request.receive,  # the body was read: all that can still come is that the client has gone
+            asked.gone,
         )
-        if told.refresh_token is None:
-            return _ANSWERS[told.outcome]
-        return JsonResponse(_encoder.encode(PollSuccess("success", told.refresh_token)), 201)
-
-    return poll
+        applied = () if wait is None else ((b"preference-applied", b"wait=%d" % hold),)
+        if told.refresh_token is not None:
+            return JsonResponse(_encoder.encode(PollSuccess("success", told.refresh_token)), 201, applied)
+        answer = _ANSWERS[told.outcome]
+        return answer._replace(headers=applied) if applied else answer
