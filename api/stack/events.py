@@ -1,7 +1,7 @@
 """`GET /auth/cli/events`: a project's events as they happen, as Server-Sent Events (HTML Standard §9.2)."""
 
 import asyncio
-from typing import Any
+from typing import Any, assert_never, get_args
 
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
@@ -9,27 +9,29 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Message, Receive, ReceiveMessage, Send
 
-from api.event_stream.feed import EventStream, Feed
+from api.event_stream.feed import Feed
+from api.event_stream.refusals import CursorNotOurs, EventsGone, StreamRefusal, TooManyStreams
+from api.event_stream.stream import EventStream
 from api.stack.access import Access, require_server_access
-from api.stack.errors import KnownError
+from api.stack.errors import EVENTS_GONE, TOO_MANY_STREAMS, KnownError, PlainError
 from runtime.redis.connections import REDIS_TROUBLE
 
 
 class EventStreamResponse(ASGIStreamingResponse):
-    """Sends a stream to its client until the stream ends, its client leaves or is dropped."""
+    """Sends a stream to its client until the stream ends, or its client leaves or is dropped (ADR 16)."""
 
-    __slots__ = ("_events", "_feed")
+    __slots__ = ("_feed", "_inbox")
 
     def __init__(self, feed: Feed, stream: EventStream) -> None:
         # nginx would hold events back until its buffer is full.
         headers = {"x-accel-buffering": "no"}
         super().__init__(iterator=stream.chunks(), media_type="text/event-stream", headers=headers)
         self._feed = feed
-        self._events = stream
+        self._inbox = stream.inbox
 
     async def send_body(self, send: Send, receive: Receive) -> None:
-        """Send, and when the stream is over return at once: from a send that its client does not read, too."""
-        over = self._events.over
+        """Send, and return at once when the stream is over: also from a send that its client does not read."""
+        over = self._inbox.over
 
         async def noting_the_end(message: Message) -> None:
             await send(message)
@@ -46,8 +48,22 @@ class EventStreamResponse(ASGIStreamingResponse):
                 leaving.cancel()
                 ending.cancel()
 
-        with self._feed.opened(self._events):
+        with self._feed.opened(self._inbox):
             await super().send_body(noting_the_end, left_or_over)
+
+
+def of_stream(refusal: StreamRefusal) -> KnownError | PlainError:
+    """Return the answer to a request whose stream is refused."""
+    match refusal:
+        case CursorNotOurs():
+            message = "The request does not fit: Expected an id that this relay sent - in header Last-Event-ID"
+            return KnownError("SCHEMA_ERROR", message, message=message)
+        case EventsGone():
+            return PlainError(410, EVENTS_GONE)
+        case TooManyStreams(retry_after=seconds):
+            return PlainError(429, TOO_MANY_STREAMS, retry_after=seconds)
+        case _:
+            assert_never(refusal)
 
 
 def events_endpoint(access: Access, feed: Feed) -> HTTPRouteHandler:
@@ -68,7 +84,10 @@ def events_endpoint(access: Access, feed: Feed) -> HTTPRouteHandler:
                 return True  # the key was good; without Redis there is nothing to tell it anyway
             return True
 
-        cursor = await feed.start(caller.project.id, headers.get(b"last-event-id"))
+        try:
+            cursor = await feed.start(caller.project.id, headers.get(b"last-event-id"))
+        except get_args(StreamRefusal) as refusal:
+            raise of_stream(refusal) from None
         return EventStreamResponse(feed, EventStream(feed, caller.project.id, cursor, still_allowed))
 
     return events

@@ -8,12 +8,8 @@ import pytest
 from litestar.types import HTTPDisconnectEvent, Message
 from redis.asyncio import Redis
 
-from api.event_stream.feed import (
-    HEARTBEAT_PERIOD,
-    MAX_WAITING,
-    EventStream,
-    Feed,
-)
+from api.event_stream.feed import MAX_WAITING, Feed
+from api.event_stream.stream import HEARTBEAT_PERIOD, EventStream
 from api.stack.events import EventStreamResponse
 from events.cursor import decode_cursor
 from events.log import EventLog

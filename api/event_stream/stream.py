@@ -1,0 +1,103 @@
+"""One client's stream: what it missed, read for it alone, then what the feed has. Each event once.
+
+A client that reads too slowly is dropped, so that no stream grows without bound.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+from litestar.response import ServerSentEventMessage
+
+from api.event_stream.feed import Feed, Frame, Inbox, encode_frame
+from events.cursor import Cursor, encode_cursor
+from runtime.redis.connections import REDIS_TROUBLE
+
+HEARTBEAT_PERIOD = 15.0  # seconds; proxies close a connection on which nothing was sent for longer
+
+_log = structlog.get_logger("api")
+
+
+class EventStream:
+    """One client's events, from a cursor on."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        project_id: str,
+        cursor: Cursor,
+        still_allowed: Callable[[], Awaitable[bool]],
+        *,
+        heartbeat_period: float = HEARTBEAT_PERIOD,
+    ) -> None:
+        self.inbox = Inbox(project_id)
+        self._feed = feed
+        self._position = list(cursor)
+        """Up to here its client has its project's events."""
+        self._still_allowed = still_allowed
+        self._heartbeat_period = heartbeat_period
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield what to send, until the end."""
+        yield self._mark("connected")
+        try:
+            async for chunk in self._missed():  # all but the last of it, without holding a place in the feed
+                yield chunk
+            self._feed.join(self.inbox, tuple(self._position))
+            async for chunk in self._missed():  # what came up to the joining; the feed may have it too
+                yield chunk
+        except REDIS_TROUBLE as error:
+            _log.warning("event stream ended", error=type(error).__name__)
+            return  # its client comes back with its last id
+        loop = asyncio.get_running_loop()
+        beat = loop.time() + self._heartbeat_period
+        while True:
+            if loop.time() >= beat:
+                if not await self._still_allowed():
+                    return
+                beat = loop.time() + self._heartbeat_period
+                yield self._heartbeat()
+            try:
+                async with asyncio.timeout_at(beat):
+                    first = await self.inbox.waiting.get()
+            except TimeoutError:
+                continue
+            chunk, is_last = self._take(first)
+            if chunk:
+                yield chunk
+            if is_last:
+                return
+
+    async def _missed(self) -> AsyncIterator[bytes]:
+        complete = False
+        while not complete and not self._feed.draining:
+            batch = await self._feed.log.read(self._feed.redis, tuple(self._position))
+            complete = batch.complete
+            frames = [encode_frame(event).data for event in batch.events if event.project_id == self.inbox.project_id]
+            self._position = list(batch.cursor)
+            if frames:
+                yield b"".join(frames)
+
+    def _take(self, frame: Frame | None) -> tuple[bytes, bool]:
+        """Return a first frame and all that wait behind it, and whether they are the last."""
+        taken = []
+        waiting = self.inbox.waiting
+        while frame is not None:
+            if frame.entry_id > self._position[frame.partition]:  # else it was read before the joining
+                self._position[frame.partition] = frame.entry_id
+                taken.append(frame.data)
+            if waiting.empty():
+                return b"".join(taken), False
+            frame = waiting.get_nowait()
+        return b"".join(taken), True
+
+    def _heartbeat(self) -> bytes:
+        """Return a comment that moves the client's last id on, past the events of other projects."""
+        if self.inbox.waiting.empty():
+            self._position = [max(pair) for pair in zip(self._position, self._feed.cursor, strict=True)]
+        return self._mark("heartbeat")
+
+    def _mark(self, comment: str) -> bytes:
+        # An id without data tells a client where to go on, and is no event (HTML Standard §9.2.6).
+        cursor = encode_cursor(tuple(self._position))
+        return ServerSentEventMessage(comment=comment, id=cursor, data=None).encode()
