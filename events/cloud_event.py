@@ -48,6 +48,17 @@ class CloudEvent(msgspec.Struct, frozen=True):
         ]
         | msgspec.UnsetType
     ) = msgspec.UNSET
+    projectid: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description="The project that the event is about: the `project_id` of `data`, for a reader that "
+                "filters by it before it decodes `data`. Absent from events that an older version wrote.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 _encoder = msgspec.json.Encoder()

@@ -55,6 +55,7 @@ class Refusals:
             event_time=rfc3339(now),
             event_data=encode_event(refusal),
             subject=session_id or refusal.project_id,
+            project_id=refusal.project_id,
         )
         await run_script(self._redis, _AUDIT, call)
         self._told[mark] = None
@@ -69,5 +70,6 @@ async def tell_change(redis: Redis, keys: Keys, change: KeyRotated | ProjectChan
     await redis.execute_command(
         *("XADD", keys.events(keys.partition_of_project(change.project_id)), "*", "specversion", "1.0"),
         *("id", secrets.token_hex(16), "source", EVENT_SOURCE, "type", AUDIT_TYPES[type(change)]),
-        *("subject", change.project_id, "time", rfc3339(now), "data", encode_event(change)),
+        *("subject", change.project_id, "time", rfc3339(now), "projectid", change.project_id),
+        *("data", encode_event(change)),
     )

@@ -16,12 +16,16 @@ from events.cursor import (
     last_before,
 )
 from events.log import EventLog
+from projects.audit import Refusals
+from projects.audit_events import BindingFailed
+from projects.store import Projects
 from runtime.redis.connections import reader_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.session import ClientFacts
 from statemachine.store.sessions import SessionStore
 from tests.support.eventually import wait_until
+from tests.support.relay import Relay
 
 PARTITIONS = 4
 PROJECT = "3f0d7c1e-59a4-4a53-9a8e-2f1f5a0c9f10"
@@ -159,6 +163,28 @@ async def test_following_outlives_a_lost_connection(
 
 def _same(told: list[str], written: list[str]) -> bool:
     return sorted(told) == sorted(written)
+
+
+async def test_every_entry_names_its_project(
+    relay: Relay, projects: Projects, redis: Redis, keys: Keys, settings: Settings
+) -> None:
+    """As an attribute and in its data, whether a script wrote it or a command."""
+    await projects.create("acme", allow_client_complete=False)
+    session = await relay.completed()
+    await relay.consume(session.session_id)
+    await relay.work()
+    await Refusals(redis, keys, settings).tell(BindingFailed(PROJECT, "192.0.2.1"), "cause", await relay.now())
+    entries: list[dict[bytes, bytes]] = []
+    for partition in keys.partitions:
+        found = await redis.execute_command("XRANGE", keys.events(partition), "-", "+")
+        entries += [fields for _, fields in found]
+    assert {fields[b"type"] for fields in entries} == {
+        *(b"session.initiated", b"session.completed", b"session.consumed"),
+        *(b"audit.project_changed", b"audit.binding_failed"),
+    }
+    named = [fields[b"projectid"].decode() for fields in entries]
+    assert named == [msgspec.json.decode(fields[b"data"])["project_id"] for fields in entries]
+    assert len(set(named)) == 2
 
 
 async def test_lost_events_are_told_from_kept_ones(

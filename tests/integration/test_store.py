@@ -65,6 +65,7 @@ async def test_initiated_session_is_all_that_is_needed_later(relay: Relay, redis
         "subject": session_id,
         "time": rfc3339(created_at),
         "version": "1",
+        "projectid": PROJECT,
         "data": encode_event(SessionInitiated(PROJECT, LIFETIME_MS, client)).decode(),
     }
 

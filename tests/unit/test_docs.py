@@ -150,7 +150,9 @@ def test_every_type_of_event_is_described_for_machines() -> None:
         of_json["$defs"]["Entry"]["properties"].keys(),
         {*of_streams["components"]["schemas"]["Attributes"]["properties"], "data"},
     ]
-    assert of_each == [{*["specversion", "id", "source", "type", "subject", "time", "version", "data"]}] * 3
+    assert (
+        of_each == [{*["specversion", "id", "source", "type", "subject", "time", "version", "projectid", "data"]}] * 3
+    )
 
 
 @pytest.mark.parametrize(

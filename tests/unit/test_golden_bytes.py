@@ -99,6 +99,13 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
             b'"time":"2026-01-01T00:00:00.000Z","data":{},"version":2}'
         ),
     ),
+    (
+        CloudEvent("1.0", f"{SESSION}.1", "r", "audit.poll_throttled", SESSION, AT, msgspec.Raw(b"{}"), projectid="p"),
+        (
+            b'{"specversion":"1.0","id":"SESSION.1","source":"r","type":"audit.poll_throttled","subject":"SESSION",'
+            b'"time":"2026-01-01T00:00:00.000Z","data":{},"projectid":"p"}'
+        ),
+    ),
     # To operators and their programs.
     (
         RequestLine(datetime(2026, 1, 1, tzinfo=UTC), "info", "request", "POST", "/poll", 200, 1.5, "r"),

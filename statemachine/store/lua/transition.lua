@@ -9,7 +9,7 @@
 --      event_source, event_type, event_time, event_data
 -- Returns {'committed'}, {'conflict'} (decided on a state that has changed), {'gone'} (the entry was decided before) or
 --         {'late'} (nobody waits for this outcome any more; the entry is done with, the session as it was).
-local stored = redis.call('HMGET', session, 'state', 'version')
+local stored = redis.call('HMGET', session, 'state', 'version', 'project_id')
 if (stored[1] or '') ~= state or (stored[2] or '') ~= version then return { 'conflict' } end
 if entry_id ~= '' then
   if redis.call('XDEL', commands, entry_id) == 0 then return { 'gone' } end
@@ -42,7 +42,7 @@ if target ~= '' then
   end
   redis.call('XADD', events, 'MINID', '~', string.format('%d', now - retention_ms), '*', 'specversion', '1.0',
     'id', session_id .. '.' .. next_version, 'source', event_source, 'type', event_type, 'subject', session_id,
-    'time', event_time, 'version', next_version, 'data', event_data)
+    'time', event_time, 'version', next_version, 'projectid', stored[3], 'data', event_data)
   redis.call('PUBLISH', hints, session_id)
 end
 if entry_id ~= '' then
