@@ -4,7 +4,7 @@ Reading changes nothing in Redis, and holds a bounded number of entries at a tim
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -51,11 +51,13 @@ class _Data(msgspec.Struct):
 _data = msgspec.json.Decoder(_Data)
 
 
-def merge(cursor: Cursor, found: Mapping[int, Sequence[RawEntry]], count: int) -> Batch:
+def merge(
+    cursor: Cursor, found: Mapping[int, Sequence[RawEntry]], count: int, projects: Container[str] | None = None
+) -> Batch:
     """Put what was found after `cursor`, by partition and at most `count` entries of each, into time order.
 
     A partition that gave `count` entries may have more; what the others have beyond its last one is left for the next
-    read. What is no event is passed over.
+    read. What is not an event is passed over, and, where `projects` is given, so are the events of all others.
     """
     rows = [
         (EntryId.parse(id_.decode()), partition, fields)
@@ -70,15 +72,25 @@ def merge(cursor: Cursor, found: Mapping[int, Sequence[RawEntry]], count: int) -
         if bound is not None and id_ > bound:
             break
         positions[partition] = id_
-        if (event := _event(fields)) is not None:
+        if (event := _event(fields, projects)) is not None:
             events.append(LoggedEvent(*event, partition, id_, tuple(positions)))
     return Batch(events, tuple(positions), complete=bound is None)
 
 
-def _event(fields: Mapping[bytes, bytes]) -> tuple[CloudEvent, str] | None:
-    """Return an entry's event and its project; None if it is none, or none that this version can read."""
+def _event(fields: Mapping[bytes, bytes], projects: Container[str] | None) -> tuple[CloudEvent, str] | None:
+    """Return an entry's event and its project.
+
+    None if the entry is not an event that this version can read, or not one of `projects`. The attribute settles that
+    before the event is decoded, which is three quarters of the work here; entries of older versions do not have it. An
+    entry whose data names another project than its attribute is not an event of either.
+    """
     try:
+        named = fields.get(b"projectid")
+        if projects is not None and named is not None and named.decode() not in projects:
+            return None
         project_id = _data.decode(fields[b"data"]).project_id
+        if named not in (None, project_id.encode()) or (projects is not None and project_id not in projects):
+            return None
         attributes: dict[str, object] = {name.decode(): value.decode() for name, value in fields.items()}
         attributes["data"] = msgspec.Raw(fields[b"data"])
         return msgspec.convert(attributes, CloudEvent, strict=False), project_id
@@ -128,8 +140,10 @@ class EventLog:
                 return False
         return True
 
-    async def read(self, redis: Redis, cursor: Cursor, block_ms: int | None = None) -> Batch:
-        """Read what comes after a cursor: the next of it, in one round trip; wait up to `block_ms` if there is nothing.
+    async def read(
+        self, redis: Redis, cursor: Cursor, block_ms: int | None = None, *, projects: Container[str] | None = None
+    ) -> Batch:
+        """Return what comes next after a cursor, of `projects` only; wait up to `block_ms` if there is nothing.
 
         One command reads all partitions at one instant; so what a later read finds is not older, as long as one Redis
         holds them all.
@@ -140,10 +154,16 @@ class EventLog:
             *("STREAMS", *self._streams, *(str(id_) for id_ in cursor)),
         )
         found = {self._partition_of[stream]: entries for stream, entries in (reply or {}).items()}
-        return merge(cursor, found, self._count)
+        return merge(cursor, found, self._count, projects)
 
     async def follow(
-        self, reader: Redis, cursor: Cursor, block_ms: int, on_trouble: Callable[[Exception | None], None]
+        self,
+        reader: Redis,
+        cursor: Cursor,
+        block_ms: int,
+        on_trouble: Callable[[Exception | None], None],
+        *,
+        projects: Container[str] | None = None,
     ) -> AsyncGenerator[Batch]:
         """Read on and on; yields an empty batch when nothing came for `block_ms`.
 
@@ -153,7 +173,7 @@ class EventLog:
         failures = 0
         while True:
             try:
-                batch = await self.read(reader, cursor, block_ms)
+                batch = await self.read(reader, cursor, block_ms, projects=projects)
             except REDIS_TROUBLE as error:
                 failures += 1
                 if failures == 1:

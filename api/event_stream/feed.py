@@ -145,7 +145,7 @@ class Feed:
         while True:
             await self._wanted.wait()
             async with contextlib.aclosing(
-                self.log.follow(self._reader, self.cursor, self._block_ms, _report)
+                self.log.follow(self._reader, self.cursor, self._block_ms, _report, projects=self._joined)
             ) as batches:
                 async for batch in batches:
                     for logged in batch.events:
@@ -156,10 +156,9 @@ class Feed:
                         break
 
     def _hand_out(self, logged: LoggedEvent) -> None:
-        if logged.project_id in self._joined:
-            frame = encode_frame(logged)
-            for inbox in self._joined[logged.project_id]:
-                inbox.offer(frame)
+        frame = encode_frame(logged)
+        for inbox in self._joined[logged.project_id]:
+            inbox.offer(frame)
 
     def _cut(self) -> None:
         for inbox in self._open:

@@ -71,12 +71,13 @@ class EventStream:
     async def _missed(self) -> AsyncIterator[bytes]:
         complete = False
         while not complete and not self._feed.draining:
-            batch = await self._feed.log.read(self._feed.redis, tuple(self._position))
+            batch = await self._feed.log.read(
+                self._feed.redis, tuple(self._position), projects=(self.inbox.project_id,)
+            )
             complete = batch.complete
-            frames = [encode_frame(event).data for event in batch.events if event.project_id == self.inbox.project_id]
             self._position = list(batch.cursor)
-            if frames:
-                yield b"".join(frames)
+            if batch.events:
+                yield b"".join(encode_frame(logged).data for logged in batch.events)
 
     def _take(self, frame: Frame | None) -> tuple[bytes, bool]:
         """Return a first frame and all that wait behind it, and whether they are the last."""

@@ -173,3 +173,48 @@ def test_field_of_a_later_version_is_ignored() -> None:
     batch = merge((START,), {0: [entry(EntryId(1, 0), added=b"later", data=b'{"project_id":"p","more":[1]}')]}, 10)
     assert batch.events[0].project_id == "p"
     assert b'"more":[1]' in msgspec.json.encode(batch.events[0].event)
+
+
+class Watched(dict[bytes, bytes]):
+    """An entry's fields that note which of them were read."""
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        super().__init__(fields)
+        self.read: set[bytes] = set()
+
+    def __getitem__(self, name: bytes) -> bytes:
+        """Read one, as decoding does."""
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def test_data_of_other_projects_is_not_decoded() -> None:
+    """The cursor goes past their events by the attribute alone; all of the project's own come."""
+    ours = [entry(EntryId(at, 0), projectid=b"p") for at in (2, 4)]
+    theirs = [
+        (str(EntryId(at, 0)).encode(), Watched(entry(EntryId(at, 0), projectid=b"q", data=b'{"project_id":"q"}')[1]))
+        for at in (1, 3, 5)
+    ]
+    found = {0: sorted([*ours, *theirs], key=lambda row: row[0])}
+    batch = merge((START,), found, 10, {"p"})
+    assert [(event.entry_id.milliseconds, event.project_id) for event in batch.events] == [(2, "p"), (4, "p")]
+    assert batch.cursor == (EntryId(5, 0),)
+    assert [fields.read for _, fields in theirs] == [set()] * 3
+    assert [event.project_id for event in merge((START,), found, 10).events] == ["q", "p", "q", "p", "q"]
+    assert {frozenset(fields.read) for _, fields in theirs} == {frozenset({b"data"})}
+
+
+@pytest.mark.parametrize(("wanted", "told"), [({"p"}, ["p"]), ({"q"}, ["q"]), (set(), []), (None, ["p", "q"])])
+def test_event_of_an_older_version_is_told_apart_by_its_data(wanted: set[str] | None, told: list[str]) -> None:
+    """It has no attribute for its project."""
+    found = {0: [entry(EntryId(at, 0), data=f'{{"project_id":"{of}"}}'.encode()) for at, of in ((1, "p"), (2, "q"))]}
+    batch = merge((START,), found, 10, wanted)
+    assert [event.project_id for event in batch.events] == told
+    assert batch.cursor == (EntryId(2, 0),)
+
+
+@pytest.mark.parametrize("wanted", [{"p"}, {"q"}, {"p", "q"}, None])
+def test_event_of_two_projects_is_of_neither(wanted: set[str] | None) -> None:
+    """The attribute and the data of an entry must name the same one."""
+    entries = [entry(EntryId(1, 0), projectid=b"q"), entry(EntryId(2, 0), projectid=b"\xff")]
+    assert merge((START,), {0: entries}, 10, wanted).events == []
