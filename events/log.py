@@ -42,6 +42,8 @@ class Batch(NamedTuple):
     cursor: Cursor
     complete: bool
     """Whether there was nothing more at the time of the read."""
+    entries: int
+    """How many were read for it."""
 
 
 class _Data(msgspec.Struct):
@@ -74,7 +76,7 @@ def merge(
         positions[partition] = id_
         if (event := _event(fields, projects)) is not None:
             events.append(LoggedEvent(*event, partition, id_, tuple(positions)))
-    return Batch(events, tuple(positions), complete=bound is None)
+    return Batch(events, tuple(positions), bound is None, len(rows))
 
 
 def _event(fields: Mapping[bytes, bytes], projects: Container[str] | None) -> tuple[CloudEvent, str] | None:
@@ -105,7 +107,6 @@ class EventLog:
         self.partitions = len(keys.partitions)
         self._streams = [keys.events(partition) for partition in keys.partitions]
         self._partition_of = {stream.encode(): partition for partition, stream in enumerate(self._streams)}
-        self._count = max(1, READ_ENTRIES // self.partitions)
 
     async def end(self, redis: Redis) -> Cursor:
         """Return the cursor after which all that comes is new."""
@@ -141,20 +142,27 @@ class EventLog:
         return True
 
     async def read(
-        self, redis: Redis, cursor: Cursor, block_ms: int | None = None, *, projects: Container[str] | None = None
+        self,
+        redis: Redis,
+        cursor: Cursor,
+        block_ms: int | None = None,
+        *,
+        entries: int = READ_ENTRIES,
+        projects: Container[str] | None = None,
     ) -> Batch:
         """Return what comes next after a cursor, of `projects` only; wait up to `block_ms` if there is nothing.
 
-        One command reads all partitions at one instant; so what a later read finds is not older, as long as one Redis
-        holds them all.
+        It reads up to `entries` over all partitions, and at least one of each. One command reads all partitions at one
+        instant; so what a later read finds is not older, as long as one Redis holds them all.
         """
         block = () if block_ms is None else ("BLOCK", block_ms)
+        count = max(1, entries // self.partitions)
         reply: dict[bytes, list[RawEntry]] | None = await redis.execute_command(
-            *("XREAD", "COUNT", self._count, *block),
+            *("XREAD", "COUNT", count, *block),
             *("STREAMS", *self._streams, *(str(id_) for id_ in cursor)),
         )
         found = {self._partition_of[stream]: entries for stream, entries in (reply or {}).items()}
-        return merge(cursor, found, self._count, projects)
+        return merge(cursor, found, count, projects)
 
     async def follow(
         self,

@@ -11,6 +11,7 @@ import structlog
 from litestar.response import ServerSentEventMessage
 from redis.asyncio import Redis
 
+from api.event_stream.catching_up import PER_SECOND, CatchUps
 from api.event_stream.refusals import CursorNotOurs, EventsGone, TooManyStreams
 from events.cursor import Cursor, EntryId, decode_cursor, encode_cursor
 from events.log import EventLog, LoggedEvent
@@ -70,12 +71,15 @@ class Inbox:
 class Feed:
     """Reads the log once for all streams of this process, while there are any."""
 
-    def __init__(self, log: EventLog, redis: Redis, reader: Redis, block_ms: int) -> None:
-        self.log = log
-        self.redis = redis
+    def __init__(
+        self, log: EventLog, redis: Redis, reader: Redis, block_ms: int, *, missed_per_second: float = PER_SECOND
+    ) -> None:
+        self.catch_ups = CatchUps(log, redis, per_second=missed_per_second)
         self.draining = False
         self.cursor: Cursor = ()
         """Up to here every stream that has joined was offered its project's events."""
+        self._log = log
+        self._redis = redis
         self._reader = reader
         self._block_ms = block_ms
         self._open: set[Inbox] = set()
@@ -99,11 +103,11 @@ class Feed:
 
     async def _start(self, last_event_id: bytes | None) -> Cursor:
         if not last_event_id:
-            return await self.log.end(self.redis)
-        cursor = decode_cursor(last_event_id.decode("latin-1"), self.log.partitions)
+            return await self._log.end(self._redis)
+        cursor = decode_cursor(last_event_id.decode("latin-1"), self._log.partitions)
         if cursor is None:
             raise CursorNotOurs
-        if not await self.log.has_all_after(self.redis, cursor):
+        if not await self._log.has_all_after(self._redis, cursor):
             raise EventsGone
         return cursor
 
@@ -145,7 +149,7 @@ class Feed:
         while True:
             await self._wanted.wait()
             async with contextlib.aclosing(
-                self.log.follow(self._reader, self.cursor, self._block_ms, _report, projects=self._joined)
+                self._log.follow(self._reader, self.cursor, self._block_ms, _report, projects=self._joined)
             ) as batches:
                 async for batch in batches:
                     for logged in batch.events:

@@ -18,6 +18,10 @@ HEARTBEAT_PERIOD = 15.0  # seconds; proxies close a connection on which nothing 
 _log = structlog.get_logger("api")
 
 
+class _NotAllowedError(Exception):
+    """The client's key is not valid any more."""
+
+
 class EventStream:
     """One client's events, from a cursor on."""
 
@@ -36,9 +40,11 @@ class EventStream:
         """Up to here its client has its project's events."""
         self._still_allowed = still_allowed
         self._heartbeat_period = heartbeat_period
+        self._beat_at = 0.0
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield what to send, until the end."""
+        self._beat_at = asyncio.get_running_loop().time() + self._heartbeat_period
         yield self._mark("connected")
         try:
             async for chunk in self._missed():  # all but the last of it, without holding a place in the feed
@@ -46,38 +52,43 @@ class EventStream:
             self._feed.join(self.inbox, tuple(self._position))
             async for chunk in self._missed():  # what came up to the joining; the feed may have it too
                 yield chunk
+            async for chunk in self._fed():
+                yield chunk
+        except _NotAllowedError:
+            return
         except REDIS_TROUBLE as error:
-            _log.warning("event stream ended", error=type(error).__name__)
-            return  # its client comes back with its last id
-        loop = asyncio.get_running_loop()
-        beat = loop.time() + self._heartbeat_period
-        while True:
-            if loop.time() >= beat:
-                if not await self._still_allowed():
-                    return
-                beat = loop.time() + self._heartbeat_period
-                yield self._heartbeat()
+            _log.warning("event stream ended", error=type(error).__name__)  # its client comes back with its last id
+
+    async def _missed(self) -> AsyncIterator[bytes]:
+        complete = False
+        while not complete and not self._feed.draining:
+            if self._is_beat():
+                yield await self._heartbeat()
             try:
-                async with asyncio.timeout_at(beat):
+                async with asyncio.timeout_at(self._beat_at):  # other projects and streams have their turns too
+                    batch = await self._feed.catch_ups.read(self.inbox.project_id, tuple(self._position))
+            except TimeoutError:
+                continue
+            complete = batch.complete
+            self._position = list(batch.cursor)
+            if batch.events:
+                yield b"".join(encode_frame(logged).data for logged in batch.events)
+
+    async def _fed(self) -> AsyncIterator[bytes]:
+        is_last = False
+        while not is_last:
+            if self._is_beat():
+                if self.inbox.waiting.empty():  # move on past the events of other projects
+                    self._position = [max(pair) for pair in zip(self._position, self._feed.cursor, strict=True)]
+                yield await self._heartbeat()
+            try:
+                async with asyncio.timeout_at(self._beat_at):
                     first = await self.inbox.waiting.get()
             except TimeoutError:
                 continue
             chunk, is_last = self._take(first)
             if chunk:
                 yield chunk
-            if is_last:
-                return
-
-    async def _missed(self) -> AsyncIterator[bytes]:
-        complete = False
-        while not complete and not self._feed.draining:
-            batch = await self._feed.log.read(
-                self._feed.redis, tuple(self._position), projects=(self.inbox.project_id,)
-            )
-            complete = batch.complete
-            self._position = list(batch.cursor)
-            if batch.events:
-                yield b"".join(encode_frame(logged).data for logged in batch.events)
 
     def _take(self, frame: Frame | None) -> tuple[bytes, bool]:
         """Return a first frame and all that wait behind it, and whether they are the last."""
@@ -92,10 +103,19 @@ class EventStream:
             frame = waiting.get_nowait()
         return b"".join(taken), True
 
-    def _heartbeat(self) -> bytes:
-        """Return a comment that moves the client's last id on, past the events of other projects."""
-        if self.inbox.waiting.empty():
-            self._position = [max(pair) for pair in zip(self._position, self._feed.cursor, strict=True)]
+    def _is_beat(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._beat_at
+
+    async def _heartbeat(self) -> bytes:
+        """Return a comment that keeps the connection open and brings the client's last id up to date.
+
+        Raises:
+            _NotAllowedError: the client's key is not valid any more.
+
+        """
+        if not await self._still_allowed():
+            raise _NotAllowedError
+        self._beat_at = asyncio.get_running_loop().time() + self._heartbeat_period
         return self._mark("heartbeat")
 
     def _mark(self, comment: str) -> bytes:

@@ -99,7 +99,8 @@ async def test_backlog_is_read_in_bounded_pieces_and_in_order(
     cursor, sizes, told = (START,) * PARTITIONS, [], []
     complete = False
     while not complete:
-        events, cursor, complete = await log.read(redis, cursor)
+        events, cursor, complete, entries = await log.read(redis, cursor)
+        assert entries <= 1_024
         sizes.append(len(events))
         told += events
     assert len(told) == 1_516

@@ -8,20 +8,25 @@ import pytest
 from litestar.types import HTTPDisconnectEvent, Message
 from redis.asyncio import Redis
 
+from api.event_stream.catching_up import PER_SECOND
 from api.event_stream.feed import MAX_WAITING, Feed
 from api.event_stream.stream import HEARTBEAT_PERIOD, EventStream
 from api.stack.events import EventStreamResponse
-from events.cursor import decode_cursor
+from events.cursor import START, decode_cursor, encode_cursor
 from events.log import EventLog
 from runtime.redis.connections import reader_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.session import ClientFacts
 from statemachine.store.sessions import SessionStore
+from tests.support.event_log import write_events
 from tests.support.eventually import wait_until
 
 OURS = "3f0d7c1e-59a4-4a53-9a8e-2f1f5a0c9f10"
 THEIRS = "77777777-59a4-4a53-9a8e-2f1f5a0c9f10"
+SOMEBODYS = "99999999-59a4-4a53-9a8e-2f1f5a0c9f10"
+BEGINNING = encode_cursor((START, START))
+"""An id to go on from that has the whole log read."""
 
 
 class Client(NamedTuple):
@@ -52,10 +57,16 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def feed(settings: Settings, redis: Redis, keys: Keys) -> AsyncIterator[Feed]:
+def missed_per_second() -> float:
+    """How many entries streams that catch up may read in a second."""
+    return PER_SECOND
+
+
+@pytest.fixture
+async def feed(settings: Settings, redis: Redis, keys: Keys, missed_per_second: float) -> AsyncIterator[Feed]:
     """The feed of a process, running."""
     async with reader_client(settings, "login-relay:test-feed") as reader:
-        feed = Feed(EventLog(keys), redis, reader, block_ms=200)
+        feed = Feed(EventLog(keys), redis, reader, block_ms=200, missed_per_second=missed_per_second)
         running = asyncio.create_task(feed.run())
         yield feed
         while not running.done():  # a cancellation can be lost: see api.app
@@ -111,14 +122,14 @@ async def initiate(store: SessionStore, project_id: str = OURS, count: int = 1) 
 
 
 async def test_heartbeat_moves_the_last_id_past_other_projects_events(
-    connect: Connect, store: SessionStore, feed: Feed, redis: Redis, keys: Keys
+    connect: Connect, store: SessionStore, redis: Redis, keys: Keys
 ) -> None:
     """A quiet project's client can go on when the last event of its own is long gone."""
     client = await connect(heartbeat_period=0.1)
     await initiate(store)
     await wait_until(lambda: client.count("session.initiated") >= 1)
     await initiate(store, THEIRS, 20)
-    end = await feed.log.end(redis)
+    end = await EventLog(keys).end(redis)
     await wait_until(lambda: decode_cursor(client.last_event_id, 2) == end)
     assert client.count(": heartbeat") >= 1
     assert client.count("event: ") == 1
@@ -216,3 +227,24 @@ async def test_stream_that_catches_up_far_behind_hears_everything_once(connect: 
         await wait_until(lambda: client.count("event: ") >= 300)  # noqa: B023 - awaited in the same round
         ids = [line for line in b"".join(client.chunks).decode().splitlines() if '"subject":' in line]
         assert len(ids) == len(set(ids)) == 300
+
+
+@pytest.mark.parametrize("missed_per_second", [4_000])
+async def test_stream_that_catches_up_for_long_has_heartbeats(
+    connect: Connect, store: SessionStore, redis: Redis, keys: Keys
+) -> None:
+    """Each has a newer id, so that a client that is cut off has come nearer; and the key is checked."""
+    await write_events(redis, keys, store, SOMEBODYS, 4_000)
+    await initiate(store)
+    allowed = True
+    client = await connect(BEGINNING, heartbeat_period=0.15)
+    revoked = await connect(BEGINNING, THEIRS, heartbeat_period=0.15, allowed=lambda: allowed)
+    await wait_until(lambda: revoked.count(": heartbeat") >= 2)
+    allowed = False
+    await wait_until(revoked.serving.done)
+    assert revoked.chunks[-1] == b""
+    await wait_until(lambda: client.count("event: ") == 1)
+    before = b"".join(client.chunks).partition(b"event: ")[0].decode()
+    ids = [line for line in before.splitlines() if line.startswith("id: ")]
+    assert len(set(ids)) > 3
+    assert client.count("event: ") == 1
