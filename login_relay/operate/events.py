@@ -25,10 +25,9 @@ from login_relay.operate.relay import (
     Relay,
     json_option,
     on_relay,
-    unavailable,
 )
 from runtime.codes import is_session_id
-from runtime.redis.connections import reader_client
+from runtime.redis.connections import reader_client, unavailable
 from statemachine.events import EVENT_TYPES
 
 

@@ -8,8 +8,8 @@ import httpx
 
 from api.server.listening import base_url
 from login_relay.operate.relay import Relay, on_relay
-from login_relay.operate.status import read_workers
 from runtime.settings import load_settings
+from statemachine.store.workers import read_workers
 
 TIMEOUT = 2.0  # seconds; an API that needs longer is not well
 
@@ -41,7 +41,7 @@ def health_api(url: str | None) -> None:
 async def health_worker(relay: Relay) -> None:
     """Look for a fresh sign of life of a worker on this machine."""
     host = socket.gethostname()
-    if not any(worker.alive and worker.host == host for worker in await read_workers(relay)):
+    if not any(worker.alive and worker.host == host for worker in await read_workers(relay.redis, relay.keys)):
         message = f"no worker on {host} gives a sign of life"
         raise click.ClickException(message)
     click.echo("alive")

@@ -12,8 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from login_relay.run.embedded import resolve_redis_url
-from runtime.errors import RelayUnavailableError
-from runtime.redis.connections import CONNECTION_LOST, command_client
+from runtime.redis.connections import command_client, unavailable
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings
 
@@ -51,11 +50,3 @@ async def _connected(settings: Settings, work: Callable[[Relay], Coroutine[None,
         raise unavailable(error) from None
     finally:
         await redis.aclose()
-
-
-def unavailable(error: Exception) -> RelayUnavailableError:
-    """Say in one line why Redis could not be used."""
-    if isinstance(error, CONNECTION_LOST):
-        return RelayUnavailableError(f"Redis cannot be reached: {str(error).rstrip('.')}")
-    # Of what Redis answers only the code: the rest of the text may quote what was sent.
-    return RelayUnavailableError(f"Redis refused: {str(error).split(' ', 1)[0]}")

@@ -27,14 +27,13 @@ from login_relay.operate.activity import (
 from login_relay.operate.relay import Relay, json_option, on_relay
 from login_relay.operate.status import (
     PartitionStatus,
-    WorkerStatus,
     read_partitions,
-    read_workers,
 )
 from login_relay.operate.tables import age
 from runtime.clock import rfc3339
 from statemachine.events import STATE_AFTER
 from statemachine.lifecycle import ENDS, State
+from statemachine.store.workers import WorkerStatus, read_workers
 
 LOOK_BACK = 300_000  # milliseconds; sessions that began before are counted, without the time they took
 WORKERS_SHOWN, SESSIONS_KEPT = 4, 20
@@ -99,7 +98,7 @@ class Watch:
             events=counts,
             latencies={step.value: activity.latency(step) for step in Step},
             partitions=await read_partitions(self._relay),
-            workers=await read_workers(self._relay),
+            workers=await read_workers(self._relay.redis, self._relay.keys),
             sessions=activity.recent(SESSIONS_KEPT),
         )
         return snapshot, activity.per_second(CONSUMED, now)

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from api.server.listening import base_url
-from login_relay.operate.relay import Relay
 from login_relay.run.state_folder import read_private, write_private
 from projects.errors import ProjectNameTakenError
 from projects.project import KeyKind
@@ -32,13 +31,13 @@ class DemoProject(msgspec.Struct, frozen=True):
     super_secret_admin_key: str
 
 
-async def demo_project(relay: Relay, folder: Path) -> DemoProject | None:
+async def demo_project(projects: Projects, folder: Path) -> DemoProject | None:
     """Return the demo project, made now if there is none; None if there is one whose keys are not known here.
 
     Redis has only digests of keys; so that the pastes work after a restart, this one project's are kept in the state
     folder, in files that only its owner can read.
     """
-    demo = await _kept_or_made(Projects(relay.redis, relay.keys), folder / FILE)
+    demo = await _kept_or_made(projects, folder / FILE)
     if demo is not None:
         headers = {
             "x-stack-project-id": demo.project_id,

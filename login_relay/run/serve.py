@@ -13,19 +13,20 @@ from typing import NamedTuple
 import click
 import httpx
 import msgspec
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.server.listening import base_url, check_listen_address
-from login_relay.operate.relay import Relay, unavailable
-from login_relay.operate.status import read_workers
 from login_relay.run.demo import demo_project, what_to_paste
 from login_relay.run.embedded import embedded_server
 from login_relay.run.options import host_option, port_option
 from login_relay.run.state_folder import make_state_folder
+from projects.store import Projects
 from runtime.errors import LoginRelayError
-from runtime.redis.connections import command_client, given_redis_url
+from runtime.redis.connections import command_client, given_redis_url, unavailable
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, variable
+from statemachine.store.workers import read_workers
 
 READY_TIMEOUT = 60.0  # seconds; two are usual, a busy machine takes its time
 READY_PERIOD = 0.1  # seconds between two looks
@@ -111,9 +112,9 @@ async def _run(settings: Settings, folder: Path, workers: int, stack: contextlib
         children.append(Child("Valkey", server.process))
     redis = command_client(settings, "login-relay:serve")
     stack.push_async_callback(redis.aclose)
-    relay = Relay(settings, redis, Keys(settings.prefix, settings.partitions))
+    keys = Keys(settings.prefix, settings.partitions)
     try:
-        demo = await demo_project(relay, folder)
+        demo = await demo_project(Projects(redis, keys), folder)
     except RedisError as error:
         raise unavailable(error) from None
     working = await stack.enter_async_context(_children(["worker"] * workers, settings))
@@ -121,7 +122,7 @@ async def _run(settings: Settings, folder: Path, workers: int, stack: contextlib
     children += await stack.enter_async_context(_children(["api"], settings))
 
     ended = asyncio.create_task(_until_one_ends(children))
-    ready = asyncio.create_task(_until_ready(relay, {child.process.pid for child in working}))
+    ready = asyncio.create_task(_until_ready(settings, redis, keys, {child.process.pid for child in working}))
     try:
         await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
@@ -190,20 +191,20 @@ async def _until_one_ends(children: Sequence[Child]) -> None:
     raise ChildError(message)
 
 
-async def _until_ready(relay: Relay, worker_pids: set[int]) -> None:
+async def _until_ready(settings: Settings, redis: Redis, keys: Keys, worker_pids: set[int]) -> None:
     """Wait until the API could serve a request and every worker has given a sign of life.
 
     Raises:
         ChildError: it takes too long.
 
     """
-    url = f"{base_url(relay.settings.host, relay.settings.port)}/health/ready"
+    url = f"{base_url(settings.host, settings.port)}/health/ready"
     host = socket.gethostname()
     try:
         async with asyncio.timeout(READY_TIMEOUT), httpx.AsyncClient(trust_env=False) as http:
             while True:
                 with contextlib.suppress(httpx.HTTPError, RedisError):
-                    alive = {worker.pid for worker in await read_workers(relay) if worker.host == host}
+                    alive = {worker.pid for worker in await read_workers(redis, keys) if worker.host == host}
                     if worker_pids <= alive and (await http.get(url)).is_success:
                         return
                 await asyncio.sleep(READY_PERIOD)

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from runtime.errors import SettingError
+from runtime.errors import RelayUnavailableError, SettingError
 from runtime.redis.pipelining import PipeliningRedis
 from runtime.settings import Settings, variable
 
@@ -100,6 +100,14 @@ def given_redis_url(settings: Settings) -> str | None:
         message = f"{name}: the file is empty"
         raise SettingError(message)
     return url
+
+
+def unavailable(error: Exception) -> RelayUnavailableError:
+    """Say in one line why Redis could not be used."""
+    if isinstance(error, CONNECTION_LOST):
+        return RelayUnavailableError(f"Redis cannot be reached: {str(error).rstrip('.')}")
+    # Of what Redis answers only the code: the rest of the text may quote what was sent.
+    return RelayUnavailableError(f"Redis refused: {str(error).split(' ', 1)[0]}")
 
 
 def needs_repair(error: ResponseError) -> bool:

@@ -1,6 +1,16 @@
-"""Signs of life: what each worker process leaves in Redis while all of its loops make progress."""
+"""Signs of life: what each worker process leaves in Redis while all of its loops make progress, and who reads it.
+
+A sign ends by itself: what is stuck or dead is seen without anybody saying so.
+"""
+
+import time
 
 import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from runtime.redis.keys import Keys
+from statemachine.store.command_stream import CommandStream
 
 LIFE_MS = 5_000  # a sign is good for this long: five periods
 
@@ -12,3 +22,46 @@ class SignOfLife(msgspec.Struct, frozen=True):
     pid: int
     started_at: float
     """Seconds since the epoch, by the worker's own clock."""
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """A worker seen in the consumer group."""
+
+    consumer: str
+    alive: bool
+    """Whether its sign of life is fresh: all of its loops make progress."""
+    pending: int
+    idle_ms: int
+    """Since it last asked for entries."""
+    host: str | None
+    pid: int | None
+    up_ms: int | None
+    """Since its start, by this machine's clock."""
+
+
+async def read_workers(redis: Redis, keys: Keys) -> list[WorkerStatus]:
+    """Return the workers that the group knows, the living ones first."""
+    stream = CommandStream(redis, keys)
+    pending: dict[str, int] = {}
+    idle: dict[str, int] = {}
+    for partition in keys.partitions:
+        try:
+            consumers = await stream.consumers(partition)
+        except ResponseError:  # no stream or no group: no worker has been here yet
+            continue
+        for name, entries, idle_ms in consumers:
+            pending[name] = pending.get(name, 0) + entries
+            idle[name] = min(idle.get(name, idle_ms), idle_ms)
+    if not pending:
+        return []
+    signs: list[bytes | None] = [await redis.execute_command("GET", keys.worker(name)) for name in pending]
+    workers = [_worker(name, pending[name], idle[name], sign) for name, sign in zip(pending, signs, strict=True)]
+    return sorted(workers, key=lambda worker: (not worker.alive, worker.consumer))
+
+
+def _worker(consumer: str, pending: int, idle_ms: int, sign: bytes | None) -> WorkerStatus:
+    if sign is None:
+        return WorkerStatus(consumer, sign is not None, pending, idle_ms, None, None, None)
+    life = msgspec.json.decode(sign, type=SignOfLife)
+    up_ms = max(0, round((time.time() - life.started_at) * 1000))
+    return WorkerStatus(consumer, sign is not None, pending, idle_ms, life.host, life.pid, up_ms)

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def pastes(relay: Relay, folder: Path) -> list[str]:
     """Return the commands that `serve` would print now."""
-    text = what_to_paste(relay.settings, folder, await demo_project(relay, folder))
+    text = what_to_paste(relay.settings, folder, await demo_project(Projects(relay.redis, relay.keys), folder))
     return re.findall(r"^  (?=\S)(?:.*\\\n)*.*", text, re.MULTILINE)
 
 
@@ -66,7 +66,7 @@ async def test_server_key_is_in_nothing_that_is_pasted_and_on_no_command_line(re
     if shutil.which("curl") is None:
         pytest.skip("no curl to paste to")
     _, curl = await pastes(relay, folder)
-    demo = await demo_project(relay, folder)
+    demo = await demo_project(Projects(relay.redis, relay.keys), folder)
     assert demo is not None
     url = base_url(relay.settings.host, relay.settings.port)
     sent, lines = await asyncio.to_thread(seen_while_pasted, curl, url)
@@ -90,7 +90,7 @@ async def test_changed_keys_are_known_again_once_what_is_said_was_typed(
     relay: Relay, folder: Path, projects: Projects, *, is_file_lost: bool
 ) -> None:
     """One line to type puts new keys of the same project into its file; also when the file was lost."""
-    before = await demo_project(relay, folder)
+    before = await demo_project(Projects(relay.redis, relay.keys), folder)
     assert before is not None
     await projects.rotate(await projects.find("demo"), list(KeyKind), overlap_ms=0)
     if is_file_lost:
@@ -105,7 +105,7 @@ async def test_changed_keys_are_known_again_once_what_is_said_was_typed(
     )
     assert (typed.stdout, typed.stderr) == ("", "")
     assert len(await pastes(relay, folder)) == 2
-    after = await demo_project(relay, folder)
+    after = await demo_project(Projects(relay.redis, relay.keys), folder)
     assert after is not None
     assert after.project_id == before.project_id
     project, now = await projects.read(after.project_id)

@@ -35,7 +35,7 @@ from login_relay.login import Report
 from login_relay.operate.activity import Latency, RecentSession
 from login_relay.operate.dead_letters import Shown
 from login_relay.operate.doctor import Check, Diagnosis, Level
-from login_relay.operate.status import PartitionStatus, Status, WorkerStatus
+from login_relay.operate.status import PartitionStatus, Status
 from login_relay.operate.top import Snapshot
 from login_relay.run.demo import DemoProject
 from runtime.settings import Settings
@@ -44,7 +44,7 @@ from statemachine.events import Event
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts, Session
 from statemachine.store.inspection import SessionFacts
-from statemachine.store.workers import SignOfLife
+from statemachine.store.workers import SignOfLife, WorkerStatus
 
 SESSION = "0" * 26
 POLLING_CODE = f"lrp_{SESSION}{'x' * 32}"
