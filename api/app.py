@@ -37,7 +37,7 @@ from api.stack.origins import Origins, preflight_endpoint
 from api.stack.poll import Poll
 from events.log import EventLog
 from projects.audit import Refusals
-from projects.budgets import Guesses
+from projects.budgets import Guesses, InitiationLimits
 from projects.store import Projects
 from runtime.logs import configure_logging
 from runtime.redis.connections import command_client, reader_client, subscriber_client
@@ -45,7 +45,8 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, trusted_networks
 from runtime.tracing import Tracing
 from statemachine.store.command_stream import CommandStream
-from statemachine.store.sessions import SessionStore
+from statemachine.store.initiating import Initiations
+from statemachine.store.reading import Sessions
 
 CANCEL_WAIT = 1.0  # seconds; by then a loop has ended, or ends with the process
 
@@ -108,20 +109,36 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     redis = command_client(settings, "login-relay:api")
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")
     reader = reader_client(settings, "login-relay:api-reader")
-    store = SessionStore(redis, keys, settings)
+    sessions = Sessions(redis, keys)
+    initiation_limits = InitiationLimits(
+        settings.budget_window_ms,
+        settings.initiations_per_address,
+        settings.initiations_per_project,
+        settings.live_sessions_per_project,
+    )
+    initiations = Initiations(redis, keys, initiation_limits, retention_ms=settings.retention_ms)
+    guesses = Guesses(
+        redis,
+        keys,
+        window_ms=settings.budget_window_ms,
+        per_address=settings.wrong_codes_per_address,
+        per_key=settings.wrong_codes_per_key,
+        per_project=settings.wrong_codes_per_project,
+    )
+    refusals = Refusals(redis, keys, window_ms=settings.budget_window_ms, retention_ms=settings.retention_ms)
     stream = CommandStream(redis, keys)
-    waiting = Waiting(subscriber, store, keys, uuid.uuid4().hex)
+    waiting = Waiting(subscriber, sessions, keys, uuid.uuid4().hex)
     limits = Limits(
         settings.outcome_wait_ms, settings.replay_window_ms, settings.idempotency_ms, settings.backlog_limit
     )
-    commanding = Commanding(stream, store, waiting, keys, limits)
+    commanding = Commanding(stream, sessions, waiting, keys, limits)
     projects = Projects(redis, keys)
     access = Access(projects, AdminTokens.from_settings(settings), settings.project_cache_ms)
     origins = Origins(projects, access, settings.project_cache_ms)
-    guard = Guard(Guesses(redis, keys, settings), Refusals(redis, keys, settings))
-    initiating = Initiating(store, guard, lifetime_ms=settings.session_lifetime_ms)
+    guard = Guard(guesses, refusals)
+    initiating = Initiating(initiations, guard, lifetime_ms=settings.session_lifetime_ms)
     polling = Polling(
-        store,
+        sessions,
         commanding,
         waiting,
         guard,
@@ -129,7 +146,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         held_max=settings.held_polls_max,
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
-    completing = Completing(store, commanding, guard, keys)
+    completing = Completing(sessions, commanding, guard, keys)
     poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
     bounds = Bounds(
         reading=settings.request_timeout_ms / 1000,
@@ -173,7 +190,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         route_handlers=[
             Router("/api/v1", route_handlers=endpoints()),
             Router("/api/latest", route_handlers=endpoints()),
-            *health_endpoints(store),
+            *health_endpoints(sessions),
             openapi_endpoint(),
         ],
         exception_handlers=EXCEPTION_HANDLERS,

@@ -18,7 +18,7 @@ from bench.rounds import interleaved, percentile, ratios, spread
 from bench.throughput import CODES, CONNECTIONS, floor_load, poll_load
 from runtime.codes import login_code_digest
 from runtime.settings import Settings
-from statemachine.store.sessions import Initiated
+from statemachine.store.initiating import Initiated
 
 LOOK = 5.0  # seconds over which the CPU time of holding is measured
 

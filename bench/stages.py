@@ -16,7 +16,7 @@ from bench.load.client import COMPLETE, Connection
 from bench.load.servers import Server, relay, valkey, workers
 from bench.load.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings
 from bench.rounds import percentile
-from statemachine.store.sessions import Initiated
+from statemachine.store.initiating import Initiated
 
 COMPLETES = 500
 WARM_UP = 100

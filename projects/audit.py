@@ -16,7 +16,6 @@ from projects.audit_events import (
 from runtime.clock import rfc3339
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script
-from runtime.settings import Settings
 
 _AUDIT = Script.named("projects", "audit")
 
@@ -26,13 +25,13 @@ REMEMBERED_CAUSES = 10_000  # per process; about a megabyte
 class Refusals:
     """Tells of what strangers cause."""
 
-    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, window_ms: int, retention_ms: int) -> None:
         self._redis = redis
         self._keys = keys
-        self._window_ms = settings.budget_window_ms
-        self._retention_ms = settings.retention_ms
+        self._window_ms = window_ms
+        self._retention_ms = retention_ms
         # Told, or too many to tell: asking Redis again within the window would change nothing.
-        self._told: TTLCache[str, None] = TTLCache(REMEMBERED_CAUSES, settings.budget_window_ms / 1000)
+        self._told: TTLCache[str, None] = TTLCache(REMEMBERED_CAUSES, window_ms / 1000)
 
     async def tell(self, refusal: Refusal, cause: str, now: int, session_id: str | None = None) -> None:
         """Tell of a refusal at `now` (Redis time, milliseconds), unless its cause was told in this window."""

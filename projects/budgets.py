@@ -1,7 +1,8 @@
-"""Wrong codes, counted against budgets over a window, across all processes and all endpoints that take a code.
+"""The budgets: how many sessions may be initiated, and how many wrong codes are answered as such.
 
-Only wrong codes are counted: a right one costs nothing here, and no budget keeps it from working. So it is the length
-of the codes that makes guessing hopeless (`docs/adr/0009`); the budgets make it known, and slow whoever heeds a 429.
+Wrong codes are counted over a window, across all processes and all endpoints that take a code. A right one costs
+nothing here, and no budget keeps it from working. So it is the length of the codes that makes guessing hopeless
+(`docs/adr/0009`); the budgets make it known, and slow down a client that heeds a 429.
 """
 
 from typing import Literal, NamedTuple
@@ -10,9 +11,24 @@ from redis.asyncio import Redis
 
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script
-from runtime.settings import Settings
 
 _GUESS = Script.named("projects", "guess")
+
+
+class InitiationLimits(NamedTuple):
+    """How many sessions may be initiated."""
+
+    window_ms: int
+    """How long they are counted until the count starts again."""
+    per_address: int
+    per_project: int
+    live_sessions: int
+    """Of one project, at any time."""
+
+    def share(self, partitions: int) -> "InitiationLimits":
+        """Return the limits of one of `partitions`, rounded up."""
+        return InitiationLimits(self.window_ms, *(-(-limit // partitions) for limit in self[1:]))
+
 
 Budget = Literal["address", "key", "project"]
 
@@ -33,15 +49,13 @@ class Counted(NamedTuple):
 class Guesses:
     """The counters of wrong codes. They share one slot of their own, so that one script counts a guess in all."""
 
-    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, *, window_ms: int, per_address: int, per_key: int, per_project: int
+    ) -> None:
         self._redis = redis
         self._keys = keys
-        self._window_ms = settings.budget_window_ms
-        self._limits: dict[Budget, int] = {
-            "address": settings.wrong_codes_per_address,
-            "key": settings.wrong_codes_per_key,
-            "project": settings.wrong_codes_per_project,
-        }
+        self._window_ms = window_ms
+        self._limits: dict[Budget, int] = {"address": per_address, "key": per_key, "project": per_project}
 
     async def count(self, address: str, project_id: str, key: str) -> Counted:
         """Count a wrong code that came from an address, for a project, with the key of this name. One round trip."""

@@ -27,8 +27,12 @@ class Session(msgspec.Struct, frozen=True):
     """The deadline it was initiated with."""
     login_subject: str | None = None
     """Who it was completed for, as the backend called them."""
-    since: int = 0
-    """When it came into its state; 0 if that was not read."""
+
+
+class TimedSession(Session, frozen=True, kw_only=True):
+    """A session, and when it came into its state."""
+
+    since: int
 
 
 def is_overdue(session: Session, now: int) -> bool:
@@ -37,8 +41,8 @@ def is_overdue(session: Session, now: int) -> bool:
 
 
 def session_after(
-    session: Session, decision: Decision, now: int, pickup_window_ms: int, login_subject: str | None = None
-) -> Session:
+    session: TimedSession, decision: Decision, now: int, pickup_window_ms: int, login_subject: str | None = None
+) -> TimedSession:
     """Return the session as it is once `decision`, taken at `now`, is committed; a completion brings `login_subject`.
 
     A session completed in time can be consumed until `max(expires_at, now + pickup_window_ms)`, however late it was.

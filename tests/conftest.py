@@ -17,11 +17,12 @@ from runtime.redis.connections import command_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.store.command_stream import CommandStream
-from statemachine.store.sessions import SessionStore
+from statemachine.store.initiating import Initiations
 
 pytest.register_assert_rewrite("tests.support")  # a failed assertion there shows its values, as in a test
 
 from tests.support.redis_server import RedisServer, embedded_server, remove_keys  # noqa: E402 - after the line above
+from tests.support.store import initiations_of  # noqa: E402 - the same
 
 REDIS_IMAGE = "redis:7.4"
 
@@ -104,9 +105,9 @@ async def redis(settings: Settings) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def store(redis: Redis, keys: Keys, settings: Settings) -> SessionStore:
-    """The sessions of this test."""
-    return SessionStore(redis, keys, settings)
+def initiations(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
+    """What starts the sessions of this test."""
+    return initiations_of(redis, keys, settings)
 
 
 @pytest.fixture

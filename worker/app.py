@@ -18,7 +18,8 @@ from runtime.settings import Settings
 from runtime.tracing import Tracing, start_tracing
 from statemachine.store.backlog_metrics import Standing
 from statemachine.store.command_stream import CommandStream
-from statemachine.store.sessions import SessionStore
+from statemachine.store.committing import Committing
+from statemachine.store.reading import Sessions
 from worker.consumer import Consumer
 from worker.handlers import Handlers
 from worker.heartbeat import Heartbeat
@@ -59,13 +60,14 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
     redis = command_client(settings, "login-relay:worker")
     readers = [reader_client(settings, "login-relay:worker-reader") for _ in CONSUMERS]
     stream = CommandStream(redis, keys)
-    store = SessionStore(redis, keys, settings)
+    sessions = Sessions(redis, keys)
+    committing = Committing(redis, keys, retention_ms=settings.retention_ms, replay_window_ms=settings.replay_window_ms)
     spans = None
     if tracing is not None:
         from worker.spans import BatchSpans  # noqa: PLC0415 - imports OpenTelemetry
 
         spans = BatchSpans(tracing)
-    handlers = Handlers(store, settings.pickup_window_ms, spans)
+    handlers = Handlers(sessions, committing, settings.pickup_window_ms, spans)
     consumers = [Consumer(stream, handlers, reader, name, settings.block_ms) for reader in readers]
     reclaimer = Reclaimer(
         stream,
@@ -75,7 +77,7 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
         min_idle_ms=settings.min_idle_ms,
         max_deliveries=settings.max_deliveries,
     )
-    sweeper = Sweeper(store, keys.partitions, settings.pickup_window_ms)
+    sweeper = Sweeper(sessions, committing, keys.partitions, settings.pickup_window_ms)
     named = zip(CONSUMERS, consumers, strict=True)
     loops = [
         *(Loop(label, consumer.step, 0, stream.ensure_groups) for label, consumer in named),

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import structlog
 
-from statemachine.store.sessions import Commit, SessionStore, Transition
+from statemachine.store.committing import Commit, Committing, Transition
 from worker import metrics
 
 _log = structlog.get_logger("worker")
 
 
-async def commit(store: SessionStore, transitions: Sequence[Transition]) -> list[Commit]:
+async def commit(committing: Committing, transitions: Sequence[Transition]) -> list[Commit]:
     """Commit decisions in order, in one round trip; returns what became of each."""
-    commits = await store.commit(transitions)
+    commits = await committing.commit(transitions)
     for transition, result in zip(transitions, commits, strict=True):
         metrics.count(transition, result)
         if result is Commit.COMMITTED and transition.decision.target:

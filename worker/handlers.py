@@ -11,9 +11,10 @@ from runtime.codes import is_session_id, partition_of
 from statemachine.commands import Command, CompleteSession, decode_command
 from statemachine.errors import UnreadableSessionError
 from statemachine.machine import decide
-from statemachine.session import Session, session_after
+from statemachine.session import TimedSession, session_after
 from statemachine.store.command_stream import Entry
-from statemachine.store.sessions import Commit, SessionStore, Transition
+from statemachine.store.committing import Commit, Committing, Transition
+from statemachine.store.reading import Sessions
 from worker.commit import commit
 
 if TYPE_CHECKING:
@@ -41,8 +42,11 @@ class _Decoded(NamedTuple):
 class Handlers:
     """Decides entries in batches: one round trip to read all their sessions, one to commit all decisions."""
 
-    def __init__(self, store: SessionStore, pickup_window_ms: int, spans: "BatchSpans | None" = None) -> None:
-        self._store = store
+    def __init__(
+        self, sessions: Sessions, committing: Committing, pickup_window_ms: int, spans: "BatchSpans | None" = None
+    ) -> None:
+        self._sessions = sessions
+        self._committing = committing
         self._spans = spans
         self._pickup_window_ms = pickup_window_ms
 
@@ -73,7 +77,7 @@ class Handlers:
     async def _attempt(self, decoded: Sequence[_Decoded], failures: list[Failure]) -> list[_Decoded]:
         """Decide and commit once; returns the decoded whose session changed meanwhile."""
         started = time.time_ns()
-        sessions = await self._store.load(list({item.command.session_id for item in decoded}))
+        sessions = await self._sessions.load(list({item.command.session_id for item in decoded}))
         planned: list[_Decoded] = []
         transitions: list[Transition] = []
         for item in decoded:
@@ -88,7 +92,7 @@ class Handlers:
             if item.command.session_id in sessions:
                 # The next command of the same session is decided on what this one will have made of it.
                 sessions[item.command.session_id] = transition.after
-        commits = await commit(self._store, transitions)
+        commits = await commit(self._committing, transitions)
         if self._spans is not None:
             self._spans.record(transitions, commits, started)
         conflicts: list[_Decoded] = []
@@ -99,7 +103,7 @@ class Handlers:
                 failures.append(Failure(item.entry, "redis refused the commit", is_poison=False))
         return conflicts
 
-    def _plan(self, item: _Decoded, sessions: Mapping[str, Session | UnreadableSessionError]) -> Transition:
+    def _plan(self, item: _Decoded, sessions: Mapping[str, TimedSession | UnreadableSessionError]) -> Transition:
         entry, command = item
         now = entry.recorded_at
         session = sessions.get(command.session_id)

@@ -7,7 +7,7 @@ from prometheus_client import Counter, Histogram
 
 from statemachine.commands import Command
 from statemachine.lifecycle import CHANGES, ENDS, RULES, Outcome, State
-from statemachine.store.sessions import Commit, Transition
+from statemachine.store.committing import Commit, Transition
 
 LOGIN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Seconds: programs complete within milliseconds, people within minutes."""

@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, get_current_span
 
 from runtime.tracing import Tracing
-from statemachine.store.sessions import Commit, Transition
+from statemachine.store.committing import Commit, Transition
 
 
 class BatchSpans:

@@ -6,7 +6,8 @@ from statemachine.errors import UnreadableSessionError
 from statemachine.lifecycle import Trigger
 from statemachine.machine import decide
 from statemachine.session import session_after
-from statemachine.store.sessions import Commit, SessionStore, Transition
+from statemachine.store.committing import Commit, Committing, Transition
+from statemachine.store.reading import Sessions
 from worker.commit import commit
 
 COUNT = 100  # sessions a round
@@ -15,8 +16,9 @@ COUNT = 100  # sessions a round
 class Sweeper:
     """Expires what is due by Redis time. Two sweepers at once are harmless: the second finds the state changed."""
 
-    def __init__(self, store: SessionStore, partitions: range, pickup_window_ms: int) -> None:
-        self._store = store
+    def __init__(self, sessions: Sessions, committing: Committing, partitions: range, pickup_window_ms: int) -> None:
+        self._sessions = sessions
+        self._committing = committing
         self._pickup_window_ms = pickup_window_ms
         self._partitions = EachPartition("sweeper", self._sweep_all, partitions, losses=RECONNECTS)
 
@@ -34,12 +36,12 @@ class Sweeper:
 
     async def _sweep(self, partition: int) -> int:
         """Expire up to `COUNT` sessions; returns how many were, none of them if Redis refuses its writes."""
-        now, due = await self._store.due(partition, COUNT)
+        now, due = await self._sessions.due(partition, COUNT)
         if not due:
             return 0
-        sessions = await self._store.load(due)
+        sessions = await self._sessions.load(due)
         if gone := [session_id for session_id in due if session_id not in sessions]:
-            await self._store.forget_deadlines(partition, gone)
+            await self._sessions.forget_deadlines(partition, gone)
         transitions = []
         for session in sessions.values():
             if isinstance(session, UnreadableSessionError):
@@ -47,4 +49,4 @@ class Sweeper:
             decision = decide(session, Trigger.DEADLINE, now)
             after = session_after(session, decision, now, self._pickup_window_ms)
             transitions.append(Transition(session, after, decision, now))
-        return (await commit(self._store, transitions)).count(Commit.COMMITTED)
+        return (await commit(self._committing, transitions)).count(Commit.COMMITTED)

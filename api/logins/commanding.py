@@ -17,7 +17,7 @@ from statemachine.machine import decide
 from statemachine.session import Session
 from statemachine.store import command_stream
 from statemachine.store.command_stream import CommandStream, Known, Moved, Recorded
-from statemachine.store.sessions import SessionStore
+from statemachine.store.reading import Sessions
 
 PATIENCE_MARGIN_MS = 1_000
 # A consume is committed, if at all, this long before its poller stops waiting; so one whose poller was told that the
@@ -53,9 +53,7 @@ def command_id(kind: str, subject: bytes, idempotency_key: str | None) -> str:
 class Commanding:
     """Records commands and waits, for a bounded time, for their outcomes."""
 
-    def __init__(
-        self, stream: CommandStream, store: SessionStore, waiting: Waiting, keys: Keys, limits: Limits
-    ) -> None:
+    def __init__(self, stream: CommandStream, store: Sessions, waiting: Waiting, keys: Keys, limits: Limits) -> None:
         self._stream = stream
         self._store = store
         self._waiting = waiting

@@ -12,13 +12,13 @@ from statemachine.commands import CompleteSession
 from statemachine.lifecycle import Outcome, State, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import seal
-from statemachine.store.sessions import LoginCodeHolder, SessionStore
+from statemachine.store.reading import LoginCodeHolder, Sessions
 
 
 class Completing:
     """Completes sessions."""
 
-    def __init__(self, store: SessionStore, commanding: Commanding, guard: Guard, keys: Keys) -> None:
+    def __init__(self, store: Sessions, commanding: Commanding, guard: Guard, keys: Keys) -> None:
         self._store = store
         self._commanding = commanding
         self._guard = guard

@@ -5,13 +5,13 @@ from api.request.metrics import INITIATED
 from api.request.note import note_count, note_session
 from projects.errors import InitiationRefusedError
 from statemachine.session import ClientFacts
-from statemachine.store.sessions import Initiated, SessionStore
+from statemachine.store.initiating import Initiated, Initiations
 
 
 class Initiating:
     """Starts sessions."""
 
-    def __init__(self, store: SessionStore, guard: Guard, *, lifetime_ms: int) -> None:
+    def __init__(self, store: Initiations, guard: Guard, *, lifetime_ms: int) -> None:
         self._store = store
         self._guard = guard
         self._lifetime_ms = lifetime_ms

@@ -19,7 +19,7 @@ from statemachine.lifecycle import Outcome, State, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import unseal
 from statemachine.session import Session
-from statemachine.store.sessions import SessionStore
+from statemachine.store.reading import Sessions
 
 LEAST_SHARE_OF_INTERVAL = 0.8  # a tool whose clock runs fast, or whose answers come fast, is not to be refused
 
@@ -48,7 +48,7 @@ class Polling:
 
     def __init__(
         self,
-        store: SessionStore,
+        store: Sessions,
         commanding: Commanding,
         waiting: Waiting,
         guard: Guard,

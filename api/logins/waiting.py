@@ -22,7 +22,7 @@ from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 from runtime.redis.partitions import EachPartition
 from statemachine.lifecycle import Outcome
-from statemachine.store.sessions import SessionStore
+from statemachine.store.reading import Sessions
 
 FALLBACK_PERIOD = 1.0  # seconds; what a lost message costs at most
 SILENT_PERIODS = 3  # a connection on which not even a PING is answered for so long is half open
@@ -49,12 +49,12 @@ class Waiting:
     """The waiters of one process: requests for a command's outcome, and polls held until a session changes."""
 
     def __init__(
-        self, subscriber: Redis, store: SessionStore, keys: Keys, api_id: str, *, period: float = FALLBACK_PERIOD
+        self, subscriber: Redis, sessions: Sessions, keys: Keys, api_id: str, *, period: float = FALLBACK_PERIOD
     ) -> None:
         self.api_id = api_id
         self._period = period
         self._subscriber = subscriber
-        self._store = store
+        self._store = sessions
         self._keys = keys
         # By channel, the partition that it is of.
         self._hints = {keys.hints(partition).encode(): partition for partition in keys.partitions}

@@ -11,7 +11,7 @@ from litestar.response.base import ASGIResponse
 
 from runtime.codes import new_session_id
 from runtime.redis.connections import COMMAND_TIMEOUT
-from statemachine.store.sessions import SessionStore
+from statemachine.store.reading import Sessions
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ LIVE = msgspec.json.encode(Health("live"))
 READY = msgspec.json.encode(Health("ready"))
 
 
-def health_endpoints(store: SessionStore) -> list[HTTPRouteHandler]:
+def health_endpoints(sessions: Sessions) -> list[HTTPRouteHandler]:
     """Return both endpoints."""
 
     @get("/health/live", operation_id="live", media_type=MediaType.JSON)
@@ -35,7 +35,7 @@ def health_endpoints(store: SessionStore) -> list[HTTPRouteHandler]:
     async def ready() -> ASGIResponse:
         # A script, not PING: it is what requests need. Without Redis it raises, and the answer is 503.
         async with asyncio.timeout(COMMAND_TIMEOUT):  # probes would pile up before a Redis that says nothing
-            await store.read(new_session_id(0))
+            await sessions.read(new_session_id(0))
         return ASGIResponse(body=READY)
 
     return [live, ready]

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import uvloop
 from redis.asyncio import Redis
 
+from projects.budgets import InitiationLimits
 from projects.project import KeyKind
 from projects.store import Projects
 from runtime.redis.connections import command_client
@@ -20,7 +21,8 @@ from statemachine.lifecycle import State
 from statemachine.sealing import public_key, seal
 from statemachine.session import ClientFacts
 from statemachine.store.command_stream import CommandStream
-from statemachine.store.sessions import Initiated, SessionStore
+from statemachine.store.initiating import Initiated, Initiations
+from statemachine.store.reading import Sessions
 
 FACTS = ClientFacts("acme-cli", "3.14.1", "laptop.example")
 REFRESH_TOKEN = "x" * 400  # about the size of a signed JWT
@@ -47,7 +49,8 @@ class Store(NamedTuple):
 
     redis: Redis
     keys: Keys
-    sessions: SessionStore
+    initiations: Initiations
+    sessions: Sessions
     stream: CommandStream
 
 
@@ -69,7 +72,9 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     redis = command_client(settings, "login-relay:bench")
     keys = Keys(settings.prefix, settings.partitions)
     try:
-        yield Store(redis, keys, SessionStore(redis, keys, settings), CommandStream(redis, keys))
+        limits = InitiationLimits(settings.budget_window_ms, NO_LIMIT, NO_LIMIT, NO_LIMIT)
+        initiations = Initiations(redis, keys, limits, retention_ms=settings.retention_ms)
+        yield Store(redis, keys, initiations, Sessions(redis, keys), CommandStream(redis, keys))
     finally:
         await redis.aclose()
 
@@ -104,7 +109,9 @@ def initiate(settings: Settings, project: Project, count: int) -> list[Initiated
 def _initiate(settings: Settings, project_id: str, count: int) -> list[Initiated]:
     async def run() -> list[Initiated]:
         async with store(settings) as opened:
-            return await concurrently(lambda _: opened.sessions.initiate(project_id, FACTS, LIFETIME_MS), range(count))
+            return await concurrently(
+                lambda _: opened.initiations.initiate(project_id, FACTS, LIFETIME_MS), range(count)
+            )
 
     return uvloop.run(run())
 

@@ -18,7 +18,7 @@ from login_relay.operate.relay import Relay, json_option, on_relay
 from runtime.codes import new_session_id
 from runtime.redis.connections import subscriber_client
 from runtime.redis.keys import MAX_PARTITIONS, Keys
-from statemachine.store.sessions import SessionStore
+from statemachine.store.reading import Sessions
 
 MIN_REDIS, MIN_VALKEY = (7, 0), (7, 2)
 MAX_CLOCK_DIFFERENCE = 2.0  # seconds
@@ -212,7 +212,7 @@ async def check_round_trips(relay: Relay) -> list[Check]:
     me = f"doctor-{uuid.uuid4().hex}"
 
     async def script() -> None:
-        await SessionStore(relay.redis, relay.keys, relay.settings).read(new_session_id(0))
+        await Sessions(relay.redis, relay.keys).read(new_session_id(0))
 
     async def write() -> None:
         await relay.redis.set(relay.keys.worker(me), b"", px=1_000)

@@ -24,8 +24,9 @@ from statemachine.commands import (
     encode_command,
 )
 from statemachine.store.command_stream import CommandStream
-from statemachine.store.sessions import SessionStore
+from statemachine.store.reading import Sessions
 from tests.support.redis_server import RedisServer, remove_keys
+from tests.support.store import committing_of
 from worker.handlers import Handlers
 
 SESSIONS = [new_session_id(0) for _ in range(3)]
@@ -81,9 +82,9 @@ def bench(redis_server: RedisServer) -> Iterator[Bench]:
     with asyncio.Runner() as runner:
         stream = CommandStream(redis, keys)
         runner.run(stream.ensure_groups())
-        yield Bench(
-            runner, redis, keys, stream, Handlers(SessionStore(redis, keys, settings), settings.pickup_window_ms)
-        )
+        committing = committing_of(redis, keys, settings)
+        handlers = Handlers(Sessions(redis, keys), committing, settings.pickup_window_ms)
+        yield Bench(runner, redis, keys, stream, handlers)
         runner.run(redis.aclose())
     assert remove_keys(redis_server, keys) == []
 

@@ -17,7 +17,7 @@ from runtime.redis.connections import command_client, subscriber_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome
-from statemachine.store.sessions import SessionStore
+from statemachine.store.reading import Sessions
 from tests.support.eventually import wait_until
 from tests.support.proxy import Proxy
 from tests.support.redis_server import free_port
@@ -63,7 +63,7 @@ async def listening(
 ) -> AsyncIterator[Waiting]:
     """Listen as an API process does, with only the subscription going through the proxy."""
     redis, subscriber = command_client(settings, "test"), subscriber_client(through_proxy, "test")
-    api = Waiting(subscriber, SessionStore(redis, keys, settings), keys, "api", period=period)
+    api = Waiting(subscriber, Sessions(redis, keys), keys, "api", period=period)
     task = asyncio.create_task(api.run())
     try:
         yield api

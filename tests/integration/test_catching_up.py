@@ -10,7 +10,7 @@ from events.cursor import START, Cursor
 from events.log import READ_ENTRIES, Batch, EventLog
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
-from statemachine.store.sessions import SessionStore
+from statemachine.store.initiating import Initiations
 from tests.support.event_log import write_events
 
 PROJECTS = [f"{number:08}-59a4-4a53-9a8e-2f1f5a0c9f10" for number in range(10)]
@@ -64,12 +64,12 @@ async def catch_up(catch_ups: CatchUps, project_id: str) -> int:
 
 
 async def test_streams_that_catch_up_read_so_much_and_no_more(
-    log: CountingLog, redis: Redis, keys: Keys, store: SessionStore
+    log: CountingLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
     """Reads at once, entries of a read, and entries a second over all streams; each has its own events nevertheless."""
-    await write_events(redis, keys, store, OF_NEITHER, 1_000)
+    await write_events(redis, keys, initiations, OF_NEITHER, 1_000)
     for project_id in PROJECTS:
-        await write_events(redis, keys, store, project_id, 3)
+        await write_events(redis, keys, initiations, project_id, 3)
     catch_ups = CatchUps(log, redis, per_second=40_000)
     began = asyncio.get_running_loop().time()
     found = await asyncio.gather(*(catch_up(catch_ups, project_id) for project_id in PROJECTS))
@@ -82,10 +82,10 @@ async def test_streams_that_catch_up_read_so_much_and_no_more(
 
 
 async def test_project_with_many_streams_does_not_hold_up_another(
-    log: CountingLog, redis: Redis, keys: Keys, store: SessionStore
+    log: CountingLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
     """Thirty streams are far behind; another project's, as far behind, comes after them and is done before them."""
-    await write_events(redis, keys, store, OF_NEITHER, 2_000)
+    await write_events(redis, keys, initiations, OF_NEITHER, 2_000)
     catch_ups = CatchUps(log, redis)
     many = [asyncio.create_task(catch_up(catch_ups, PROJECTS[0])) for _ in range(30)]
     await asyncio.sleep(0)  # let them begin
@@ -97,10 +97,10 @@ async def test_project_with_many_streams_does_not_hold_up_another(
 
 
 async def test_stream_that_leaves_gives_its_turn_to_the_next(
-    log: CountingLog, redis: Redis, keys: Keys, store: SessionStore
+    log: CountingLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
     """While it reads or while it waits; nobody waits for ever."""
-    await write_events(redis, keys, store, PROJECTS[0], 1_000)
+    await write_events(redis, keys, initiations, PROJECTS[0], 1_000)
     catch_ups = CatchUps(log, redis)
     leaving = [asyncio.create_task(catch_up(catch_ups, project_id)) for project_id in PROJECTS for _ in range(5)]
     staying = asyncio.create_task(catch_up(catch_ups, PROJECTS[0]))

@@ -61,9 +61,9 @@ async def test_completed_session_is_taken_back(relay: Relay, end: End, state: St
     """Until it is picked up: its sealed token is deleted, and the event tells whose login it would have been."""
     session_id = (await relay.initiate()).session_id
     await do(relay, CompleteSession("complete", session_id, "api", SEALED, None, "ada"))
-    assert await relay.store.read_sealed_token(session_id) == SEALED
+    assert await relay.sessions.read_sealed_token(session_id) == SEALED
     assert await do(relay, end(session_id)) == state.value
-    assert await relay.store.read_sealed_token(session_id) is None
+    assert await relay.sessions.read_sealed_token(session_id) is None
     assert await relay.facts(session_id) == [
         ("session.initiated", 1),
         ("session.completed", 2),
@@ -92,7 +92,7 @@ async def test_session_that_ended_stays_so(relay: Relay, end: End, state: State)
         assert await do(relay, command) == state.value
     assert await relay.session(session_id) == ended
     assert len(await relay.events(session_id)) == 2
-    assert await relay.store.read_sealed_token(session_id) is None
+    assert await relay.sessions.read_sealed_token(session_id) is None
 
 
 @pytest.mark.parametrize("end", [deny, cancel])
@@ -122,4 +122,4 @@ async def test_of_all_that_comes_at_once_one_wins(relay: Relay) -> None:
         outcomes = [await relay.outcome(session_id, command.id) for command in commands]
         assert sorted(str(outcome) for outcome in outcomes) == sorted([state.value, told, told])
         assert (await relay.facts(session_id))[2:] == [(f"session.{state}", 3)]
-        assert (await relay.store.read_sealed_token(session_id) is not None) is (state is State.CONSUMED)
+        assert (await relay.sessions.read_sealed_token(session_id) is not None) is (state is State.CONSUMED)

@@ -23,7 +23,7 @@ from runtime.redis.connections import reader_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.session import ClientFacts
-from statemachine.store.sessions import SessionStore
+from statemachine.store.initiating import Initiations
 from tests.support.eventually import wait_until
 from tests.support.relay import Relay
 
@@ -51,17 +51,17 @@ async def reader(settings: Settings) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-async def initiate(store: SessionStore, count: int) -> list[str]:
+async def initiate(initiations: Initiations, count: int) -> list[str]:
     """Make events; returns the ids of their sessions."""
-    return [(await store.initiate(PROJECT, ClientFacts("tool"), 60_000)).session_id for _ in range(count)]
+    return [(await initiations.initiate(PROJECT, ClientFacts("tool"), 60_000)).session_id for _ in range(count)]
 
 
 async def test_reader_that_comes_and_goes_sees_every_event_once(
-    log: EventLog, redis: Redis, store: SessionStore
+    log: EventLog, redis: Redis, initiations: Initiations
 ) -> None:
     """Four writers, four partitions; the reader stops after any event and goes on from that event's cursor."""
     chance = random.Random(7)  # noqa: S311 - when to stop, and no secret
-    writing = [asyncio.create_task(initiate(store, 100)) for _ in range(4)]
+    writing = [asyncio.create_task(initiate(initiations, 100)) for _ in range(4)]
     told = []
     cursor = (START,) * PARTITIONS
     while True:
@@ -85,17 +85,17 @@ async def test_reader_that_comes_and_goes_sees_every_event_once(
 
 
 async def test_backlog_is_read_in_bounded_pieces_and_in_order(
-    log: EventLog, redis: Redis, keys: Keys, store: SessionStore
+    log: EventLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
     """One partition has far more than the others: none overtakes, and no read holds more than its share."""
-    await initiate(store, 8)
+    await initiate(initiations, 8)
     [sample, *_] = (await log.read(redis, (START,) * PARTITIONS)).events
     fields = msgspec.structs.asdict(sample.event) | {"data": bytes(sample.event.data)}
     async with redis.pipeline(transaction=False) as pipeline:
         for _ in range(1_500):
             pipeline.execute_command("XADD", keys.events(2), "*", *(word for field in fields.items() for word in field))
         await pipeline.execute()
-    await initiate(store, 8)
+    await initiate(initiations, 8)
     cursor, sizes, told = (START,) * PARTITIONS, [], []
     complete = False
     while not complete:
@@ -110,19 +110,19 @@ async def test_backlog_is_read_in_bounded_pieces_and_in_order(
     assert ids == sorted(ids)
 
 
-async def test_end_is_after_all_that_is_there(log: EventLog, redis: Redis, store: SessionStore) -> None:
+async def test_end_is_after_all_that_is_there(log: EventLog, redis: Redis, initiations: Initiations) -> None:
     """Whether a partition has entries or none, only what is written later comes."""
     assert await log.end(redis) == (START,) * PARTITIONS
-    await initiate(store, 3)
+    await initiate(initiations, 3)
     end = await log.end(redis)
     assert (await log.read(redis, end)).events == []
-    later = await initiate(store, 5)
+    later = await initiate(initiations, 5)
     assert sorted(event.event.subject for event in (await log.read(redis, end)).events) == sorted(later)
 
 
-async def test_time_is_where_to_begin(log: EventLog, redis: Redis, store: SessionStore) -> None:
+async def test_time_is_where_to_begin(log: EventLog, redis: Redis, initiations: Initiations) -> None:
     """The first event at or after a time is the first that comes."""
-    await initiate(store, 20)
+    await initiate(initiations, 20)
     everything = (await log.read(redis, (START,) * PARTITIONS)).events
     since = everything[12].entry_id.milliseconds
     cursor = await log.after(redis, last_before(since))
@@ -134,7 +134,7 @@ async def test_time_is_where_to_begin(log: EventLog, redis: Redis, store: Sessio
 
 
 async def test_following_outlives_a_lost_connection(
-    log: EventLog, redis: Redis, reader: Redis, store: SessionStore
+    log: EventLog, redis: Redis, reader: Redis, initiations: Initiations
 ) -> None:
     """The connection is killed while it waits; what is written meanwhile comes, once."""
     told: list[str] = []
@@ -150,13 +150,13 @@ async def test_following_outlives_a_lost_connection(
     following = asyncio.create_task(follow(await log.end(redis)))
     written = []
     for lost in range(3):
-        written += await initiate(store, 2)
+        written += await initiate(initiations, 2)
         # Within a millisecond, events of different partitions have no order.
         await wait_until(partial(_same, told, written))
         assert len(troubles) == 2 * lost
         [reading] = [row["id"] for row in await redis.client_list() if row["name"] == "login-relay:test-reader"]
         assert await redis.execute_command("CLIENT", "KILL", "ID", reading) == 1
-        written += await initiate(store, 2)
+        written += await initiate(initiations, 2)
         await wait_until(partial(_same, told, written))
     following.cancel()
     assert troubles == ["ConnectionError", None] * 3
@@ -174,7 +174,8 @@ async def test_every_entry_names_its_project(
     session = await relay.completed()
     await relay.consume(session.session_id)
     await relay.work()
-    await Refusals(redis, keys, settings).tell(BindingFailed(PROJECT, "192.0.2.1"), "cause", await relay.now())
+    refusals = Refusals(redis, keys, window_ms=settings.budget_window_ms, retention_ms=settings.retention_ms)
+    await refusals.tell(BindingFailed(PROJECT, "192.0.2.1"), "cause", await relay.now())
     entries: list[dict[bytes, bytes]] = []
     for partition in keys.partitions:
         found = await redis.execute_command("XRANGE", keys.events(partition), "-", "+")
@@ -189,12 +190,12 @@ async def test_every_entry_names_its_project(
 
 
 async def test_lost_events_are_told_from_kept_ones(
-    log: EventLog, redis: Redis, keys: Keys, store: SessionStore
+    log: EventLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
     """A cursor is good while all that came after it is there."""
     at_the_beginning = (START,) * PARTITIONS
     assert await log.has_all_after(redis, at_the_beginning)
-    await initiate(store, 40)
+    await initiate(initiations, 40)
     assert await log.has_all_after(redis, at_the_beginning)
     events = (await log.read(redis, at_the_beginning)).events
     early, end = events[20].cursor, events[-1].cursor

@@ -18,7 +18,7 @@ from runtime.redis.connections import reader_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.session import ClientFacts
-from statemachine.store.sessions import SessionStore
+from statemachine.store.initiating import Initiations
 from tests.support.event_log import write_events
 from tests.support.eventually import wait_until
 
@@ -115,20 +115,20 @@ async def connect(feed: Feed) -> AsyncIterator[Connect]:
             await client.serving
 
 
-async def initiate(store: SessionStore, project_id: str = OURS, count: int = 1) -> None:
+async def initiate(initiations: Initiations, project_id: str = OURS, count: int = 1) -> None:
     """Make events."""
     for _ in range(count):
-        await store.initiate(project_id, ClientFacts(), 60_000)
+        await initiations.initiate(project_id, ClientFacts(), 60_000)
 
 
 async def test_heartbeat_moves_the_last_id_past_other_projects_events(
-    connect: Connect, store: SessionStore, redis: Redis, keys: Keys
+    connect: Connect, initiations: Initiations, redis: Redis, keys: Keys
 ) -> None:
     """A quiet project's client can go on when the last event of its own is long gone."""
     client = await connect(heartbeat_period=0.1)
-    await initiate(store)
+    await initiate(initiations)
     await wait_until(lambda: client.count("session.initiated") >= 1)
-    await initiate(store, THEIRS, 20)
+    await initiate(initiations, THEIRS, 20)
     end = await EventLog(keys).end(redis)
     await wait_until(lambda: decode_cursor(client.last_event_id, 2) == end)
     assert client.count(": heartbeat") >= 1
@@ -136,7 +136,7 @@ async def test_heartbeat_moves_the_last_id_past_other_projects_events(
     for partition in keys.partitions:
         await redis.xtrim(keys.events(partition), maxlen=1, approximate=False)
     again = await connect(client.last_event_id)
-    await initiate(store)
+    await initiate(initiations)
     await wait_until(lambda: again.count("event: ") == 1)
 
 
@@ -150,19 +150,19 @@ async def test_stream_ends_when_its_key_is_revoked(connect: Connect) -> None:
     assert client.chunks[-1] == b""
 
 
-async def test_busy_stream_has_heartbeats_too(connect: Connect, store: SessionStore) -> None:
+async def test_busy_stream_has_heartbeats_too(connect: Connect, initiations: Initiations) -> None:
     """Events that never stop coming do not put the check of its key off."""
     client = await connect(heartbeat_period=0.05)
     while client.count(": heartbeat") < 3:
-        await initiate(store, count=5)
+        await initiate(initiations, count=5)
     assert client.count("event: ") > 5
 
 
 async def test_client_that_does_not_read_is_dropped(
-    connect: Connect, store: SessionStore, redis: Redis, keys: Keys
+    connect: Connect, initiations: Initiations, redis: Redis, keys: Keys
 ) -> None:
     """A send that never returns is ended once the queue is full, and other clients get every event."""
-    await initiate(store)
+    await initiate(initiations)
     [entry] = [entry for key in map(keys.events, keys.partitions) for entry in await redis.xrange(key) or ()]
     words = [word for field in (entry[1] or {}).items() for word in field]
     slow, fast = await connect(reads=1), await connect()
@@ -179,11 +179,11 @@ async def test_client_that_does_not_read_is_dropped(
 
 
 async def test_client_is_told_what_came_while_nobody_listened(
-    connect: Connect, store: SessionStore, redis: Redis
+    connect: Connect, initiations: Initiations, redis: Redis
 ) -> None:
     """The feed rests when its last client has left; the next one misses nothing for that, old or new."""
     first = await connect()
-    await initiate(store)
+    await initiate(initiations)
     await wait_until(lambda: first.count("event: ") == 1)
     first.serving.cancel()
 
@@ -192,17 +192,17 @@ async def test_client_is_told_what_came_while_nobody_listened(
         return int(reader["idle"]) >= 2  # seconds, rounded up at worst: more than one blocking read
 
     await wait_until(rests)
-    await initiate(store, count=5)
+    await initiate(initiations, count=5)
     back, new = await connect(first.last_event_id), await connect()
-    await initiate(store, count=2)
+    await initiate(initiations, count=2)
     await wait_until(lambda: back.count("event: ") == 7)
     await wait_until(lambda: new.count("event: ") == 2)
 
 
-async def test_draining_ends_streams_read_or_not(connect: Connect, store: SessionStore, feed: Feed) -> None:
+async def test_draining_ends_streams_read_or_not(connect: Connect, initiations: Initiations, feed: Feed) -> None:
     """Who reads has a clean end; who does not is cut; who comes later hears nothing new."""
     reads, stuck = await connect(), await connect(reads=1)
-    await initiate(store)
+    await initiate(initiations)
     await wait_until(lambda: reads.count("event: ") == 1)
     feed.drain()
     await wait_until(reads.serving.done)
@@ -214,12 +214,14 @@ async def test_draining_ends_streams_read_or_not(connect: Connect, store: Sessio
     assert late.count("event: ") == 0
 
 
-async def test_stream_that_catches_up_far_behind_hears_everything_once(connect: Connect, store: SessionStore) -> None:
+async def test_stream_that_catches_up_far_behind_hears_everything_once(
+    connect: Connect, initiations: Initiations
+) -> None:
     """While it reads what it missed, events go on coming; neither those nor these are left out or repeated."""
-    await initiate(store)
+    await initiate(initiations)
     begin = await connect()
     start = begin.last_event_id
-    writing = [asyncio.create_task(initiate(store, project, 150)) for project in (OURS, THEIRS, OURS)]
+    writing = [asyncio.create_task(initiate(initiations, project, 150)) for project in (OURS, THEIRS, OURS)]
     clients = []
     while not all(task.done() for task in writing):
         clients.append(await connect(start))
@@ -231,11 +233,11 @@ async def test_stream_that_catches_up_far_behind_hears_everything_once(connect: 
 
 @pytest.mark.parametrize("missed_per_second", [4_000])
 async def test_stream_that_catches_up_for_long_has_heartbeats(
-    connect: Connect, store: SessionStore, redis: Redis, keys: Keys
+    connect: Connect, initiations: Initiations, redis: Redis, keys: Keys
 ) -> None:
     """Each has a newer id, so that a client that is cut off has come nearer; and the key is checked."""
-    await write_events(redis, keys, store, SOMEBODYS, 4_000)
-    await initiate(store)
+    await write_events(redis, keys, initiations, SOMEBODYS, 4_000)
+    await initiate(initiations)
     allowed = True
     client = await connect(BEGINNING, heartbeat_period=0.15)
     revoked = await connect(BEGINNING, THEIRS, heartbeat_period=0.15, allowed=lambda: allowed)

@@ -13,7 +13,8 @@ from statemachine.lifecycle import Outcome, State, Trigger
 from statemachine.machine import decide
 from statemachine.session import session_after
 from statemachine.store.command_stream import Entry, Recorded
-from statemachine.store.sessions import Commit, Initiated, Transition
+from statemachine.store.committing import Commit, Transition
+from statemachine.store.initiating import Initiated
 from tests.support.relay import PROJECT, SEALED, Relay
 
 
@@ -146,7 +147,7 @@ async def test_late_commit_of_a_worker_taken_for_dead_changes_nothing(relay: Rel
     entry, decided = await a_consume(relay, initiated, "poll")
     _, [claimed], _ = await relay.stream.claim(0, "heir", 0, "0-0", 10)
     assert not await relay.handlers.handle([claimed])
-    assert await relay.store.commit([decided]) == [Commit.CONFLICT]
+    assert await relay.committing.commit([decided]) == [Commit.CONFLICT]
     # A worker that finds a conflict reads again, and decides `used`; the outcome stays the first one.
     assert not await relay.handlers.handle([entry])
     assert await relay.outcome(initiated.session_id, "poll") is Outcome.CONSUMED
@@ -157,9 +158,9 @@ async def test_commit_that_is_sent_again_changes_nothing(relay: Relay) -> None:
     """A reply that is lost makes redis-py send the script again: it finds its own work done."""
     initiated = await relay.completed()
     _, decided = await a_consume(relay, initiated, "poll")
-    assert await relay.store.commit([decided, decided]) == [Commit.COMMITTED, Commit.CONFLICT]
+    assert await relay.committing.commit([decided, decided]) == [Commit.COMMITTED, Commit.CONFLICT]
     _, refused = await a_refused_complete(relay)
-    assert await relay.store.commit([refused, refused]) == [Commit.COMMITTED, Commit.GONE]
+    assert await relay.committing.commit([refused, refused]) == [Commit.COMMITTED, Commit.GONE]
     assert await relay.outcome(refused.before.id, "refused") is Outcome.REFUSED
 
 
@@ -203,7 +204,7 @@ async def test_command_for_no_session_has_an_outcome(relay: Relay) -> None:
     await relay.record(ConsumeSession("ghost", session_id, "api", 4_000))
     await relay.work()
     assert await relay.outcome(session_id, "ghost") is Outcome.UNKNOWN
-    assert await relay.store.read(session_id) is None
+    assert await relay.sessions.read(session_id) is None
     assert await relay.events(session_id) == []
 
 

@@ -7,7 +7,7 @@ from statemachine.commands import CompleteSession
 from statemachine.lifecycle import Trigger
 from statemachine.machine import decide
 from statemachine.session import session_after
-from statemachine.store.sessions import Commit, Transition
+from statemachine.store.committing import Commit, Transition
 from tests.support.relay import PROJECT, SEALED, Relay
 
 SUBJECT = "user:42 <ada@example.org> ü"
@@ -49,7 +49,7 @@ async def test_subject_is_told_when_nobody_picks_the_token_up(relay: Relay) -> N
     session = await relay.session(session_id)
     decision = decide(session, Trigger.DEADLINE, session.deadline + 1)
     after = session_after(session, decision, session.deadline + 1, relay.settings.pickup_window_ms)
-    [commit] = await relay.store.commit([Transition(session, after, decision, session.deadline + 1)])
+    [commit] = await relay.committing.commit([Transition(session, after, decision, session.deadline + 1)])
     assert commit is Commit.COMMITTED
     assert (await told(relay, session_id))[-1] == ("session.expired", SUBJECT)
 

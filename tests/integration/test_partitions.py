@@ -57,7 +57,9 @@ def reclaimer_of(relay: Relay, name: str = "heir") -> "contextlib.aclosing[Recla
 
 def sweeper_of(relay: Relay) -> "contextlib.aclosing[Sweeper]":
     """Return the sweeper of a worker."""
-    return contextlib.aclosing(Sweeper(relay.store, relay.keys.partitions, relay.settings.pickup_window_ms))
+    return contextlib.aclosing(
+        Sweeper(relay.sessions, relay.committing, relay.keys.partitions, relay.settings.pickup_window_ms)
+    )
 
 
 async def one_in_each_partition(relay: Relay, lifetime_ms: int = LIFETIME_MS) -> list[str]:
@@ -193,7 +195,7 @@ async def deaf(relay: Relay, settings: Settings) -> AsyncIterator[Waiting]:
     """The waiters of an API process that no message reaches."""
     nowhere = msgspec.structs.replace(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0")
     subscriber = subscriber_client(nowhere, "login-relay:test")
-    waiting = Waiting(subscriber, relay.store, relay.keys, "api", period=PERIOD)
+    waiting = Waiting(subscriber, relay.sessions, relay.keys, "api", period=PERIOD)
     task = asyncio.create_task(waiting.run())
     yield waiting
     while not task.done():  # a cancellation can be lost: see api.app

@@ -11,21 +11,22 @@ from runtime.clock import rfc3339
 from runtime.codes import login_code_digest, new_session_id
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
-from statemachine.commands import CompleteSession
+from statemachine.commands import CompleteSession, ConsumeSession
 from statemachine.events import SessionInitiated
-from statemachine.lifecycle import Decision, Outcome, State, Trigger
+from statemachine.lifecycle import State, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import public_key
-from statemachine.session import ClientFacts, Session, session_after
-from statemachine.store.sessions import Commit, SessionStore, Transition
+from statemachine.session import ClientFacts, Session, TimedSession, session_after
+from statemachine.store.committing import Commit, Transition
 from tests.support.relay import LIFETIME_MS, PROJECT, SEALED, Relay
+from tests.support.store import initiations_of
 
 RETENTION_MS = 86_400_000
 REPLAY_WINDOW_MS = 60_000
 PICKUP_WINDOW_MS = 120_000
 
 
-def transition(session: Session, trigger: Trigger, now: int) -> Transition:
+def transition(session: TimedSession, trigger: Trigger, now: int) -> Transition:
     """Decide without an entry, as the sweeper does."""
     decision = decide(session, trigger, now)
     return Transition(session, session_after(session, decision, now, PICKUP_WINDOW_MS), decision, now)
@@ -35,7 +36,7 @@ async def test_initiated_session_is_all_that_is_needed_later(relay: Relay, redis
     """One script writes the session, its login code, its deadline and its first event, with digests for secrets."""
     before = await relay.now()
     client = ClientFacts("tool", hostname="laptop")
-    initiated = await relay.store.initiate(PROJECT, client, LIFETIME_MS)
+    initiated = await relay.initiations.initiate(PROJECT, client, LIFETIME_MS)
     session_id = initiated.session_id
     found = await redis.execute_command("HGETALL", keys.session(session_id))
     stored = {name.decode(): value for name, value in found.items()}
@@ -74,11 +75,11 @@ async def test_taken_login_code_is_drawn_again(relay: Relay) -> None:
     """A login code names one session of a project at a time; the first session keeps it."""
     drawn = chain(repeat("BBBBBBBBBBBB", 3), ["CCCCCCCCCCCC"])
     first, second = [
-        await relay.store.initiate(PROJECT, ClientFacts(), LIFETIME_MS, lambda: next(drawn)) for _ in range(2)
+        await relay.initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS, lambda: next(drawn)) for _ in range(2)
     ]
     assert (first.login_code, second.login_code) == ("BBBBBBBBBBBB", "CCCCCCCCCCCC")
     assert next(drawn, None) is None
-    holder, _ = await relay.store.find_by_login_code(PROJECT, "BBBBBBBBBBBB")
+    holder, _ = await relay.sessions.find_by_login_code(PROJECT, "BBBBBBBBBBBB")
     assert holder is not None
     assert holder.session_id == first.session_id
     assert await relay.facts(second.session_id) == [("session.initiated", 1)]
@@ -87,35 +88,35 @@ async def test_taken_login_code_is_drawn_again(relay: Relay) -> None:
 async def test_same_login_code_may_name_a_session_of_each_project(relay: Relay) -> None:
     """Codes of two projects do not collide, and neither project finds the other's session."""
     mine, theirs = [
-        await relay.store.initiate(project, ClientFacts(), LIFETIME_MS, lambda: "BBBBBBBBBBBB")
+        await relay.initiations.initiate(project, ClientFacts(), LIFETIME_MS, lambda: "BBBBBBBBBBBB")
         for project in ("mine", "theirs")
     ]
     for project, initiated in (("mine", mine), ("theirs", theirs)):
-        holder, _ = await relay.store.find_by_login_code(project, "BBBBBBBBBBBB")
+        holder, _ = await relay.sessions.find_by_login_code(project, "BBBBBBBBBBBB")
         assert holder == (initiated.session_id, public_key(initiated.polling_code))
-    assert await relay.store.find_by_login_code("nobody", "BBBBBBBBBBBB") == (None, None)
+    assert await relay.sessions.find_by_login_code("nobody", "BBBBBBBBBBBB") == (None, None)
 
 
 async def test_session_is_read_with_the_time(relay: Relay) -> None:
     """A poll learns in one read what it needs to decide: session, digest, Redis' time."""
     initiated = await relay.initiate()
     before = await relay.now()
-    read = await relay.store.read(initiated.session_id)
+    read = await relay.sessions.read(initiated.session_id)
     assert read is not None
     assert before <= read.now <= await relay.now()
     assert read.polling_digest == hashlib.sha256(initiated.polling_code.encode()).digest()
     expires_at = initiated.expires_at
     assert read.session == Session(initiated.session_id, PROJECT, State.PENDING, 1, expires_at, expires_at)
     loaded = await relay.session(initiated.session_id)
-    assert loaded == msgspec.structs.replace(read.session, since=initiated.expires_at - LIFETIME_MS)
+    assert loaded == TimedSession(**msgspec.structs.asdict(read.session), since=initiated.expires_at - LIFETIME_MS)
 
 
 async def test_session_that_does_not_exist_is_none(relay: Relay) -> None:
     """Neither a read nor a batch of reads invents a session."""
     known, unknown = (await relay.initiate()).session_id, new_session_id(0)
-    assert await relay.store.read(unknown) is None
-    assert set(await relay.store.load([known, unknown])) == {known}
-    assert await relay.store.load([]) == {}
+    assert await relay.sessions.read(unknown) is None
+    assert set(await relay.sessions.load([known, unknown])) == {known}
+    assert await relay.sessions.load([]) == {}
 
 
 async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redis, keys: Keys) -> None:
@@ -172,25 +173,25 @@ async def test_decision_on_a_changed_session_is_a_conflict(relay: Relay) -> None
     expiry = transition(session, Trigger.DEADLINE, session.deadline + 1)
     command = CompleteSession("late", session.id, "api", b"sealed")
     completion = transition(session, Trigger.COMPLETE, session.deadline)._replace(command=command)
-    assert await relay.store.commit([expiry, completion]) == [Commit.COMMITTED, Commit.CONFLICT]
+    assert await relay.committing.commit([expiry, completion]) == [Commit.COMMITTED, Commit.CONFLICT]
     assert await relay.facts(session.id) == [("session.initiated", 1), ("session.expired", 2)]
     assert (await relay.session(session.id)).state is State.EXPIRED
-    assert await relay.store.read_sealed_token(session.id) is None
+    assert await relay.sessions.read_sealed_token(session.id) is None
 
 
 async def test_session_that_came_to_be_is_a_conflict(relay: Relay) -> None:
-    """Whoever decided that there is no such session is told if there is one."""
-    session = await relay.session((await relay.initiate()).session_id)
-    absent = msgspec.structs.replace(session, version=0)
-    decided = Transition(absent, absent, Decision(None, Outcome.UNKNOWN), await relay.now())
-    assert await relay.store.commit([decided]) == [Commit.CONFLICT]
+    """A worker that decided that there is no such session is told if there is one."""
+    session_id = (await relay.initiate()).session_id
+    command = ConsumeSession("consume", session_id, "api", 4_000)
+    decided = Transition.of_unknown(command, await relay.now(), "")
+    assert await relay.committing.commit([decided]) == [Commit.CONFLICT]
 
 
 async def test_concurrent_commits_of_one_session_are_one_change(relay: Relay) -> None:
     """However many commit at once, each (session, version) is written once."""
     session = await relay.session((await relay.completed()).session_id)
     consumption = transition(session, Trigger.CONSUME, await relay.now())
-    commits = await asyncio.gather(*(relay.store.commit([consumption]) for _ in range(20)))
+    commits = await asyncio.gather(*(relay.committing.commit([consumption]) for _ in range(20)))
     assert sorted(commit for [commit] in commits) == [Commit.COMMITTED] + [Commit.CONFLICT] * 19
     assert (await relay.facts(session.id))[2:] == [("session.consumed", 3)]
 
@@ -198,9 +199,9 @@ async def test_concurrent_commits_of_one_session_are_one_change(relay: Relay) ->
 async def test_sealed_token_goes_with_the_session_that_expires(relay: Relay) -> None:
     """A token that nobody picked up is deleted when its session expires."""
     session = await relay.session((await relay.completed()).session_id)
-    assert await relay.store.read_sealed_token(session.id) == SEALED
-    await relay.store.commit([transition(session, Trigger.DEADLINE, session.deadline + 1)])
-    assert await relay.store.read_sealed_token(session.id) is None
+    assert await relay.sessions.read_sealed_token(session.id) == SEALED
+    await relay.committing.commit([transition(session, Trigger.DEADLINE, session.deadline + 1)])
+    assert await relay.sessions.read_sealed_token(session.id) is None
 
 
 async def test_only_changed_sessions_are_reported(relay: Relay, redis: Redis, keys: Keys) -> None:
@@ -210,15 +211,15 @@ async def test_only_changed_sessions_are_reported(relay: Relay, redis: Redis, ke
     ]
     await redis.unlink(keys.session(gone))
     await redis.zrem(keys.deadlines(0), gone)
-    assert await relay.store.changed([pending, completed, gone]) == [completed, gone]
-    assert await relay.store.changed([pending]) == []
+    assert await relay.sessions.changed([pending, completed, gone]) == [completed, gone]
+    assert await relay.sessions.changed([pending]) == []
 
 
 async def test_old_events_are_trimmed_by_age(redis: Redis, settings: Settings, keys: Keys) -> None:
     """Writing an event drops those older than the retention; the stream is bounded without a sweep."""
-    store = SessionStore(redis, keys, msgspec.structs.replace(settings, retention_ms=1))
+    initiations = initiations_of(redis, keys, msgspec.structs.replace(settings, retention_ms=1))
     for _ in range(300):  # `~` trims whole nodes of the stream, of 100 entries
-        await store.initiate(PROJECT, ClientFacts(), LIFETIME_MS)
+        await initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS)
     assert await redis.xlen(keys.events(0)) < 250
 
 
@@ -227,6 +228,6 @@ async def test_commit_compares_state_and_version(relay: Relay, field: str) -> No
     """Neither the same state at another version nor another state at the same version is good enough."""
     session = await relay.session((await relay.initiate()).session_id)
     stale = msgspec.structs.replace(session, **{field: {"state": State.COMPLETED, "version": 7}[field]})
-    [commit] = await relay.store.commit([transition(stale, Trigger.DEADLINE, session.deadline + 1)])
+    [commit] = await relay.committing.commit([transition(stale, Trigger.DEADLINE, session.deadline + 1)])
     assert commit is Commit.CONFLICT
     assert await relay.session(session.id) == session

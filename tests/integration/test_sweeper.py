@@ -14,7 +14,7 @@ from worker.sweeper import COUNT, Sweeper
 
 def sweeper_of(relay: Relay) -> Sweeper:
     """Return the sweeper of one worker."""
-    return Sweeper(relay.store, relay.keys.partitions, relay.settings.pickup_window_ms)
+    return Sweeper(relay.sessions, relay.committing, relay.keys.partitions, relay.settings.pickup_window_ms)
 
 
 async def overdue(relay: Relay, count: int) -> list[str]:
@@ -40,7 +40,7 @@ async def test_session_that_nobody_completed_expires(relay: Relay, sweeper: Swee
     event = (await relay.events(session.id))[-1]
     assert (event.type, event.version) == ("session.expired", 2)
     assert event.fields["data"] == f'{{"project_id":"{PROJECT}","state":"pending"}}'
-    assert await relay.store.find_by_login_code(PROJECT, initiated.login_code) == (None, None)
+    assert await relay.sessions.find_by_login_code(PROJECT, initiated.login_code) == (None, None)
     assert not await redis.exists(keys.login(login_code_digest(PROJECT, initiated.login_code)))
     assert not await redis.exists(keys.deadlines(0))
     assert await redis.pexpiretime(keys.session(session.id)) == initiated.expires_at + relay.settings.retention_ms
@@ -56,7 +56,7 @@ async def test_token_that_nobody_picked_up_expires(relay: Relay, redis: Redis, k
     await sweeper_of(relay).step()
     assert (await relay.session(session_id)).state is State.EXPIRED
     assert '"state":"completed"' in (await relay.events(session_id))[-1].fields["data"]
-    assert await relay.store.read_sealed_token(session_id) is None
+    assert await relay.sessions.read_sealed_token(session_id) is None
 
 
 async def test_session_in_its_time_is_left_alone(relay: Relay, sweeper: Sweeper) -> None:

@@ -70,7 +70,7 @@ async def test_one_look_fits_a_small_terminal(relay: Relay, environment: dict[st
     """80 columns and 24 lines hold it, with more sessions than there is room for and a name too long."""
     client = ClientFacts("a tool with a very long name, longer than any column can be made for it " * 2)
     for _ in range(30):
-        await relay.store.initiate(PROJECT, client, LIFETIME_MS)
+        await relay.initiations.initiate(PROJECT, client, LIFETIME_MS)
     lines = (await run(environment, "--once")).splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
@@ -79,7 +79,7 @@ async def test_one_look_fits_a_small_terminal(relay: Relay, environment: dict[st
 
 async def test_what_strangers_wrote_cannot_steer_the_terminal(relay: Relay, environment: dict[str, str]) -> None:
     """Control characters are left out, and markup is text."""
-    await relay.store.initiate(PROJECT, ClientFacts("\x1b[2J\x07[b]x"), LIFETIME_MS)
+    await relay.initiations.initiate(PROJECT, ClientFacts("\x1b[2J\x07[b]x"), LIFETIME_MS)
     text = await run(environment, "--once")
     assert "\x1b" not in text
     assert "\x07" not in text

@@ -4,12 +4,12 @@ from redis.asyncio import Redis
 
 from runtime.redis.keys import Keys
 from statemachine.session import ClientFacts
-from statemachine.store.sessions import SessionStore
+from statemachine.store.initiating import Initiations
 
 
-async def write_events(redis: Redis, keys: Keys, store: SessionStore, project_id: str, count: int) -> None:
+async def write_events(redis: Redis, keys: Keys, initiations: Initiations, project_id: str, count: int) -> None:
     """Write that many events of a project, over all partitions: one of a session, and copies of it."""
-    session = await store.initiate(project_id, ClientFacts("tool", "1.2.3", "laptop"), 60_000)
+    session = await initiations.initiate(project_id, ClientFacts("tool", "1.2.3", "laptop"), 60_000)
     partition = keys.partition_of(session.session_id)
     [(_, fields)] = await redis.execute_command("XREVRANGE", keys.events(partition), "+", "-", "COUNT", 1)
     words = [word for field in fields.items() for word in field]

@@ -12,10 +12,12 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.commands import Command, CompleteSession, ConsumeSession, encode_command
 from statemachine.lifecycle import Outcome, State
-from statemachine.session import ClientFacts, Session
+from statemachine.session import ClientFacts, TimedSession
 from statemachine.store.command_stream import CommandStream, Enqueued, Entry
-from statemachine.store.sessions import Initiated, SessionStore
+from statemachine.store.initiating import Initiated
+from statemachine.store.reading import Sessions
 from tests.support.eventually import wait_until
+from tests.support.store import committing_of, initiations_of
 from worker.app import work
 from worker.handlers import Handlers
 
@@ -40,12 +42,14 @@ class Relay:
         self.keys = keys
         self.settings = settings
         self.stream = stream
-        self.store = SessionStore(redis, keys, settings)
-        self.handlers = Handlers(self.store, settings.pickup_window_ms)
+        self.initiations = initiations_of(redis, keys, settings)
+        self.sessions = Sessions(redis, keys)
+        self.committing = committing_of(redis, keys, settings)
+        self.handlers = Handlers(self.sessions, self.committing, settings.pickup_window_ms)
 
     async def initiate(self, lifetime_ms: int = LIFETIME_MS) -> Initiated:
         """Start a session."""
-        return await self.store.initiate(PROJECT, ClientFacts("tool"), lifetime_ms, new_login_code)
+        return await self.initiations.initiate(PROJECT, ClientFacts("tool"), lifetime_ms, new_login_code)
 
     async def complete(self, session_id: str, id_: str = "complete", **limits: int) -> Enqueued:
         """Record a completion, as the API does."""
@@ -81,10 +85,10 @@ class Relay:
         await self.work()
         return initiated
 
-    async def session(self, session_id: str) -> Session:
+    async def session(self, session_id: str) -> TimedSession:
         """Return a session as it is now."""
-        session = (await self.store.load([session_id]))[session_id]
-        assert isinstance(session, Session)
+        session = (await self.sessions.load([session_id]))[session_id]
+        assert isinstance(session, TimedSession)
         return session
 
     async def states(self, session_ids: list[str]) -> set[State]:
@@ -93,7 +97,7 @@ class Relay:
 
     async def outcome(self, session_id: str, id_: str) -> Outcome | None:
         """Return what became of a command."""
-        [outcome] = await self.store.read_outcomes(self.keys.partition_of(session_id), [id_])
+        [outcome] = await self.sessions.read_outcomes(self.keys.partition_of(session_id), [id_])
         return outcome
 
     async def backlog(self) -> int:

@@ -42,7 +42,7 @@ from runtime.settings import Settings
 from statemachine.commands import Command
 from statemachine.events import Event
 from statemachine.lifecycle import State
-from statemachine.session import ClientFacts, Session
+from statemachine.session import ClientFacts, Session, TimedSession
 from statemachine.store.inspection import SessionFacts
 from statemachine.store.workers import SignOfLife, WorkerStatus
 
@@ -161,7 +161,7 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
 
 PARTS = {Check, Latency, PartitionStatus, WorkerStatus, RecentSession}
 """Of those above."""
-INSIDE = {Session, Settings}
+INSIDE = {Session, TimedSession, Settings}
 """Never written in this form."""
 PACKAGES = (api, events, login_relay, login_relay_client, projects, runtime, statemachine, worker)
 

@@ -22,7 +22,7 @@ from statemachine.commands import Command
 from statemachine.events import EVENT_TYPES, FACT_OF, STATE_AFTER, event_for
 from statemachine.lifecycle import CHANGES, ENDS, RULES, Outcome, State, Trigger
 from statemachine.machine import decision
-from statemachine.session import ClientFacts, Session, session_after
+from statemachine.session import ClientFacts, TimedSession, session_after
 from statemachine.store.inspection import SessionFacts
 from tests.support.commands import COMMAND_OF
 from tests.support.named_tests import ROOT
@@ -63,7 +63,7 @@ def test_every_state_has_an_event(state: State) -> None:
 def test_every_change_makes_the_fact_of_its_state(state: State, trigger: Trigger, *, overdue: bool) -> None:
     """And a decision that changes nothing makes none."""
     decided = decision(state, trigger, overdue=overdue)
-    before = Session(SESSION, "project", state, 1, 0, 0)
+    before = TimedSession(SESSION, "project", state, 1, 0, 0, since=0)
     after = session_after(before, decided, 1, pickup_window_ms=1)
     fact = event_for(before, after, COMMAND_OF.get(trigger))
     assert (None if fact is None else type(fact)) == (decided.target and FACT_OF[decided.target])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from statemachine.events import FACT_OF, event_for
 from statemachine.lifecycle import ENDS, RULES, Decision, Outcome, State, Trigger
 from statemachine.machine import decide, decision
-from statemachine.session import Session, session_after
+from statemachine.session import TimedSession, session_after
 from tests.support.commands import COMMAND_OF
 
 DEADLINE = 1_000
@@ -18,9 +18,9 @@ IN_TIME, OVERDUE = False, True
 COMPLETE, CONSUME, DEADLINE_PASSED = Trigger.COMPLETE, Trigger.CONSUME, Trigger.DEADLINE
 
 
-def a_session(state: State = State.PENDING, version: int = 1, deadline: int = DEADLINE) -> Session:
+def a_session(state: State = State.PENDING, version: int = 1, deadline: int = DEADLINE) -> TimedSession:
     """Return a session."""
-    return Session("00" * 13, "project", state, version, deadline, deadline)
+    return TimedSession("00" * 13, "project", state, version, deadline, deadline, since=0)
 
 
 def name_of(value: object) -> str:

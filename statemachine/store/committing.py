@@ -1,0 +1,120 @@
+"""Committing decisions. Nothing else changes a session's state after it was initiated."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+from redis.asyncio import Redis
+
+from events.cloud_event import EVENT_SOURCE, encode_event
+from runtime.clock import rfc3339
+from runtime.redis.keys import GROUP, Keys
+from runtime.redis.scripts import Call, Reply, Script, run_scripts
+from statemachine.commands import Command, CompleteSession, ConsumeSession
+from statemachine.events import EVENT_TYPES, event_for
+from statemachine.lifecycle import Decision, Outcome, State
+from statemachine.session import TimedSession
+
+_TRANSITION = Script.named("statemachine.store", "transition")
+_ABSENT = 0  # the version of a session that does not exist; those that do begin with 1
+
+
+class Transition(NamedTuple):
+    """One decision to commit."""
+
+    before: TimedSession
+    """The session that was decided on."""
+    after: TimedSession
+    decision: Decision
+    now: int
+    """The time decided with: milliseconds since the epoch, Redis time."""
+    command: Command | None = None
+    """None when the deadline was the trigger."""
+    entry_id: str = ""
+
+    @classmethod
+    def of_unknown(cls, command: Command, now: int, entry_id: str) -> Self:
+        """Return what is committed for a command whose session does not exist: its outcome, if that is still so."""
+        absent = TimedSession(command.session_id, "", State.EXPIRED, _ABSENT, 0, 0, since=0)
+        return cls(absent, absent, Decision(None, Outcome.UNKNOWN), now, command, entry_id)
+
+
+class Commit(StrEnum):
+    """What became of a `Transition`."""
+
+    COMMITTED = "committed"
+    CONFLICT = "conflict"
+    """The session has changed since it was read: read and decide again."""
+    GONE = "gone"
+    """The entry was decided before, by another worker or by this call's first sending."""
+    LATE = "late"
+    """Nobody waits for the outcome any more; the entry is done with, the session as it was."""
+    FAILED = "failed"
+    """Redis did not run the script; the entry stays pending."""
+
+
+class Committing:
+    """Commits what was decided."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, retention_ms: int, replay_window_ms: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._retention_ms = retention_ms
+        self._replay_window_ms = replay_window_ms
+
+    async def commit(self, transitions: Sequence[Transition]) -> list[Commit]:
+        """Commit decisions in order, each atomically, in one pipelined round trip."""
+        replies = await run_scripts(self._redis, _TRANSITION, [self._call(transition) for transition in transitions])
+        return [_commit(reply) for reply in replies]
+
+    def _call(self, transition: Transition) -> Call:
+        before, after, decision, now, command, entry_id = transition
+        keys, session_id = self._keys, before.id
+        partition = keys.partition_of(session_id)
+        sealed_token, command_id, reply_to, last = b"", "", "", 0
+        match command:
+            case CompleteSession():
+                sealed_token = command.sealed_token
+            case ConsumeSession():
+                last = now + command.patience
+        if command is not None:
+            command_id, reply_to = command.id, command.reply_to
+        event = event_for(before, after, command)
+        return _TRANSITION.call(
+            session=keys.session(session_id),
+            token=keys.sealed_token(session_id),
+            outcome_key=keys.outcome(partition, command_id),
+            commands=keys.commands(partition),
+            deadlines=keys.deadlines(partition),
+            events=keys.events(partition),
+            replies=keys.replies(partition, reply_to),
+            hints=keys.hints(partition),
+            live_sessions=keys.live_sessions(partition, before.project_id),
+            session_id=session_id,
+            state="" if before.version == _ABSENT else before.state,
+            version="" if before.version == _ABSENT else before.version,
+            target=decision.target or "",
+            decided_at=now,
+            deadline=after.deadline,
+            login_subject=after.login_subject or "",
+            sealed_token=sealed_token,
+            retention_ms=self._retention_ms,
+            replay_window_ms=self._replay_window_ms,
+            group=GROUP,
+            entry_id=entry_id,
+            command_id=command_id,
+            outcome=decision.outcome,
+            last_ms=last,
+            event_source=EVENT_SOURCE,
+            event_type=EVENT_TYPES[type(event)] if event else "",
+            event_time=rfc3339(now) if event else "",
+            event_data=encode_event(event) if event else "",
+        )
+
+
+def _commit(reply: Reply | Exception) -> Commit:
+    match reply:
+        case [bytes(result)]:
+            return Commit(result.decode())
+        case _:
+            return Commit.FAILED

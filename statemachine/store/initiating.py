@@ -1,0 +1,108 @@
+"""Starting sessions: each is written with its login code, its deadline and its first event, within the budgets."""
+
+from collections.abc import Callable
+from typing import NamedTuple, get_args
+
+import msgspec
+from redis.asyncio import Redis
+
+from events.cloud_event import EVENT_SOURCE, encode_event
+from projects.budgets import InitiationLimits
+from projects.errors import InitiationBudget, InitiationRefusedError
+from runtime.codes import login_code_digest, new_login_code, new_polling_code, new_session_id
+from runtime.redis.keys import Keys
+from runtime.redis.scripts import Script, run_script
+from statemachine.events import SessionInitiated
+from statemachine.sealing import public_key
+from statemachine.session import ClientFacts
+
+MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
+MAX_REFUSALS = 3  # by partitions of their shares of a budget, until the whole budget counts as used up
+UNKNOWN_ADDRESS = "unknown"
+
+_INITIATE = Script.named("statemachine.store", "initiate")
+_BUDGETS: dict[bytes, InitiationBudget] = {budget.encode(): budget for budget in get_args(InitiationBudget)}
+_json = msgspec.json.Encoder()
+
+
+class Initiated(NamedTuple):
+    """A new session, as its tool needs it."""
+
+    session_id: str
+    login_code: str
+    polling_code: str
+    expires_at: int
+
+
+class Initiations:
+    """Starts sessions. Each partition holds its share of the budgets."""
+
+    def __init__(self, redis: Redis, keys: Keys, limits: InitiationLimits, *, retention_ms: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._share = limits.share(len(keys.partitions))
+        self._retention_ms = retention_ms
+
+    async def initiate(
+        self,
+        project_id: str,
+        client: ClientFacts,
+        lifetime_ms: int,
+        draw_login_code: Callable[[], str] = new_login_code,
+        *,
+        address: str = UNKNOWN_ADDRESS,
+        code_challenge: str | None = None,
+    ) -> Initiated:
+        """Write a new pending session, drawing login codes until one is free in the project.
+
+        One refusal may be the partition's alone, so that another login code, of another partition, is drawn.
+
+        Raises:
+            InitiationRefusedError: a budget of the address, or of the project, is used up.
+
+        """
+        keys = self._keys
+        data = encode_event(SessionInitiated(project_id, lifetime_ms, client))
+        refusals = 0
+        while True:
+            login_code = draw_login_code()
+            digest = login_code_digest(project_id, login_code)
+            partition = keys.partition_of_login(digest)
+            session_id = new_session_id(partition)
+            polling_code = new_polling_code(session_id)
+            call = _INITIATE.call(
+                session=keys.session(session_id),
+                login=keys.login(digest),
+                deadlines=keys.deadlines(partition),
+                events=keys.events(partition),
+                of_address=keys.initiations_of_address(partition, address),
+                of_project=keys.initiations_in_project(partition, project_id),
+                live_sessions=keys.live_sessions(partition, project_id),
+                session_id=session_id,
+                project_id=project_id,
+                polling_digest=polling_code.digest,
+                sealing_key=public_key(polling_code.text),
+                client=_json.encode(client),
+                code_challenge=code_challenge or "",
+                lifetime_ms=lifetime_ms,
+                longest_ms=MAX_LIFETIME_MS,
+                retention_ms=self._retention_ms,
+                event_source=EVENT_SOURCE,
+                event_data=data,
+                window_ms=self._share.window_ms,
+                address_limit=self._share.per_address,
+                project_limit=self._share.per_project,
+                live_limit=self._share.live_sessions,
+            )
+            match await run_script(self._redis, _INITIATE, call):
+                case [b"initiated", int(expires_at)]:
+                    return Initiated(session_id, login_code, polling_code.text, expires_at)
+                case [b"taken"]:
+                    continue
+                case [b"refused", bytes(budget), int(wait_ms), int(now)]:
+                    refusals += 1
+                    if refusals == min(MAX_REFUSALS, len(keys.partitions)):
+                        raise InitiationRefusedError(_BUDGETS[budget], wait_ms, now)
+                case reply:
+                    message = f"initiate.lua answered {type(reply).__name__}"
+                    raise TypeError(message)

@@ -1,0 +1,179 @@
+"""Reading sessions: what polls, completions, workers and those who wait need to know of them."""
+
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from runtime.codes import SESSION_ID_LENGTH, PollingCode, login_code_digest
+from runtime.redis.keys import Keys
+from runtime.redis.scripts import Reply, Script, run_script
+from statemachine.errors import UnreadableSessionError
+from statemachine.lifecycle import Outcome, State
+from statemachine.session import Session, TimedSession
+
+_READ = Script.named("statemachine.store", "read")
+_READ_PACED = Script.named("statemachine.store", "read_paced")
+_CHANGED = Script.named("statemachine.store", "changed")
+_DUE = Script.named("statemachine.store", "due")
+
+_DECIDED_ON = (
+    *("state", "version", "deadline", "expires_at", "project_id"),
+    *("login_subject", "created_at", "completed_at"),
+)
+
+
+class ReadSession(NamedTuple):
+    """A session, what its poller must know, and the Redis time (milliseconds) at which they were read."""
+
+    session: Session
+    polling_digest: bytes
+    now: int
+    code_challenge: bytes
+    """Empty if its poller need not prove anything more."""
+
+
+class LoginCodeHolder(NamedTuple):
+    """What a login code names: a session, and the public key to which its token is sealed."""
+
+    session_id: str
+    sealing_key: bytes
+
+
+class Sessions:
+    """The sessions in Redis, to read."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def read(self, session_id: str) -> ReadSession | None:
+        """Read one session; None if there is none, or no longer. One round trip."""
+        call = _READ.call(session=self._keys.session(session_id))
+        return _read(session_id, await run_script(self._redis, _READ, call))
+
+    async def read_paced(
+        self, code: PollingCode, code_challenge: bytes, pause_ms: int
+    ) -> tuple[ReadSession | None, int]:
+        """Read a session as `read` does, for a poll that must not follow another within `pause_ms`.
+
+        Returns the milliseconds until the next poll too: 0 unless the session is pending, this poll comes too soon, and
+        its code and challenge are the right ones. One round trip.
+        """
+        call = _READ_PACED.call(
+            session=self._keys.session(code.session_id),
+            polled=self._keys.polled(code.session_id),
+            polling_digest=code.digest,
+            code_challenge=code_challenge,
+            pause_ms=pause_ms,
+            poll=token_hex(8),
+        )
+        match await run_script(self._redis, _READ_PACED, call):
+            case [int(wait_ms), *read]:
+                return _read(code.session_id, read), wait_ms
+            case _:
+                return None, 0
+
+    async def find_by_login_code(
+        self, project_id: str, login_code: str, command_id: str | None = None
+    ) -> tuple[LoginCodeHolder | None, Outcome | None]:
+        """Look up a normalised login code and, in the same round trip, the outcome of a command for it."""
+        keys = self._keys
+        digest = login_code_digest(project_id, login_code)
+        partition = keys.partition_of_login(digest)
+        names = [keys.login(digest)]
+        if command_id is not None:
+            names.append(keys.outcome(partition, command_id))
+        found: list[bytes | None] = await self._redis.execute_command("MGET", *names)
+        held, outcome = found[0], found[1] if command_id is not None else None
+        holder = None
+        if held is not None:
+            holder = LoginCodeHolder(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:])
+        return holder, Outcome(outcome.decode()) if outcome else None
+
+    async def read_outcomes(self, partition: int, command_ids: Sequence[str]) -> list[Outcome | None]:
+        """Read what became of commands of one partition; None where nothing is known. One round trip."""
+        names = [self._keys.outcome(partition, command_id) for command_id in command_ids]
+        found: list[bytes | None] = await self._redis.execute_command("MGET", *names)
+        return [Outcome(value.decode()) if value else None for value in found]
+
+    async def read_sealed_token(self, session_id: str) -> bytes | None:
+        """Read a session's sealed token: there from its completion to the end of its replay window."""
+        token: bytes | None = await self._redis.execute_command("GET", self._keys.sealed_token(session_id))
+        return token
+
+    async def load(self, session_ids: Sequence[str]) -> dict[str, TimedSession | UnreadableSessionError]:
+        """Read many sessions in one pipelined round trip; those that do not exist are left out.
+
+        One that this version cannot read gives its error, so that it does not hide the others.
+        """
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for session_id in session_ids:
+                pipeline.execute_command("HMGET", self._keys.session(session_id), *_DECIDED_ON)
+            found = await pipeline.execute()
+        return {
+            session_id: _timed_session(session_id, values)
+            for session_id, values in zip(session_ids, found, strict=True)
+            if values[0] is not None
+        }
+
+    async def changed(self, session_ids: Sequence[str]) -> list[str]:
+        """Return those sessions of one partition that are not pending, or not there, any more. One round trip."""
+        call = _CHANGED.call(sessions=[self._keys.session(session_id) for session_id in session_ids])
+        match await run_script(self._redis, _CHANGED, call):
+            case [*positions]:
+                return [session_ids[position - 1] for position in positions if isinstance(position, int)]
+            case _:
+                return []
+
+    async def due(self, partition: int, limit: int) -> tuple[int, list[str]]:
+        """Return the Redis time in milliseconds and up to `limit` ids of sessions past their deadline."""
+        call = _DUE.call(deadlines=self._keys.deadlines(partition), limit=limit)
+        match await run_script(self._redis, _DUE, call):
+            case [int(now), *ids]:
+                return now, [id_.decode() for id_ in ids if isinstance(id_, bytes)]
+            case _:
+                return 0, []
+
+    async def forget_deadlines(self, partition: int, session_ids: Sequence[str]) -> None:
+        """Drop sessions that no longer exist from the index of deadlines."""
+        await self._redis.zrem(self._keys.deadlines(partition), *session_ids)
+
+
+def _timed_session(session_id: str, values: list[bytes]) -> TimedSession | UnreadableSessionError:
+    """Read the values of `_DECIDED_ON`."""
+    state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at = values
+    try:
+        return TimedSession(
+            session_id,
+            project_id.decode(),
+            State(state.decode()),
+            int(version),
+            int(deadline),
+            int(expires_at),
+            login_subject.decode() if login_subject else None,
+            since=int(completed_at or created_at),
+        )
+    except (ValueError, TypeError, AttributeError):  # an unknown state, no number, a field that is missing
+        return UnreadableSessionError()
+
+
+def _read(session_id: str, reply: Reply) -> ReadSession | None:
+    match reply:
+        case [
+            int(now),
+            bytes(state),
+            bytes(version),
+            bytes(deadline),
+            bytes(expires_at),
+            bytes(project),
+            bytes(digest),
+            challenge,
+        ]:
+            session = Session(
+                session_id, project.decode(), State(state.decode()), int(version), int(deadline), int(expires_at)
+            )
+            return ReadSession(session, digest, now, challenge if isinstance(challenge, bytes) else b"")
+        case _:
+            return None

@@ -1,0 +1,25 @@
+"""The store as composition roots put it together from the settings."""
+
+from redis.asyncio import Redis
+
+from projects.budgets import InitiationLimits
+from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from statemachine.store.committing import Committing
+from statemachine.store.initiating import Initiations
+
+
+def initiations_of(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
+    """Return what starts sessions."""
+    limits = InitiationLimits(
+        settings.budget_window_ms,
+        settings.initiations_per_address,
+        settings.initiations_per_project,
+        settings.live_sessions_per_project,
+    )
+    return Initiations(redis, keys, limits, retention_ms=settings.retention_ms)
+
+
+def committing_of(redis: Redis, keys: Keys, settings: Settings) -> Committing:
+    """Return what commits decisions."""
+    return Committing(redis, keys, retention_ms=settings.retention_ms, replay_window_ms=settings.replay_window_ms)
