@@ -13,6 +13,7 @@ from bench.load.servers import Server, floor, oidc_provider, relay, valkey, work
 from bench.load.sessions import REFRESH_TOKEN, Project, complete, create_project, initiate, new_settings
 from bench.load.wrk import Answered, Load, wrk
 from bench.rounds import interleaved, ratios, spread
+from runtime.codes import POLLING_CODE_PREFIX
 from runtime.settings import Settings
 
 CONNECTIONS = 64
@@ -59,7 +60,9 @@ def measure_rival(*, rounds: int, seconds: int) -> dict[str, Any]:
 
 def floor_load(port: int) -> Load:
     """Return requests for the floor, whose bodies are as large as those of polls."""
-    return Load(port, "/poll", JSON, [_json(polling_code=f"lrp_{uuid.uuid4().hex:x<58}") for _ in range(CODES)])
+    return Load(
+        port, "/poll", JSON, [_json(polling_code=f"{POLLING_CODE_PREFIX}{uuid.uuid4().hex:x<58}") for _ in range(CODES)]
+    )
 
 
 def relay_loads(api: Server, settings: Settings, project: Project) -> dict[str, Load]:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from runtime.codes import SESSION_ID_SHAPE
+
 EVENT_SOURCE = "login-relay"
 
 
@@ -15,7 +17,7 @@ class CloudEvent(msgspec.Struct, frozen=True):
     id: Annotated[
         str,
         Meta(
-            pattern=r"^([0-9a-f]{26}\.[0-9]+|[0-9a-f]{32})$",
+            pattern=rf"^({SESSION_ID_SHAPE}\.[0-9]+|[0-9a-f]{{32}})$",
             description="Unique, to drop repeats by: session id and version; of `audit.` events, random.",
         ),
     ]
@@ -24,7 +26,7 @@ class CloudEvent(msgspec.Struct, frozen=True):
     subject: Annotated[
         str,
         Meta(
-            pattern=r"^([0-9a-f]{26}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$",
+            pattern=rf"^({SESSION_ID_SHAPE}|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})$",
             description="The session id; of an `audit.` event that is about no session, the project id.",
         ),
     ]

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from runtime.codes import ADMIN_KEY_PREFIX, PUBLISHABLE_KEY_PREFIX, SERVER_KEY_PREFIX
+
 NO_DIGEST = bytes(32)  # nothing that SHA-256 is known to give
 MAX_NAME_LENGTH = 64
 # RFC 6454 §6.2, as browsers write it: lower case, no path, and the port only where it is not the scheme's own.
@@ -52,9 +54,9 @@ class KeyKind(StrEnum):
 
 
 KEY_PREFIXES = {
-    KeyKind.PUBLISHABLE_CLIENT: "pck_",
-    KeyKind.SECRET_SERVER: "ssk_",
-    KeyKind.SUPER_SECRET_ADMIN: "sak_",
+    KeyKind.PUBLISHABLE_CLIENT: PUBLISHABLE_KEY_PREFIX,
+    KeyKind.SECRET_SERVER: SERVER_KEY_PREFIX,
+    KeyKind.SUPER_SECRET_ADMIN: ADMIN_KEY_PREFIX,
 }
 
 

@@ -1,7 +1,6 @@
 """Projects in Redis: made, changed, found and deleted, each change told in an event afterwards."""
 
 import hashlib
-import secrets
 import uuid
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -13,10 +12,9 @@ from projects.audit_events import KeyRotated, ProjectChanged
 from projects.errors import ProjectNameTakenError, UnknownProjectError
 from projects.project import KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Project
 from runtime.clock import rfc3339
+from runtime.codes import new_key
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Argument, Script, run_script
-
-KEY_BYTES = 32
 
 _CREATE = Script.named("projects", "create_project")
 _CHANGE = Script.named("projects", "change_project")
@@ -51,7 +49,7 @@ class Projects:
 
         """
         project_id = str(uuid.uuid4())
-        keys = {kind: _new_key(kind) for kind in KeyKind}
+        keys = {kind: new_key(KEY_PREFIXES[kind]) for kind in KeyKind}
         origins = sorted(set(allowed_origins))
         fields: list[Argument] = ["allow_client_complete", int(allow_client_complete)]
         for kind, key in keys.items():
@@ -128,7 +126,7 @@ class Projects:
 
         """
         now = await self._now()
-        keys = {kind: _new_key(kind) for kind in kinds}
+        keys = {kind: new_key(KEY_PREFIXES[kind]) for kind in kinds}
         fields: list[Argument] = []
         for kind, key in keys.items():
             fields += [kind, hashlib.sha256(key.encode()).digest()]
@@ -169,10 +167,6 @@ class Projects:
     async def _now(self) -> int:
         seconds, microseconds = await self._redis.time()
         return int(seconds * 1000 + microseconds // 1000)
-
-
-def _new_key(kind: KeyKind) -> str:
-    return KEY_PREFIXES[kind] + secrets.token_urlsafe(KEY_BYTES)
 
 
 def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:

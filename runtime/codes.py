@@ -1,23 +1,48 @@
-"""The shapes of codes, ids and tokens: how each is drawn, recognised and digested.
+"""The shapes of codes, ids, keys and tokens: how each is drawn, recognised and digested. All else takes them from here.
 
 The *login code* is shown to the person and typed or pasted by them; the *polling code* is the tool's secret.
 """
 
 import hashlib
+import re
 import secrets
 from base64 import urlsafe_b64encode
 from typing import NamedTuple
 
 LOGIN_CODE_ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628 §6.1: no vowels, nothing that looks like a digit
 LOGIN_CODE_LENGTH = 12  # 20^12 = 51.9 bits
+LOGIN_CODE_GROUP = 4  # letters between two dashes, as people read it
+MAX_PARTITIONS = 64  # so many hash tags were found that spread evenly; an id's two digits would do for 256
+SESSION_ID_LENGTH = 26  # two hexadecimal digits of the partition, then 96 random bits
 POLLING_CODE_PREFIX = "lrp_"
 POLLING_SECRET_BYTES = 24  # 192 bits, 32 characters
-SESSION_ID_LENGTH = 26  # two hexadecimal digits of the partition, then 96 random bits
-CODE_CHALLENGE = r"^[A-Za-z0-9_-]{43}$(?!\n)"  # RFC 7636 §4.2, S256: 256 bits; `$` alone would let a line feed pass
 MINTED_TOKEN_PREFIX = "lrt_"  # noqa: S105 - the public prefix of tokens, not a token
-MINTED_TOKEN_BYTES = 32
-_POLLING_CODE_LENGTH = len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH + 32
-_HEX_DIGITS = frozenset("0123456789abcdef")
+PUBLISHABLE_KEY_PREFIX = "pck_"
+SERVER_KEY_PREFIX = "ssk_"
+ADMIN_KEY_PREFIX = "sak_"
+KEY_BYTES = 32  # of keys and minted tokens: 256 bits, 43 characters
+SECRET_PREFIXES = (
+    *(POLLING_CODE_PREFIX, MINTED_TOKEN_PREFIX),
+    *(PUBLISHABLE_KEY_PREFIX, SERVER_KEY_PREFIX, ADMIN_KEY_PREFIX),
+)
+
+# Regular expressions, to be matched with the whole text. In a pattern that is searched for, `$` lets a line feed pass.
+_BASE64URL = "[A-Za-z0-9_-]"  # RFC 4648 §5
+LOGIN_CODE_GROUP_SHAPE = f"[{LOGIN_CODE_ALPHABET}]{{{LOGIN_CODE_GROUP}}}"
+LOGIN_CODE_SHAPE = f"({LOGIN_CODE_GROUP_SHAPE}-){{2}}{LOGIN_CODE_GROUP_SHAPE}"
+"""As people read it."""
+TYPED_LOGIN_CODE_SHAPE = f"[ -]*([{LOGIN_CODE_ALPHABET}{LOGIN_CODE_ALPHABET.lower()}][ -]*){{{LOGIN_CODE_LENGTH}}}"
+"""As people may type it."""
+SESSION_ID_SHAPE = f"[0-9a-f]{{{SESSION_ID_LENGTH}}}"
+POLLING_CODE_SHAPE = f"{POLLING_CODE_PREFIX}{SESSION_ID_SHAPE}{_BASE64URL}{{32}}"
+KEY_SHAPE = f"({'|'.join(SECRET_PREFIXES[1:])}){_BASE64URL}{{43}}"
+"""A key of a project, or a minted token."""
+CODE_CHALLENGE_SHAPE = f"{_BASE64URL}{{43}}"  # RFC 7636 §4.2, S256: 256 bits
+CODE_VERIFIER_SHAPE = "[A-Za-z0-9._~-]{43,128}"  # RFC 7636 §4.1
+
+_POLLING_CODE = re.compile(POLLING_CODE_SHAPE)
+_SESSION_ID = re.compile(SESSION_ID_SHAPE)
+_SECRET_OF_POLLING_CODE = len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH  # where it begins
 
 
 class PollingCode(NamedTuple):
@@ -41,7 +66,7 @@ def new_login_code() -> str:
 
 def display_login_code(code: str) -> str:
     """Return a normalised login code as people read it: `WDJB-MJHT-XKQP`."""
-    return "-".join(code[i : i + 4] for i in range(0, len(code), 4))
+    return "-".join(code[i : i + LOGIN_CODE_GROUP] for i in range(0, len(code), LOGIN_CODE_GROUP))
 
 
 def normalise_login_code(text: str) -> str | None:
@@ -77,10 +102,10 @@ def new_polling_code(session_id: str) -> PollingCode:
 
 def parse_polling_code(text: str, partitions: int) -> PollingCode | None:
     """Take a polling code apart; None if it is not one that `new_polling_code` makes for one of `partitions`."""
-    if len(text) != _POLLING_CODE_LENGTH or not text.startswith(POLLING_CODE_PREFIX) or not text.isascii():
+    if not _POLLING_CODE.fullmatch(text):
         return None
-    session_id = text[len(POLLING_CODE_PREFIX) : len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH]
-    if not _HEX_DIGITS.issuperset(session_id) or partition_of(session_id) >= partitions:
+    session_id = text[len(POLLING_CODE_PREFIX) : _SECRET_OF_POLLING_CODE]
+    if partition_of(session_id) >= partitions:
         return None
     return PollingCode(text, session_id, hashlib.sha256(text.encode()).digest())
 
@@ -92,9 +117,14 @@ def s256(code_verifier: str) -> bytes:
 
 def is_session_id(text: str, partitions: int) -> bool:
     """Whether `text` has the form of a session id of one of `partitions`."""
-    return len(text) == SESSION_ID_LENGTH and _HEX_DIGITS.issuperset(text) and partition_of(text) < partitions
+    return _SESSION_ID.fullmatch(text) is not None and partition_of(text) < partitions
 
 
 def mint_refresh_token() -> str:
     """Return a fresh refresh token, for a completion that brings none."""
-    return MINTED_TOKEN_PREFIX + secrets.token_urlsafe(MINTED_TOKEN_BYTES)
+    return new_key(MINTED_TOKEN_PREFIX)
+
+
+def new_key(prefix: str) -> str:
+    """Return a fresh key that begins with one of the prefixes above."""
+    return prefix + secrets.token_urlsafe(KEY_BYTES)

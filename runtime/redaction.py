@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from runtime.codes import LOGIN_CODE_ALPHABET
+from runtime.codes import LOGIN_CODE_ALPHABET, LOGIN_CODE_GROUP_SHAPE, LOGIN_CODE_LENGTH, SECRET_PREFIXES
 
 MASK = "[redacted]"
 
 # What comes from a stranger may be logged too, and may be long: no pattern looks at the same text again and again.
 _TELLING = r"(?:(?:polling|login)[_-]?code|token|secret|password|verifier|(?:client|server|admin|api)[_-]key)"
 _NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
-_FOUR = f"[{LOGIN_CODE_ALPHABET}]{{4}}"
+_FOUR = LOGIN_CODE_GROUP_SHAPE
 _SECRETS = (
     # WDJB MJHT XKQP. This and the next come first: else their beginning may be taken for the end of what stands before
     # them, and the rest stay.
@@ -24,11 +24,12 @@ _SECRETS = (
     # A JWT: base64url of `{"`, and what comes after dots. What only begins like one is passed over at once, as itself.
     (re.compile(r"eyJ[\w-]*+(\.[\w-]++(?:\.[\w-]*+)++)?", re.ASCII), lambda found: MASK if found[1] else found[0]),
     # Polling codes, minted tokens, the three keys of a project: what they are stays readable.
-    (re.compile(r"(lrp|lrt|pck|ssk|sak)_[\w-]+", re.ASCII), rf"\1_{MASK}"),
+    (re.compile(rf"({'|'.join(SECRET_PREFIXES)})[\w-]+", re.ASCII), rf"\1{MASK}"),
     # WDJBMJHTXKQP, WDJB-MJHT-XKQP, and what runs on from them
     (
         re.compile(
-            rf"(?:[{LOGIN_CODE_ALPHABET}]{{12,}}|{_FOUR}-{_FOUR}-{_FOUR})(?:-{_FOUR})*", re.ASCII | re.IGNORECASE
+            rf"(?:[{LOGIN_CODE_ALPHABET}]{{{LOGIN_CODE_LENGTH},}}|{_FOUR}-{_FOUR}-{_FOUR})(?:-{_FOUR})*",
+            re.ASCII | re.IGNORECASE,
         ),
         MASK,
     ),

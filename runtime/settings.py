@@ -11,8 +11,8 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from runtime.codes import MAX_PARTITIONS
 from runtime.errors import SettingError
-from runtime.redis.keys import MAX_PARTITIONS
 
 PREFIX = "LOGIN_RELAY_"
 

@@ -11,6 +11,7 @@ from api.request.endpoint import Asked, JsonResponse
 from api.request.refusals import Misfit
 from api.stack.access import Access, require_server_access
 from api.stack.errors import NO_ANONYMOUS_SESSION, PlainError
+from runtime.codes import TYPED_LOGIN_CODE_SHAPE
 
 MAX_REFRESH_TOKEN_BYTES = 8_192
 MAX_SUBJECT_LENGTH = 256
@@ -23,7 +24,7 @@ class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="The code that the person brought; case, dashes and spaces do not matter.",
-            extra_json_schema={"pattern": r"^[ -]*([BCDFGHJKLMNPQRSTVWXZbcdfghjklmnpqrstvwxz][ -]*){12}$"},
+            extra_json_schema={"pattern": f"^{TYPED_LOGIN_CODE_SHAPE}$"},
         ),
     ]
     mode: Annotated[

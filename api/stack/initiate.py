@@ -12,7 +12,13 @@ from api.request.refusals import Misfit
 from api.stack.access import Access
 from api.stack.errors import ANONYMOUS_SESSIONS, PlainError
 from runtime.clock import rfc3339
-from runtime.codes import CODE_CHALLENGE, display_login_code
+from runtime.codes import (
+    CODE_CHALLENGE_SHAPE,
+    LOGIN_CODE_SHAPE,
+    POLLING_CODE_SHAPE,
+    SESSION_ID_SHAPE,
+    display_login_code,
+)
 from statemachine.session import ClientFacts
 
 Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
@@ -44,7 +50,7 @@ class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             str,
             Meta(
-                pattern=CODE_CHALLENGE,
+                pattern=rf"^{CODE_CHALLENGE_SHAPE}$(?!\n)",  # `$` alone would let a line feed pass
                 description="Binds the session (RFC 7636 §4.3): every poll must then bring the `code_verifier` that "
                 "this was made from.",
             ),
@@ -64,11 +70,11 @@ class InitiateResponse(msgspec.Struct, frozen=True):
     """A new session."""
 
     polling_code: Annotated[
-        str, Meta(pattern=r"^lrp_[0-9a-f]{26}[A-Za-z0-9_-]{32}$", description="The tool's secret, for its polls.")
+        str, Meta(pattern=f"^{POLLING_CODE_SHAPE}$", description="The tool's secret, for its polls.")
     ]
     login_code: Annotated[
         str,
-        Meta(pattern=r"^([BCDFGHJKLMNPQRSTVWXZ]{4}-){2}[BCDFGHJKLMNPQRSTVWXZ]{4}$", description="For the person."),
+        Meta(pattern=f"^{LOGIN_CODE_SHAPE}$", description="For the person."),
     ]
     expires_at: Annotated[
         str,
@@ -80,7 +86,7 @@ class InitiateResponse(msgspec.Struct, frozen=True):
     ]
     interval: Annotated[int, Meta(ge=1, le=60, description="Seconds that a poller should leave between polls.")]
     session_id: Annotated[
-        str, Meta(pattern=r"^[0-9a-f]{26}$", description="Names the session in events and logs. No secret.")
+        str, Meta(pattern=f"^{SESSION_ID_SHAPE}$", description="Names the session in events and logs. No secret.")
     ]
 
 

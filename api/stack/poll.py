@@ -8,6 +8,7 @@ from msgspec import Meta
 from api.logins.polling import Pollable, Polling
 from api.request.endpoint import Asked, JsonResponse
 from api.stack.access import Access
+from runtime.codes import CODE_VERIFIER_SHAPE, POLLING_CODE_SHAPE
 from statemachine.lifecycle import Outcome
 
 Word = Literal["waiting", "success", "used", "denied", "expired"]
@@ -20,7 +21,7 @@ class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="The tool's secret, from initiate.",
-            extra_json_schema={"pattern": r"^lrp_[0-9a-f]{26}[A-Za-z0-9_-]{32}$"},
+            extra_json_schema={"pattern": f"^{POLLING_CODE_SHAPE}$"},
         ),
     ]
     code_verifier: (
@@ -29,7 +30,7 @@ class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             Meta(
                 description="What the `code_challenge` of initiate was made from. It comes with every poll of a "
                 "session that has one, and with no other.",
-                extra_json_schema={"pattern": r"^[A-Za-z0-9._~-]{43,128}$"},  # RFC 7636 §4.1
+                extra_json_schema={"pattern": f"^{CODE_VERIFIER_SHAPE}$"},
             ),
         ]
         | msgspec.UnsetType

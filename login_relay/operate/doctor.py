@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from login_relay.operate.relay import Relay, json_option, on_relay
-from runtime.codes import new_session_id
+from runtime.codes import MAX_PARTITIONS, new_session_id
 from runtime.redis.connections import subscriber_client
-from runtime.redis.keys import MAX_PARTITIONS, Keys
+from runtime.redis.keys import Keys
 from statemachine.store.reading import Sessions
 
 MIN_REDIS, MIN_VALKEY = (7, 0), (7, 2)

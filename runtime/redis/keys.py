@@ -16,8 +16,6 @@ TAGS = (
 )
 """The hash tags by partition. The first 2^k of them fall into 2^k equal ranges of the 16 384 slots (a test says so)."""
 
-MAX_PARTITIONS = len(TAGS)
-
 GROUP = "workers"
 """The consumer group of every `commands` stream."""
 

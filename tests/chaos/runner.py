@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import uvloop
 
-from runtime.codes import POLLING_CODE_PREFIX
+from runtime.codes import POLLING_CODE_PREFIX, SESSION_ID_SHAPE
 from runtime.settings import Settings
 from tests.chaos.checker import Verdict, check, look_at_rest
 from tests.chaos.deployment import Deployment
@@ -37,7 +37,7 @@ from tests.support.redis_server import RedisServer, remove_keys
 NO_LIMIT = 1_000_000_000
 # A session's id follows the first: four bytes alone are found by chance in megabytes of digests and sealed tokens.
 SECRETS = {
-    "polling code": re.compile(rb"%b[0-9a-f]{26}" % POLLING_CODE_PREFIX.encode()),
+    "polling code": re.compile(f"{POLLING_CODE_PREFIX}{SESSION_ID_SHAPE}".encode()),
     "token": re.compile(TOKEN_PREFIX.encode()),
 }
 APIS, WORKERS, CLIENTS = 2, 3, 32

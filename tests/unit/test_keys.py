@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from runtime.codes import login_code_digest, new_session_id
-from runtime.redis.keys import MAX_PARTITIONS, TAGS, Keys
+from runtime.codes import MAX_PARTITIONS, login_code_digest, new_session_id
+from runtime.redis.keys import TAGS, Keys
 
 SLOTS = 16_384
 

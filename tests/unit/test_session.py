@@ -1,28 +1,42 @@
 import hashlib
+import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from projects.project import KEY_PREFIXES
 from runtime.codes import (
+    CODE_CHALLENGE_SHAPE,
+    CODE_VERIFIER_SHAPE,
+    KEY_SHAPE,
     LOGIN_CODE_ALPHABET,
     LOGIN_CODE_LENGTH,
+    LOGIN_CODE_SHAPE,
+    MAX_PARTITIONS,
     MINTED_TOKEN_PREFIX,
     POLLING_CODE_PREFIX,
+    POLLING_CODE_SHAPE,
+    SECRET_PREFIXES,
     SESSION_ID_LENGTH,
+    SESSION_ID_SHAPE,
+    TYPED_LOGIN_CODE_SHAPE,
     display_login_code,
     is_session_id,
     login_code_digest,
     mint_refresh_token,
+    new_key,
     new_login_code,
     new_polling_code,
     new_session_id,
     normalise_login_code,
     parse_polling_code,
     partition_of,
+    s256,
 )
-from runtime.redis.keys import MAX_PARTITIONS
+from runtime.redaction import MASK, redact
 
 SESSION_ID = "00" + "0123456789ab" * 2
 POLLING_CODE = POLLING_CODE_PREFIX + SESSION_ID + "s" * 32
@@ -125,6 +139,34 @@ def test_malformed_polling_code_is_none(text: str) -> None:
 def test_malformed_session_id_never_raises(text: str) -> None:
     """Whether a text is a session id can be asked of any text."""
     assert not is_session_id(text, MAX_PARTITIONS) or len(text) == SESSION_ID_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("shape", "draw"),
+    [
+        (LOGIN_CODE_SHAPE, lambda: display_login_code(new_login_code())),
+        (TYPED_LOGIN_CODE_SHAPE, lambda: display_login_code(new_login_code()).lower()),
+        (TYPED_LOGIN_CODE_SHAPE, new_login_code),
+        (SESSION_ID_SHAPE, lambda: new_session_id(MAX_PARTITIONS - 1)),
+        (POLLING_CODE_SHAPE, lambda: new_polling_code(new_session_id(0)).text),
+        (KEY_SHAPE, mint_refresh_token),
+        *((KEY_SHAPE, partial(new_key, prefix)) for prefix in KEY_PREFIXES.values()),
+        (CODE_VERIFIER_SHAPE, lambda: new_key("")),
+        (CODE_CHALLENGE_SHAPE, lambda: s256(new_key("")).decode()),
+    ],
+)
+def test_whatever_is_drawn_has_its_shape(shape: str, draw: Callable[[], str]) -> None:
+    """The shapes that are published, recognised and masked in logs are those of what is drawn, to the character."""
+    for _ in range(50):
+        drawn = draw()
+        assert re.fullmatch(shape, drawn)
+        assert not re.fullmatch(shape, drawn[1:])
+
+
+def test_whatever_begins_like_a_secret_is_masked() -> None:
+    """Each prefix of a code, token or key is known to the redaction of logs."""
+    drawn = [new_polling_code(new_session_id(0)).text, mint_refresh_token(), *map(new_key, KEY_PREFIXES.values())]
+    assert [redact(secret) for secret in drawn] == [f"{prefix}{MASK}" for prefix in SECRET_PREFIXES]
 
 
 @pytest.mark.parametrize(
