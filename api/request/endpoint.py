@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Operation
 from litestar.types import Receive, Scope, Send
 
 from api.request.address import Sender, sender
@@ -94,7 +95,8 @@ class Asked:
 class JsonEndpoint(Protocol):
     """Answers requests with a JSON body."""
 
-    operation_id: str
+    operation: Operation
+    """What the OpenAPI document says of it."""
 
     async def __call__(self, asked: Asked) -> JsonResponse:
         """Answer one request, or raise how it is refused."""
@@ -108,7 +110,7 @@ def json_post(path: str, endpoint: JsonEndpoint, bounds: Bounds) -> HTTPRouteHan
     `TimeoutError` (the answer).
     """
 
-    @post(path, status_code=200, operation_id=endpoint.operation_id)
+    @post(path, status_code=200, operation_id=endpoint.operation.operation_id)
     async def handle(request: JsonRequest) -> JsonResponse:
         headers = dict(request.scope["headers"])
         body = None

@@ -10,7 +10,27 @@ from api.request.body import PRINTABLE
 from api.request.endpoint import Asked, JsonResponse
 from api.request.refusals import Misfit
 from api.stack.access import Access, require_server_access
-from api.stack.errors import NO_ANONYMOUS_SESSION, PlainError
+from api.stack.described import (
+    IDEMPOTENCY_KEY,
+    LOGIN_CODE,
+    REFRESH_TOKEN,
+    answer,
+    error_answers,
+    header_parameter,
+    json_bodies,
+    json_request,
+    operation,
+    refusals,
+)
+from api.stack.errors import (
+    BUSY,
+    INVALID_LOGIN_CODE,
+    NO_ANONYMOUS_SESSION,
+    RECORDED,
+    STORE_AWAY,
+    TOO_MANY_WRONG_CODES,
+    PlainError,
+)
 from runtime.codes import TYPED_LOGIN_CODE_SHAPE
 
 MAX_REFRESH_TOKEN_BYTES = 8_192
@@ -84,10 +104,49 @@ def _check_refresh_token(token: str) -> None:
         raise Misfit(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8", "at `$.refresh_token`")
 
 
+STRUCTS = (CompleteRequest, Minted, Completed, Checked)
+_REFUSED = refusals(
+    ["INSUFFICIENT_ACCESS_TYPE"], texts=[INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION], too_many=[TOO_MANY_WRONG_CODES]
+)
+OPERATION = operation(
+    "complete",
+    "Complete a login",
+    "Server access or higher; client access where the project allows it. 200 means done, not queued.",
+    {
+        "200": answer(
+            "The login is completed, or can be (`check`).",
+            json_bodies(
+                {
+                    Minted: {"minted token": {}},
+                    Completed: {"own token": {"success": True}},
+                    Checked: {"checked": {"cli_session_state": "none"}},
+                }
+            ),
+            overridden=_REFUSED,
+        ),
+        **error_answers(_REFUSED, [RECORDED, BUSY, STORE_AWAY]),
+    },
+    header_parameter(
+        "Idempotency-Key",
+        "Repeats the answer for a day, for whoever sends the same login code and key again.",
+        IDEMPOTENCY_KEY,
+    ),
+    body=json_request(
+        CompleteRequest,
+        {
+            "minted token": {"login_code": LOGIN_CODE},
+            "own token": {"login_code": LOGIN_CODE, "refresh_token": REFRESH_TOKEN},
+            "for whom": {"login_code": LOGIN_CODE, "subject": "user:42"},
+            "check": {"login_code": LOGIN_CODE, "mode": "check"},
+        },
+    ),
+)
+
+
 class Complete:
     """Answers a backend that completes a login, or asks whether it could."""
 
-    operation_id = "complete"
+    operation = OPERATION
 
     def __init__(self, access: Access, completing: Completing) -> None:
         self._access = access

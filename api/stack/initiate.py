@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import msgspec
+from litestar.openapi.spec import Link
 from msgspec import Meta
 
 from api.logins.initiating import Initiating
@@ -10,7 +11,19 @@ from api.request.body import PRINTABLE
 from api.request.endpoint import Asked, JsonResponse
 from api.request.refusals import Misfit
 from api.stack.access import Access
-from api.stack.errors import ANONYMOUS_SESSIONS, PlainError
+from api.stack.described import (
+    CODE_CHALLENGE,
+    LOGIN_CODE,
+    POLLING_CODE,
+    SESSION_ID,
+    answer,
+    error_answers,
+    json_bodies,
+    json_request,
+    operation,
+    refusals,
+)
+from api.stack.errors import ANONYMOUS_SESSIONS, STORE_AWAY, TOO_MANY_SESSIONS, PlainError
 from runtime.clock import rfc3339
 from runtime.codes import (
     CODE_CHALLENGE_SHAPE,
@@ -94,10 +107,49 @@ _decoder = msgspec.json.Decoder(InitiateRequest)
 _encoder = msgspec.json.Encoder()
 
 
+STRUCTS = (InitiateRequest, InitiateResponse)
+_REFUSED = refusals(texts=[ANONYMOUS_SESSIONS], too_many=[TOO_MANY_SESSIONS])
+_SESSION = {
+    "polling_code": POLLING_CODE,
+    "login_code": LOGIN_CODE,
+    "expires_at": "2026-01-01T00:15:00.000Z",
+    "interval": 2,
+    "session_id": SESSION_ID,
+}
+OPERATION = operation(
+    "initiate",
+    "Start a login",
+    "Client access or higher.",
+    {
+        "200": answer(
+            "The session is pending.",
+            json_bodies({InitiateResponse: {"session": _SESSION}}),
+            overridden=_REFUSED,
+            links={
+                "poll": Link(operation_id="poll", request_body={"polling_code": "$response.body#/polling_code"}),
+                "complete": Link(operation_id="complete", request_body={"login_code": "$response.body#/login_code"}),
+            },
+        ),
+        **error_answers(_REFUSED, [STORE_AWAY]),
+    },
+    body=json_request(
+        InitiateRequest,
+        {
+            "defaults": {},
+            "ten minutes": {"expires_in_millis": 600_000},
+            "introduced": {"client_name": "acme", "client_version": "1.4.2", "hostname": "build-7"},
+            "bound": {"code_challenge": CODE_CHALLENGE, "code_challenge_method": "S256"},
+        },
+        required=False,
+        dependent_required={"code_challenge_method": ["code_challenge"]},
+    ),
+)
+
+
 class Initiate:
     """Answers a tool that asks for a session."""
 
-    operation_id = "initiate"
+    operation = OPERATION
 
     def __init__(self, access: Access, initiating: Initiating, poll_interval_s: int) -> None:
         self._access = access

@@ -3,15 +3,31 @@
 from typing import Annotated, Literal, assert_never, get_args
 
 import msgspec
+from litestar.openapi.spec import OpenAPIType, Schema
 from msgspec import Meta
 
 from api.logins.polling import Pollable, Polling
 from api.request.endpoint import Asked, JsonResponse
 from api.stack.access import Access
+from api.stack.described import (
+    CODE_VERIFIER,
+    IDEMPOTENCY_KEY,
+    POLLING_CODE,
+    REFRESH_TOKEN,
+    answer,
+    error_answers,
+    header_parameter,
+    json_bodies,
+    json_request,
+    operation,
+    refusals,
+)
+from api.stack.errors import STORE_AWAY, TOO_MANY_WRONG_CODES, TOO_SOON
 from runtime.codes import CODE_VERIFIER_SHAPE, POLLING_CODE_SHAPE
 from statemachine.lifecycle import Outcome
 
-Word = Literal["waiting", "success", "used", "denied", "expired"]
+WithoutToken = Literal["waiting", "used", "denied", "expired"]
+Word = WithoutToken | Literal["success"]
 
 
 class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +56,7 @@ class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PollStatus(msgspec.Struct, frozen=True):
     """An answer without a token: not completed yet, handed over before, denied, or over."""
 
-    status: Literal["waiting", "used", "denied", "expired"]
+    status: WithoutToken
 
 
 class PollSuccess(msgspec.Struct, frozen=True):
@@ -78,10 +94,50 @@ _ANSWERS = {
 }
 
 
+STRUCTS = (PollRequest, PollStatus, PollSuccess)
+_REFUSED = refusals(["INVALID_POLLING_CODE"], too_many=[TOO_MANY_WRONG_CODES, TOO_SOON])
+OPERATION = operation(
+    "poll",
+    "Ask whether a login is completed, and take its refresh token",
+    "Client access or higher. Exactly one poll of a session gets the token.",
+    {
+        "200": answer(
+            "There is no token for this poll.",
+            json_bodies({PollStatus: {said: {"status": said} for said in get_args(WithoutToken)}}),
+            ["preference-applied"],
+            overridden=_REFUSED,
+        ),
+        "201": answer(
+            "The token, for this poll only.",
+            json_bodies({PollSuccess: {"success": {"status": "success", "refresh_token": REFRESH_TOKEN}}}),
+            ["preference-applied"],
+        ),
+        **error_answers(_REFUSED, [STORE_AWAY]),
+    },
+    header_parameter(
+        "Prefer",
+        "`wait=N` (RFC 7240): hold a pending poll until the session changes or N seconds are over.",
+        Schema(type=OpenAPIType.STRING, examples=["wait=5"]),
+    ),
+    header_parameter(
+        "Idempotency-Key",
+        "Repeats the 201 for a minute, for whoever sends the same polling code and key again.",
+        IDEMPOTENCY_KEY,
+    ),
+    body=json_request(
+        PollRequest,
+        {
+            "poll": {"polling_code": POLLING_CODE},
+            "bound": {"polling_code": POLLING_CODE, "code_verifier": CODE_VERIFIER},
+        },
+    ),
+)
+
+
 class Poll:
     """Answers polls."""
 
-    operation_id = "poll"
+    operation = OPERATION
 
     def __init__(self, access: Access, polling: Polling, *, hold_s: int, longest_hold_s: int) -> None:
         self._access = access

@@ -1,5 +1,6 @@
 """Every answer that the tests get is held against the OpenAPI document of the service that gave it."""
 
+import json
 import re
 from typing import Any
 
@@ -9,7 +10,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from api.openapi import document
 from api.stack.headers import PREFIXES
 
-DOCUMENT = document()
+DOCUMENT: dict[str, Any] = json.loads(document())
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 
 

@@ -108,7 +108,7 @@ def test_wire_describes_every_error() -> None:
     wire = (ROOT / "docs/wire.md").read_text()
     described = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", wire, re.MULTILINE))
     known, plain = set(), set()
-    operations = [operation for path in document()["paths"].values() for operation in path.values()]
+    operations = [operation for path in json.loads(document())["paths"].values() for operation in path.values()]
     for status, answer in [answer for operation in operations for answer in operation["responses"].items()]:
         if not status.startswith("2"):
             known |= {(code, status) for code in re.findall(r'/schemas/([A-Z_]+)"', json.dumps(answer))}

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from api.stack.errors import KNOWN_ERRORS
 from api.stack.headers import PREFIXES
 from runtime.settings import Settings
 
-DOCUMENT = document()
+DOCUMENT: dict[str, Any] = json.loads(document())
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
