@@ -11,10 +11,9 @@ from api.request.metrics import BACKLOG_FULL, OUTCOME_TIMEOUTS, OUTCOME_WAIT
 from api.request.note import note_outcome
 from runtime.redis.connections import COMMAND_TIMEOUT
 from runtime.redis.keys import Keys
-from statemachine.commands import Command, CompleteSession
-from statemachine.lifecycle import Outcome, State, Trigger
-from statemachine.machine import decide
-from statemachine.session import Session
+from statemachine.commands import Command
+from statemachine.lifecycle import Outcome, State
+from statemachine.machine import decision
 from statemachine.store import command_stream
 from statemachine.store.command_stream import CommandStream, Known, Moved, Recorded
 from statemachine.store.reading import Sessions
@@ -130,6 +129,4 @@ def outcome_of_moved(command: Command, moved: Moved) -> Outcome:
     """Return what a worker would have made of a command for a session that is not in the state it asks for."""
     if moved.state is None:
         return Outcome.UNKNOWN
-    trigger = Trigger.COMPLETE if isinstance(command, CompleteSession) else Trigger.CONSUME
-    session = Session(command.session_id, "", moved.state, 0, deadline=0, expires_at=0)
-    return decide(session, trigger, 1 if moved.overdue else 0).outcome
+    return decision(moved.state, command.trigger, overdue=moved.overdue).outcome

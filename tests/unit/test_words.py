@@ -70,6 +70,8 @@ def test_every_outcome_of_a_poll_has_a_word_of_its_own() -> None:
         (CONSUME, State.COMPLETED, True, Outcome.EXPIRED),
         (CONSUME, State.CONSUMED, True, Outcome.USED),
         (CONSUME, State.EXPIRED, False, Outcome.EXPIRED),
+        (CONSUME, State.DENIED, False, Outcome.DENIED),
+        (CONSUME, State.CANCELLED, True, Outcome.CANCELLED),
         (CONSUME, None, False, Outcome.UNKNOWN),
     ],
 )
