@@ -84,7 +84,7 @@ fmt: $(VENV)/dev.stamp ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
 
 docs: $(VENV)/dev.stamp ## write the generated parts of README.md and docs/ again
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 # In this order: each file is held to the versions of the one before, so that all install side by side.
 requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade for newer versions)

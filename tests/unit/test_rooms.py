@@ -17,8 +17,11 @@ MOST_MODULES = 15
 
 
 def folders() -> dict[str, Path]:
-    """Return every folder of every package, in this checkout or installed, and those of the benchmarks."""
-    tops = {name: Path(str(import_module(name).__file__)).parent for name in NAMES} | {"bench": ROOT / "bench"}
+    """Return every folder with modules, of packages in this checkout or installed, and of what is not installed."""
+    tops = {name: Path(str(import_module(name).__file__)).parent for name in NAMES} | {
+        "bench": ROOT / "bench",
+        "docs/generate": ROOT / "docs/generate",
+    }
     return {
         str(name / path.parent.relative_to(top)): path.parent
         for name, top in ((Path(name), top) for name, top in tops.items())

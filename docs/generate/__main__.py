@@ -14,15 +14,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
-from event_schemas import asyncapi, json_schema
-from reliability import reliability
 
+from docs.generate.event_schemas import asyncapi, json_schema
+from docs.generate.reliability import reliability
 from runtime.settings import Settings, variable
 from statemachine.events import EVENT_TYPES
 from statemachine.lifecycle import RULES, Decision, Outcome, Rule, State, Trigger
 from statemachine.machine import mermaid
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def state_diagram() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RUNS = Path(__file__).with_name("reliability")
+RUNS = Path(__file__).parents[1] / "reliability"
 
 NO_FIGURES = (
     "No figures yet: `make chaos SECONDS=300 SEED=1 JSON=docs/reliability/seed-1.json`, the same with two more seeds, "

@@ -1,6 +1,6 @@
 """Draw the Grafana dashboard's panels from a running Prometheus into one HTML page, without Grafana.
 
-`python docs/draw_dashboard.py http://127.0.0.1:9090 dashboard.html`. Each panel is laid out as the dashboard says and
+`python -m docs.generate.draw_dashboard http://127.0.0.1:9090 dashboard.html`. Each panel is laid out as the dashboard says and
 shows what its own queries give; legends and axes are simpler than Grafana's.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-DASHBOARD = Path(__file__).resolve().parent.parent / "deploy/grafana/dashboards/login-relay.json"
+DASHBOARD = Path(__file__).resolve().parents[2] / "deploy/grafana/dashboards/login-relay.json"
 WINDOW, STEP = 480, 5  # seconds
 COLUMN, ROW = 52, 30  # pixels of a cell of the dashboard's grid
 COLOURS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#f2495c", "#b877d9", "#8ab8ff", "#37872d")
