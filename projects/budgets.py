@@ -3,6 +3,7 @@
 Wrong codes are counted over a window, across all processes and all endpoints that take a code. A right one costs
 nothing here, and no budget keeps it from working. So it is the length of the codes that makes guessing hopeless
 (`docs/adr/0009`); the budgets make it known, and slow down a client that heeds a 429.
+An address is counted over all projects: what one tenant's tools use up refuses nobody's right code.
 """
 
 from typing import Literal, NamedTuple

@@ -170,7 +170,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wrong_codes_per_key: Annotated[Count, Meta(description="The same for one key of a project.")] = 1_000
     wrong_codes_per_project: Annotated[Count, Meta(description="The same for one project.")] = 2_000
     initiations_per_address: Annotated[
-        Count, Meta(description="Sessions that one client address may initiate a window; more are refused with 429.")
+        Count,
+        Meta(description="Sessions that one client address may initiate in one project a window; more get 429."),
     ] = 3_000
     initiations_per_project: Annotated[Count, Meta(description="The same for one project.")] = 60_000
     live_sessions_per_project: Annotated[

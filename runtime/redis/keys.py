@@ -80,7 +80,7 @@ class Keys:
         return f"{self.prefix}:worker:{consumer}"
 
     def wrong_codes_of_address(self, address: str) -> str:
-        """Counter: wrong codes that came from a client address lately."""
+        """Counter: wrong codes that came from a client address lately, for any project."""
         return f"{self.prefix}:{{guesses}}:address:{address}"
 
     def wrong_codes_with_key(self, project_id: str, key: str) -> str:
@@ -91,9 +91,9 @@ class Keys:
         """Counter: wrong codes that came for a project lately."""
         return f"{self.prefix}:{{guesses}}:project:{project_id}"
 
-    def initiations_of_address(self, partition: int, address: str) -> str:
-        """Counter: sessions that a client address initiated lately."""
-        return f"{self._roots[partition]}:initiations:address:{address}"
+    def initiations_of_address(self, partition: int, project_id: str, address: str) -> str:
+        """Counter: sessions that a client address initiated lately in a project."""
+        return f"{self._roots[partition]}:initiations:address:{project_id}:{address}"
 
     def initiations_in_project(self, partition: int, project_id: str) -> str:
         """Counter: sessions that a project's tools initiated lately."""

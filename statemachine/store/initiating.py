@@ -75,7 +75,7 @@ class Initiations:
                 login=keys.login(digest),
                 deadlines=keys.deadlines(partition),
                 events=keys.events(partition),
-                of_address=keys.initiations_of_address(partition, address),
+                of_address=keys.initiations_of_address(partition, project_id, address),
                 of_project=keys.initiations_in_project(partition, project_id),
                 live_sessions=keys.live_sessions(partition, project_id),
                 session_id=session_id,

@@ -54,6 +54,17 @@ def test_an_address_starts_only_so_many_logins(target: Service) -> None:
     assert initiate(Client(target, client.project))
 
 
+def test_an_address_past_its_budget_in_one_project_is_not_past_it_in_another(target: Service) -> None:
+    """Tenants whose tools share an address, as behind a gateway, share no budget of it."""
+    one = Client(target, new_project(target))
+    for _ in range(PER_ADDRESS):
+        login = initiate(one)
+        assert login
+        consume(one, login)
+    assert initiate(one) is None
+    assert initiate(Client(target, new_project(target), one.address))
+
+
 def test_a_project_starts_only_so_many_logins(target: Service) -> None:
     """Many addresses together use up the project's budget; another project is not concerned."""
     project = new_project(target)

@@ -25,7 +25,7 @@ def keys_of_session(keys: Keys, digest: bytes, session_id: str) -> list[str]:
         keys.dead_letters(partition),
         keys.hints(partition),
         keys.replies(partition, "api"),
-        keys.initiations_of_address(partition, "192.0.2.1"),
+        keys.initiations_of_address(partition, "project", "192.0.2.1"),
         keys.initiations_in_project(partition, "project"),
         keys.live_sessions(partition, "project"),
         keys.polled(session_id),

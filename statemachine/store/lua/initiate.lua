@@ -1,7 +1,8 @@
 #!lua
 -- Writes a new session, its login code, its deadline and its first event, unless a budget is used up.
 --
--- KEYS session, login, deadlines, events, of_address (its initiations), of_project (the same), live_sessions (of it)
+-- KEYS session, login, deadlines, events, of_address (initiations of the address in the project), of_project (all of it),
+--      live_sessions (of the project)
 -- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), code_challenge ('' = none), lifetime_ms,
 --      longest_ms (no session lives longer), retention_ms, event_source, event_data,
 --      window_ms, address_limit, project_limit, live_limit
