@@ -115,6 +115,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         settings.initiations_per_address,
         settings.initiations_per_project,
         settings.live_sessions_per_project,
+        settings.live_sessions_per_address,
     )
     initiations = Initiations(redis, keys, initiation_limits, retention_ms=settings.retention_ms)
     guesses = Guesses(

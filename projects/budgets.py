@@ -25,6 +25,8 @@ class InitiationLimits(NamedTuple):
     per_project: int
     live_sessions: int
     """Of one project, at any time."""
+    live_sessions_of_address: int
+    """Of one client address in one project."""
 
     def share(self, partitions: int) -> "InitiationLimits":
         """Return the limits of one of `partitions`, rounded up."""

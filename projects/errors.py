@@ -4,7 +4,7 @@ from typing import Literal
 
 from runtime.errors import LoginRelayError
 
-InitiationBudget = Literal["address", "project", "live_sessions"]
+InitiationBudget = Literal["address", "project", "live_sessions", "live_sessions_of_address"]
 
 
 class ProjectNameTakenError(LoginRelayError):

@@ -178,6 +178,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count,
         Meta(description="Sessions of one project that have not ended, beyond which none is added."),
     ] = 100_000
+    live_sessions_per_address: Annotated[
+        Count, Meta(description="The same for one client address in one project (IPv6: one /64).")
+    ] = 1_000
     throttle_polls: Annotated[
         bool,
         Meta(

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from runtime.address import UNKNOWN_ADDRESS
 from statemachine.lifecycle import Decision, State
 
 
@@ -30,9 +31,10 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class TimedSession(Session, frozen=True, kw_only=True):
-    """A session, and when it came into its state."""
+    """A session, and what only its end needs: when it came into its state, and where its tool asked from."""
 
     since: int
+    address: str = UNKNOWN_ADDRESS
 
 
 def is_overdue(session: Session, now: int) -> bool:

@@ -65,7 +65,7 @@ class Guard:
         """Tell of a tool that gets no session; returns how it is refused."""
         sender = asker.sender()
         event = InitiationRefused(asker.project.id, refused.budget, sender.address, _printable(sender.user_agent))
-        whose = sender.counted_as if refused.budget == "address" else ""
+        whose = sender.counted_as if refused.budget in {"address", "live_sessions_of_address"} else ""
         await self._refusals.tell(event, f"{refused.budget}:{whose}", refused.now)
         return TooManyLogins(refused.wait_ms)
 

@@ -31,7 +31,7 @@ class Initiating:
                 asker.project.id,
                 facts,
                 lifetime_ms or self._lifetime_ms,
-                address=asker.sender().counted_as,
+                address=asker.sender().address,
                 code_challenge=code_challenge,
             )
         except InitiationRefusedError as refused:

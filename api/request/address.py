@@ -7,16 +7,15 @@ invention. A name that cannot be read, and two headers that disagree, leave the 
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from litestar.types import Scope
 
+from runtime.address import UNKNOWN_ADDRESS, counted_as
 from runtime.settings import Network
 
-UNKNOWN = "unknown"
 MAX_READ = 4_096  # characters from the right; no chain of proxies is so long
-IPV6_PREFIX = 64  # bits; a household or a server has at least such a network to itself (RFC 6177 §2)
 
 Address = IPv4Address | IPv6Address
 
@@ -53,19 +52,11 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> Address | None:
     return named[0] if named and named[0] is not None and named.count(named[0]) == len(named) else peer
 
 
-@lru_cache(maxsize=4_096)
-def counted_as(address: Address | None) -> str:
-    """Return what an address is counted under: itself, or its network if it is IPv6."""
-    if isinstance(address, IPv6Address):
-        return str(IPv6Network((address, IPV6_PREFIX), strict=False))
-    return str(address or UNKNOWN)
-
-
 def sender(scope: Scope, trusted: Sequence[Network]) -> Sender:
     """Return the sender of a request that came through these proxies."""
-    address = client_address(scope, trusted)
+    address = str(client_address(scope, trusted) or UNKNOWN_ADDRESS)
     user_agent = dict(scope["headers"]).get(b"user-agent", b"")
-    return Sender(str(address or UNKNOWN), counted_as(address), user_agent.decode("latin-1"))
+    return Sender(address, counted_as(address), user_agent.decode("latin-1"))
 
 
 def _right_most_stranger(hops: Iterable[Address | None], trusted: Sequence[Network]) -> Address | None:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from cachetools import TTLCache
 
-from api.request.address import UNKNOWN, Sender
+from api.request.address import Sender
 from api.request.headers import Headers, header
 from api.stack import headers as names
 from api.stack.admin_tokens import AdminTokens
@@ -25,6 +25,7 @@ from projects.project import (
     Project,
 )
 from projects.store import ProjectRead, Projects
+from runtime.address import UNKNOWN_ADDRESS
 
 CACHED_PROJECTS = 10_000  # ids that do not exist included, so that asking for them costs Redis nothing either
 
@@ -38,7 +39,7 @@ class AccessType(IntEnum):
 
 
 def _unknown() -> Sender:
-    return Sender(UNKNOWN, UNKNOWN, "")
+    return Sender(UNKNOWN_ADDRESS, UNKNOWN_ADDRESS, "")
 
 
 class Caller(NamedTuple):

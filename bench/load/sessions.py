@@ -63,6 +63,7 @@ def new_settings(redis_url: str) -> Settings:
         initiations_per_address=NO_LIMIT,
         initiations_per_project=NO_LIMIT,
         live_sessions_per_project=NO_LIMIT,
+        live_sessions_per_address=NO_LIMIT,
     )
 
 
@@ -72,7 +73,7 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     redis = command_client(settings, "login-relay:bench")
     keys = Keys(settings.prefix, settings.partitions)
     try:
-        limits = InitiationLimits(settings.budget_window_ms, NO_LIMIT, NO_LIMIT, NO_LIMIT)
+        limits = InitiationLimits(settings.budget_window_ms, NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT)
         initiations = Initiations(redis, keys, limits, retention_ms=settings.retention_ms)
         yield Store(redis, keys, initiations, Sessions(redis, keys), CommandStream(redis, keys))
     finally:

@@ -103,6 +103,10 @@ class Keys:
         """Sorted set: session id by the end of its life, of a project's sessions that have not ended."""
         return f"{self._roots[partition]}:live:{project_id}"
 
+    def live_sessions_of_address(self, partition: int, project_id: str, address: str) -> str:
+        """Sorted set: the same, of those that one client address initiated in the project."""
+        return f"{self._roots[partition]}:live:{project_id}:{address}"
+
     def polled(self, session_id: str) -> str:
         """String: there until a pending session may be polled again."""
         return f"{self._of_session[session_id[:2]]}:polled:{session_id}"

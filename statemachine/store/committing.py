@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 from redis.asyncio import Redis
 
 from events.cloud_event import EVENT_SOURCE, encode_event
+from runtime.address import counted_as
 from runtime.clock import rfc3339
 from runtime.redis.keys import GROUP, Keys
 from runtime.redis.scripts import Call, Reply, Script, run_scripts
@@ -90,6 +91,7 @@ class Committing:
             replies=keys.replies(partition, reply_to),
             hints=keys.hints(partition),
             live_sessions=keys.live_sessions(partition, before.project_id),
+            live_of_address=keys.live_sessions_of_address(partition, before.project_id, counted_as(before.address)),
             session_id=session_id,
             state="" if before.version == _ABSENT else before.state,
             version="" if before.version == _ABSENT else before.version,

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from events.cloud_event import EVENT_SOURCE, encode_event
 from projects.budgets import InitiationLimits
 from projects.errors import InitiationBudget, InitiationRefusedError
+from runtime.address import UNKNOWN_ADDRESS, counted_as
 from runtime.codes import login_code_digest, new_login_code, new_polling_code, new_session_id
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script
@@ -18,7 +19,6 @@ from statemachine.session import ClientFacts
 
 MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
 MAX_REFUSALS = 3  # by partitions of their shares of a budget, until the whole budget counts as used up
-UNKNOWN_ADDRESS = "unknown"
 
 _INITIATE = Script.named("statemachine.store", "initiate")
 _BUDGETS: dict[bytes, InitiationBudget] = {budget.encode(): budget for budget in get_args(InitiationBudget)}
@@ -55,6 +55,8 @@ class Initiations:
     ) -> Initiated:
         """Write a new pending session, drawing login codes until one is free in the project.
 
+        `address` is the client's, as far as it is known.
+
         One refusal may be the partition's alone, so that another login code, of another partition, is drawn.
 
         Raises:
@@ -62,6 +64,7 @@ class Initiations:
 
         """
         keys = self._keys
+        counted = counted_as(address)
         data = encode_event(SessionInitiated(project_id, lifetime_ms, client))
         refusals = 0
         while True:
@@ -75,15 +78,17 @@ class Initiations:
                 login=keys.login(digest),
                 deadlines=keys.deadlines(partition),
                 events=keys.events(partition),
-                of_address=keys.initiations_of_address(partition, project_id, address),
+                of_address=keys.initiations_of_address(partition, project_id, counted),
                 of_project=keys.initiations_in_project(partition, project_id),
                 live_sessions=keys.live_sessions(partition, project_id),
+                live_of_address=keys.live_sessions_of_address(partition, project_id, counted),
                 session_id=session_id,
                 project_id=project_id,
                 polling_digest=polling_code.digest,
                 sealing_key=public_key(polling_code.text),
                 client=_json.encode(client),
                 code_challenge=code_challenge or "",
+                address=address,
                 lifetime_ms=lifetime_ms,
                 longest_ms=MAX_LIFETIME_MS,
                 retention_ms=self._retention_ms,
@@ -93,6 +98,7 @@ class Initiations:
                 address_limit=self._share.per_address,
                 project_limit=self._share.per_project,
                 live_limit=self._share.live_sessions,
+                live_of_address_limit=self._share.live_sessions_of_address,
             )
             match await run_script(self._redis, _INITIATE, call):
                 case [b"initiated", int(expires_at)]:

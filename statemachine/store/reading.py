@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
+from runtime.address import UNKNOWN_ADDRESS
 from runtime.codes import SESSION_ID_LENGTH, PollingCode, login_code_digest
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Reply, Script, run_script
@@ -20,7 +21,7 @@ _DUE = Script.named("statemachine.store", "due")
 
 _DECIDED_ON = (
     *("state", "version", "deadline", "expires_at", "project_id"),
-    *("login_subject", "created_at", "completed_at"),
+    *("login_subject", "created_at", "completed_at", "address"),
 )
 
 
@@ -143,7 +144,7 @@ class Sessions:
 
 def _timed_session(session_id: str, values: list[bytes]) -> TimedSession | UnreadableSessionError:
     """Read the values of `_DECIDED_ON`."""
-    state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at = values
+    state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at, address = values
     try:
         return TimedSession(
             session_id,
@@ -154,6 +155,8 @@ def _timed_session(session_id: str, values: list[bytes]) -> TimedSession | Unrea
             int(expires_at),
             login_subject.decode() if login_subject else None,
             since=int(completed_at or created_at),
+            # A session of a version that kept none is counted for its project alone.
+            address=address.decode() if address else UNKNOWN_ADDRESS,
         )
     except (ValueError, TypeError, AttributeError):  # an unknown state, no number, a field that is missing
         return UnreadableSessionError()

@@ -71,6 +71,7 @@ async def run(seconds: float, seed: int, folder: Path) -> Run:
         # All clients share an address and a project.
         initiations_per_address=NO_LIMIT,
         initiations_per_project=NO_LIMIT,
+        live_sessions_per_address=NO_LIMIT,
     )
     deployment = Deployment(redis, proxy, settings, folder)
     try:

@@ -15,6 +15,7 @@ SEED = os.environ.get("FUZZ_SEED")
 BUDGETS = (
     *("wrong_codes_per_address", "wrong_codes_per_key", "wrong_codes_per_project"),
     *("initiations_per_address", "initiations_per_project", "live_sessions_per_project"),
+    "live_sessions_per_address",
 )
 
 

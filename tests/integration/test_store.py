@@ -36,7 +36,7 @@ async def test_initiated_session_is_all_that_is_needed_later(relay: Relay, redis
     """One script writes the session, its login code, its deadline and its first event, with digests for secrets."""
     before = await relay.now()
     client = ClientFacts("tool", hostname="laptop")
-    initiated = await relay.initiations.initiate(PROJECT, client, LIFETIME_MS)
+    initiated = await relay.initiations.initiate(PROJECT, client, LIFETIME_MS, address="2001:db8::7")
     session_id = initiated.session_id
     found = await redis.execute_command("HGETALL", keys.session(session_id))
     stored = {name.decode(): value for name, value in found.items()}
@@ -52,6 +52,7 @@ async def test_initiated_session_is_all_that_is_needed_later(relay: Relay, redis
         "project_id": PROJECT.encode(),
         "polling_digest": hashlib.sha256(initiated.polling_code.encode()).digest(),
         "client": b'{"client_name":"tool","hostname":"laptop"}',
+        "address": b"2001:db8::7",
     }
     held = await redis.get(keys.login(login_code_digest(PROJECT, initiated.login_code)))
     assert held == session_id.encode() + public_key(initiated.polling_code)

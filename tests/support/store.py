@@ -16,6 +16,7 @@ def initiations_of(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
         settings.initiations_per_address,
         settings.initiations_per_project,
         settings.live_sessions_per_project,
+        settings.live_sessions_per_address,
     )
     return Initiations(redis, keys, limits, retention_ms=settings.retention_ms)
 

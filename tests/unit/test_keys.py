@@ -28,6 +28,7 @@ def keys_of_session(keys: Keys, digest: bytes, session_id: str) -> list[str]:
         keys.initiations_of_address(partition, "project", "192.0.2.1"),
         keys.initiations_in_project(partition, "project"),
         keys.live_sessions(partition, "project"),
+        keys.live_sessions_of_address(partition, "project", "192.0.2.1"),
         keys.polled(session_id),
     ]
 

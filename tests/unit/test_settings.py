@@ -46,6 +46,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "initiations_per_address": ("8", 8),
     "initiations_per_project": ("80", 80),
     "live_sessions_per_project": ("800", 800),
+    "live_sessions_per_address": ("80", 80),
     "throttle_polls": ("true", True),
     "admin_jwks_file": ("keys.json", "keys.json"),
     "admin_issuer": ("https://issuer.example", "https://issuer.example"),

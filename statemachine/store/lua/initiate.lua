@@ -2,10 +2,10 @@
 -- Writes a new session, its login code, its deadline and its first event, unless a budget is used up.
 --
 -- KEYS session, login, deadlines, events, of_address (initiations of the address in the project), of_project (all of it),
---      live_sessions (of the project)
--- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), code_challenge ('' = none), lifetime_ms,
+--      live_sessions (of the project), live_of_address (of the address in the project)
+-- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), code_challenge ('' = none), address, lifetime_ms,
 --      longest_ms (no session lives longer), retention_ms, event_source, event_data,
---      window_ms, address_limit, project_limit, live_limit
+--      window_ms, address_limit, project_limit, live_limit, live_of_address_limit
 -- Returns {'initiated', expires_at in ms since the epoch}, {'taken'} (the login code is another session's: draw again)
 --         or {'refused', budget, ms until it may be otherwise, now}; an address refused uses up no project.
 local held = redis.call('GET', login)
@@ -15,28 +15,37 @@ if held then
   return { 'initiated', tonumber(redis.call('HGET', session, 'expires_at')) }
 end
 local now = now_ms()
-redis.call('ZREMRANGEBYSCORE', live_sessions, '-inf', '(' .. string.format('%d', now))
-if redis.call('ZCARD', live_sessions) >= tonumber(live_limit) then
-  return { 'refused', 'live_sessions', redis.call('ZRANGE', live_sessions, 0, 0, 'WITHSCORES')[2] - now, now }
+-- Returns nil, or how long to wait: a live session may end at any time, so never more than a minute.
+local function ms_full(live, limit)
+  redis.call('ZREMRANGEBYSCORE', live, '-inf', '(' .. string.format('%d', now))
+  if redis.call('ZCARD', live) < tonumber(limit) then return nil end
+  local first = redis.call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]
+  return math.min(60000, first and first - now or 60000)
 end
+local wait = ms_full(live_of_address, live_of_address_limit)
+if wait then return { 'refused', 'live_sessions_of_address', wait, now } end
+wait = ms_full(live_sessions, live_limit)
+if wait then return { 'refused', 'live_sessions', wait, now } end
 local function ms_over(counter, limit)
   local count = redis.call('INCR', counter)
   if count == 1 then redis.call('PEXPIRE', counter, window_ms) end
   return count > tonumber(limit) and redis.call('PTTL', counter)
 end
-local wait = ms_over(of_address, address_limit)
+wait = ms_over(of_address, address_limit)
 if wait then return { 'refused', 'address', wait, now } end
 wait = ms_over(of_project, project_limit)
 if wait then return { 'refused', 'project', wait, now } end
 local expires_at = now + lifetime_ms
 redis.call('HSET', session, 'state', 'pending', 'version', 1, 'deadline', expires_at, 'project_id', project_id,
-  'polling_digest', polling_digest, 'client', client, 'created_at', now, 'expires_at', expires_at)
+  'polling_digest', polling_digest, 'client', client, 'address', address, 'created_at', now, 'expires_at', expires_at)
 if code_challenge ~= '' then redis.call('HSET', session, 'code_challenge', code_challenge) end
 redis.call('PEXPIREAT', session, expires_at + retention_ms)
 redis.call('SET', login, session_id .. sealing_key, 'PXAT', expires_at)
 redis.call('ZADD', deadlines, expires_at, session_id)
-redis.call('ZADD', live_sessions, expires_at, session_id)
-redis.call('PEXPIRE', live_sessions, longest_ms)
+for _, live in ipairs({ live_sessions, live_of_address }) do
+  redis.call('ZADD', live, expires_at, session_id)
+  redis.call('PEXPIRE', live, longest_ms)
+end
 redis.call('XADD', events, 'MINID', '~', string.format('%d', now - retention_ms), '*', 'specversion', '1.0',
   'id', session_id .. '.1', 'source', event_source, 'type', 'session.initiated', 'subject', session_id,
   'time', rfc3339(now), 'projectid', project_id, 'version', 1, 'data', event_data)

@@ -2,7 +2,8 @@
 -- Commits one decision: state, deadline, token, outcome, event, acknowledgement, reply and hint; all of it or none.
 -- The entry is the ticket: who deletes it commits, so a late worker, a second worker or a re-send changes nothing.
 --
--- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel), live_sessions
+-- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel),
+--      live_sessions (of the project), live_of_address (of the session's address in it)
 -- ARGV session_id, state, version (both decided on), target ('' = the same state), decided_at (ms),
 --      deadline (the next), login_subject ('' = none), sealed_token ('' = none), retention_ms, replay_window_ms,
 --      group, entry_id ('' = no entry, the sweeper's), command_id, outcome, last_ms (to commit in; 0 = no bound),
@@ -33,6 +34,7 @@ if target ~= '' then
   else
     redis.call('ZREM', deadlines, session_id)
     redis.call('ZREM', live_sessions, session_id)
+    redis.call('ZREM', live_of_address, session_id)
     if target == 'consumed' then
       handed_over = redis.call('GET', token) or ''
       redis.call('PEXPIRE', token, replay_window_ms)
