@@ -38,7 +38,7 @@ class CloudEvent(msgspec.Struct, frozen=True):
             extra_json_schema={"format": "date-time"},
         ),
     ]
-    data: Annotated[msgspec.Raw, Meta(description="What is told of it, by `type`.")]
+    data: Annotated[msgspec.Raw, Meta(description="The facts, by `type`.")]
     version: (
         Annotated[
             int,

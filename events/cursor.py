@@ -17,10 +17,10 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":
-        """Read `milliseconds-sequence`.
+        """Return the id of a text `milliseconds-sequence`.
 
         Raises:
-            ValueError: it is not one.
+            ValueError: the text is not one.
 
         """
         milliseconds, _, sequence = text.partition("-")
@@ -42,7 +42,7 @@ _numbers = msgspec.msgpack.Decoder(list[int])
 
 
 def encode_cursor(cursor: Cursor) -> str:
-    """Return a cursor as a short text for `decode_cursor`, opaque to whoever keeps it."""
+    """Return a cursor as a short text for `decode_cursor`, opaque to its holder."""
     newest = max(id_.milliseconds for id_ in cursor)
     numbers = [newest]
     for id_ in cursor:
@@ -51,7 +51,7 @@ def encode_cursor(cursor: Cursor) -> str:
 
 
 def decode_cursor(text: str, partitions: int) -> Cursor | None:
-    """Read a cursor; None if it is not one for this many partitions."""
+    """Return the cursor of a text; None if it is not one for this many partitions."""
     try:
         newest, *pairs = _numbers.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, msgspec.MsgspecError):

@@ -114,7 +114,7 @@ class EventLog:
 
     async def after(self, redis: Redis, last: EntryId) -> Cursor:
         """Return the cursor after which come the entries with ids higher than `last`."""
-        # Made of entries that there are, so that `has_all_after` can tell about it later.
+        # From entries that exist, so that `has_all_after` can look for them later.
         async with redis.pipeline(transaction=False) as pipeline:
             for stream in self._streams:
                 pipeline.execute_command("XREVRANGE", stream, str(last), "-", "COUNT", 1)
@@ -122,9 +122,9 @@ class EventLog:
         return tuple(EntryId.parse(entries[0][0].decode()) if entries else START for entries in found)
 
     async def has_all_after(self, redis: Redis, cursor: Cursor) -> bool:
-        """Whether nothing that came after a cursor has been trimmed; False if that cannot be told any more.
+        """Whether nothing that came after a cursor has been trimmed; False also if that cannot be known any more.
 
-        The entry that a cursor names is trimmed before those after it, so all is there while it is.
+        The entry that a cursor names is trimmed before those after it: while it exists, so do they.
         """
         async with redis.pipeline(transaction=False) as pipeline:
             for stream, id_ in zip(self._streams, cursor, strict=True):
@@ -173,10 +173,10 @@ class EventLog:
         *,
         projects: Container[str] | None = None,
     ) -> AsyncGenerator[Batch]:
-        """Read on and on; yields an empty batch when nothing came for `block_ms`.
+        """Read without an end; yields an empty batch when nothing came for `block_ms`.
 
-        While Redis is away it tries again, and then goes on where it was: nothing is left out or told twice.
-        `on_trouble` hears the first error of a series, and None when it is over.
+        While Redis cannot be reached it tries again, and then goes on where it was: no event is left out or repeated.
+        `on_trouble` is called with the first error of a series, and with None when the series is over.
         """
         failures = 0
         while True:

@@ -47,9 +47,9 @@ class Inbox:
     def __init__(self, project_id: str) -> None:
         self.project_id = project_id
         self.waiting: asyncio.Queue[Frame | None] = asyncio.Queue(MAX_WAITING)
-        """None is the end."""
+        """None ends the stream."""
         self.over = asyncio.Event()
-        """Set when nothing more is to be sent: all was, or the client must go, even if a send to it never returns."""
+        """Set when nothing more is to be sent: all was, or the client is dropped, even in a send that never returns."""
 
     def offer(self, frame: Frame) -> None:
         """Take an event in; when there is no room for it, drop the client."""
@@ -69,7 +69,7 @@ class Inbox:
 
 
 class Feed:
-    """Reads the log once for all streams of this process, while there are any."""
+    """Reads the log once for all streams of this process, while any has joined."""
 
     def __init__(
         self, log: EventLog, redis: Redis, reader: Redis, block_ms: int, *, missed_per_second: float = PER_SECOND

@@ -1,4 +1,4 @@
-"""`GET /auth/cli/events`: a project's events as they happen, as Server-Sent Events (HTML Standard §9.2)."""
+"""`GET /auth/cli/events`: a project's events as Server-Sent Events (HTML Standard §9.2)."""
 
 import asyncio
 from typing import Any, assert_never, get_args
@@ -117,7 +117,7 @@ def events_endpoint(access: Access, feed: Feed) -> HTTPRouteHandler:
             except KnownError:
                 return False
             except REDIS_TROUBLE:
-                return True  # the key was good; without Redis there is nothing to tell it anyway
+                return True  # the key was valid, and without Redis no event comes
             return True
 
         try:

@@ -1,7 +1,7 @@
 """Draw the Grafana dashboard's panels from a running Prometheus into one HTML page, without Grafana.
 
-`python -m docs.generate.draw_dashboard http://127.0.0.1:9090 dashboard.html`. Each panel is laid out as the dashboard says and
-shows what its own queries give; legends and axes are simpler than Grafana's.
+`python -m docs.generate.draw_dashboard http://127.0.0.1:9090 dashboard.html`. Each panel is laid out as the dashboard
+says and shows what its own queries give; legends and axes are simpler than Grafana's.
 """
 
 import html

@@ -25,7 +25,7 @@ from tests.support.sse import EventSource, Received, event_source
 
 
 def facts(received: Iterable[Received]) -> dict[str, list[tuple[str, int]]]:
-    """What was told of each session, in the order in which it came."""
+    """Return type and version of each session's events, in the order in which they came."""
     of_session = defaultdict(list)
     for item in received:
         assert isinstance(item.event.version, int)
@@ -34,7 +34,7 @@ def facts(received: Iterable[Received]) -> dict[str, list[tuple[str, int]]]:
 
 
 def is_told(source: EventSource, count: int) -> bool:
-    """Whether that many events came."""
+    """Return whether that many events came."""
     return len(source.received) >= count
 
 
@@ -61,7 +61,7 @@ async def test_login_is_seen_as_it_happens(service: Service, api: str) -> None:
 
 
 async def test_other_projects_events_are_not_told(service: Service) -> None:
-    """Of two projects that are busy at once each hears its own sessions only, from the past too."""
+    """Two projects are busy at once; each receives the events of its own sessions only, past ones too."""
     other = await create_project(service.settings, "other")
     async with (
         event_source(service.url, service.project.server_headers) as ours,
@@ -82,7 +82,7 @@ async def test_other_projects_events_are_not_told(service: Service) -> None:
 
 
 async def test_stream_goes_on_exactly_after_its_api_process_was_killed(start_service: StartService) -> None:
-    """Killed with logins under way in four partitions; another process, or a new one, tells the rest, once."""
+    """Killed with logins under way in four partitions; another process, or a new one, sends the rest once."""
     service = await asyncio.to_thread(start_service, apis=2, partitions=4)
     victim, survivor = service.urls
     received: list[Received] = []
@@ -206,7 +206,7 @@ def read_to_the_end(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize("last_event_id", ["0", "1767226500000-0", "nonsense", "ü", "k" * 5_000])
 async def test_id_that_is_none_of_ours_is_refused(service: Service, last_event_id: str) -> None:
-    """Nobody is led to believe that nothing was missed."""
+    """A client is not left to believe that it missed nothing."""
     refused = get(service, service.project.server_headers | {"Last-Event-ID": last_event_id})
     assert (refused.status_code, refused.headers["x-stack-known-error"]) == (400, "SCHEMA_ERROR")
     assert "Last-Event-ID" in refused.json()["error"]
@@ -219,7 +219,7 @@ def get(service: Service, headers: dict[str, str]) -> httpx.Response:
 
 
 async def test_id_of_an_event_that_is_not_kept_is_refused(service: Service) -> None:
-    """What came after it cannot be told any more; saying so is all that is left."""
+    """What came after it is not kept any more, and the answer says so."""
     long_ago = encode_cursor((EntryId(1_000, 0),))
     gone = get(service, service.project.server_headers | {"Last-Event-ID": long_ago})
     assert (gone.status_code, gone.headers["content-type"]) == (410, "text/plain; charset=utf-8")
@@ -227,7 +227,7 @@ async def test_id_of_an_event_that_is_not_kept_is_refused(service: Service) -> N
 
 
 async def test_stream_is_for_backends(service: Service) -> None:
-    """A tool's key does not open it, nor does none."""
+    """A tool's key does not open it, nor does a request without a key."""
     refused = get(service, service.project.client_headers)
     assert (refused.status_code, refused.headers["x-stack-known-error"]) == (401, "INSUFFICIENT_ACCESS_TYPE")
     assert refused.json()["details"]["allowed_access_types"] == ["server", "admin"]

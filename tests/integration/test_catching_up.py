@@ -99,7 +99,7 @@ async def test_project_with_many_streams_does_not_hold_up_another(
 async def test_stream_that_leaves_gives_its_turn_to_the_next(
     log: CountingLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
-    """While it reads or while it waits; nobody waits for ever."""
+    """It leaves while it reads or while it waits; the next one is not blocked."""
     await write_events(redis, keys, initiations, PROJECTS[0], 1_000)
     catch_ups = CatchUps(log, redis)
     leaving = [asyncio.create_task(catch_up(catch_ups, project_id)) for project_id in PROJECTS for _ in range(5)]

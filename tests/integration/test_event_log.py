@@ -111,7 +111,7 @@ async def test_backlog_is_read_in_bounded_pieces_and_in_order(
 
 
 async def test_end_is_after_all_that_is_there(log: EventLog, redis: Redis, initiations: Initiations) -> None:
-    """Whether a partition has entries or none, only what is written later comes."""
+    """With entries in a partition or without, only what is written later is read."""
     assert await log.end(redis) == (START,) * PARTITIONS
     await initiate(initiations, 3)
     end = await log.end(redis)
@@ -121,7 +121,7 @@ async def test_end_is_after_all_that_is_there(log: EventLog, redis: Redis, initi
 
 
 async def test_time_is_where_to_begin(log: EventLog, redis: Redis, initiations: Initiations) -> None:
-    """The first event at or after a time is the first that comes."""
+    """The first event at or after a time is the first to be read."""
     await initiate(initiations, 20)
     everything = (await log.read(redis, (START,) * PARTITIONS)).events
     since = everything[12].entry_id.milliseconds
@@ -136,7 +136,7 @@ async def test_time_is_where_to_begin(log: EventLog, redis: Redis, initiations: 
 async def test_following_outlives_a_lost_connection(
     log: EventLog, redis: Redis, reader: Redis, initiations: Initiations
 ) -> None:
-    """The connection is killed while it waits; what is written meanwhile comes, once."""
+    """The connection is killed while it waits; what is written meanwhile is read once."""
     told: list[str] = []
     troubles: list[str | None] = []
 
@@ -192,7 +192,7 @@ async def test_every_entry_names_its_project(
 async def test_lost_events_are_told_from_kept_ones(
     log: EventLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
-    """A cursor is good while all that came after it is there."""
+    """A cursor is valid while every event after it is kept."""
     at_the_beginning = (START,) * PARTITIONS
     assert await log.has_all_after(redis, at_the_beginning)
     await initiate(initiations, 40)

@@ -151,7 +151,7 @@ async def test_stream_ends_when_its_key_is_revoked(connect: Connect) -> None:
 
 
 async def test_busy_stream_has_heartbeats_too(connect: Connect, initiations: Initiations) -> None:
-    """Events that never stop coming do not put the check of its key off."""
+    """Events that never stop do not put off the check of its key."""
     client = await connect(heartbeat_period=0.05)
     while client.count(": heartbeat") < 3:
         await initiate(initiations, count=5)
@@ -181,7 +181,7 @@ async def test_client_that_does_not_read_is_dropped(
 async def test_client_is_told_what_came_while_nobody_listened(
     connect: Connect, initiations: Initiations, redis: Redis
 ) -> None:
-    """The feed rests when its last client has left; the next one misses nothing for that, old or new."""
+    """The feed rests when its last client has left; neither a client that comes back nor a new one misses an event."""
     first = await connect()
     await initiate(initiations)
     await wait_until(lambda: first.count("event: ") == 1)
@@ -200,7 +200,7 @@ async def test_client_is_told_what_came_while_nobody_listened(
 
 
 async def test_draining_ends_streams_read_or_not(connect: Connect, initiations: Initiations, feed: Feed) -> None:
-    """Who reads has a clean end; who does not is cut; who comes later hears nothing new."""
+    """A client that reads has a clean end, one that does not is cut, and a later one receives no event."""
     reads, stuck = await connect(), await connect(reads=1)
     await initiate(initiations)
     await wait_until(lambda: reads.count("event: ") == 1)
@@ -217,7 +217,7 @@ async def test_draining_ends_streams_read_or_not(connect: Connect, initiations: 
 async def test_stream_that_catches_up_far_behind_hears_everything_once(
     connect: Connect, initiations: Initiations
 ) -> None:
-    """While it reads what it missed, events go on coming; neither those nor these are left out or repeated."""
+    """Events go on coming while it reads what it missed; none of either is left out or repeated."""
     await initiate(initiations)
     begin = await connect()
     start = begin.last_event_id

@@ -141,7 +141,7 @@ def test_numbers_that_are_no_cursor_are_told(numbers: object) -> None:
 
 @given(st.integers(-5, 2**48), entry_ids)
 def test_what_is_before_a_time_has_a_lower_id(milliseconds: int, id_: EntryId) -> None:
-    """All of the millisecond itself comes after; before the beginning of time there is nothing."""
+    """All entries of the millisecond itself come after; no entry is before the beginning of time."""
     assert (id_ > last_before(milliseconds)) == (id_.milliseconds >= max(milliseconds, 0) and id_ > START)
 
 
@@ -161,7 +161,7 @@ def test_what_is_before_a_time_has_a_lower_id(milliseconds: int, id_: EntryId) -
     ids=str,
 )
 def test_entry_that_is_no_event_is_passed_over(changes: dict[str, bytes]) -> None:
-    """It stops nobody: the cursor goes past it, and the events around it come."""
+    """The cursor goes past it, and the events around it are read."""
     before, broken, after = EntryId(1, 0), EntryId(2, 0), EntryId(3, 0)
     batch = merge((START,), {0: [entry(before), entry(broken, **changes), entry(after)]}, 10)
     assert [event.entry_id for event in batch.events] == [before, after]
@@ -169,7 +169,7 @@ def test_entry_that_is_no_event_is_passed_over(changes: dict[str, bytes]) -> Non
 
 
 def test_field_of_a_later_version_is_ignored() -> None:
-    """A reader outlives events that tell more."""
+    """A reader takes events with more fields than it knows."""
     batch = merge((START,), {0: [entry(EntryId(1, 0), added=b"later", data=b'{"project_id":"p","more":[1]}')]}, 10)
     assert batch.events[0].project_id == "p"
     assert b'"more":[1]' in msgspec.json.encode(batch.events[0].event)

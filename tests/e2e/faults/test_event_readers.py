@@ -1,4 +1,4 @@
-"""Those who read events, and a Redis that is killed while they do."""
+"""Readers of events, and a Redis that is killed while they read."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ async def following(site: OwnSite) -> AsyncIterator[list[str]]:
 
 
 async def test_readers_of_events_outlive_a_killed_redis(start_site: StartSite) -> None:
-    """Killed and started on its data again and again: command and event stream tell every event, in order, once."""
+    """Killed and started on its data again and again: command and event stream give every event once and in order."""
     site = await start_site(partitions=4)
     expected: list[str] = []
 
