@@ -1,4 +1,4 @@
-"""The `login-relay` command and, for authors of command-line tools, `login_relay_client`.
+"""The `login-relay` command: it starts the service (`run`) and looks at it from outside (`operate`).
 
-It starts and inspects the service from outside; the service itself is `api`, `worker` and `statemachine`.
+The service itself is `api` and `worker`; the client is `login_relay_client`.
 """
