@@ -189,6 +189,17 @@ async def test_every_entry_names_its_project(
     assert len(set(named)) == 2
 
 
+async def test_events_of_sessions_have_their_fields_in_one_order(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """Redis keeps the names once for entries that follow each other, if they are the same in the same order."""
+    session = await relay.completed()
+    await relay.consume(session.session_id)
+    await relay.work()
+    stream = keys.events(keys.partition_of(session.session_id))
+    orders = [list(fields) for _, fields in await redis.execute_command("XRANGE", stream, "-", "+")]
+    assert len(orders) == 3
+    assert orders == [orders[0]] * 3
+
+
 async def test_lost_events_are_told_from_kept_ones(
     log: EventLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:

@@ -48,5 +48,5 @@ for _, live in ipairs({ live_sessions, live_of_address }) do
 end
 redis.call('XADD', events, 'MINID', '~', string.format('%d', now - retention_ms), '*', 'specversion', '1.0',
   'id', session_id .. '.1', 'source', event_source, 'type', 'session.initiated', 'subject', session_id,
-  'time', rfc3339(now), 'projectid', project_id, 'version', 1, 'data', event_data)
+  'time', rfc3339(now), 'version', 1, 'projectid', project_id, 'data', event_data)
 return { 'initiated', expires_at }
