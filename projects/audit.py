@@ -2,8 +2,10 @@
 
 import secrets
 
+import structlog
 from cachetools import TTLCache
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from events.cloud_event import EVENT_SOURCE, encode_event
 from projects.audit_events import (
@@ -18,6 +20,8 @@ from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script
 
 _AUDIT = Script.named("projects", "audit")
+_TELL_CHANGE = Script.named("projects", "tell_change")
+_log = structlog.get_logger("projects")
 
 REMEMBERED_CAUSES = 10_000  # per process; about a megabyte
 
@@ -56,7 +60,11 @@ class Refusals:
             subject=session_id or refusal.project_id,
             project_id=refusal.project_id,
         )
-        await run_script(self._redis, _AUDIT, call)
+        try:
+            await run_script(self._redis, _AUDIT, call)
+        except OutOfMemoryError:  # the caller is refused all the same
+            _log.warning("an audit event was not published: redis is at its maxmemory", type=type_)
+            return
         self._told[mark] = None
 
 
@@ -66,9 +74,10 @@ async def tell_change(redis: Redis, keys: Keys, change: KeyRotated | ProjectChan
     Projects live in another slot than the events, so no script does both: a process that dies between the two leaves a
     change that nobody is told of.
     """
-    await redis.execute_command(
-        *("XADD", keys.events(keys.partition_of_project(change.project_id)), "*", "specversion", "1.0"),
-        *("id", secrets.token_hex(16), "source", EVENT_SOURCE, "type", AUDIT_TYPES[type(change)]),
-        *("subject", change.project_id, "time", rfc3339(now), "projectid", change.project_id),
-        *("data", encode_event(change)),
+    fields = (
+        *("specversion", "1.0", "id", secrets.token_hex(16), "source", EVENT_SOURCE),
+        *("type", AUDIT_TYPES[type(change)], "subject", change.project_id, "time", rfc3339(now)),
+        *("projectid", change.project_id, "data", encode_event(change)),
     )
+    events = keys.events(keys.partition_of_project(change.project_id))
+    await run_script(redis, _TELL_CHANGE, _TELL_CHANGE.call(events=events, fields=fields))

@@ -7,12 +7,11 @@ import socket
 import time
 from collections.abc import Iterable
 
-import msgspec
 from redis.asyncio import Redis
 
 from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
-from statemachine.store.workers import LIFE_MS, SignOfLife
+from statemachine.store.workers import SignOfLife, leave_sign
 
 PERIOD = 1.0  # seconds between two signs
 
@@ -22,10 +21,11 @@ class Heartbeat:
 
     def __init__(self, redis: Redis, keys: Keys, consumer: str, loops: Iterable[str], stale_after: float) -> None:
         self._redis = redis
-        self._key = keys.worker(consumer)
+        self._keys = keys
+        self._consumer = consumer
         self._stale_after = stale_after
         self._progress = dict.fromkeys(loops, time.monotonic())
-        self._sign = msgspec.json.encode(SignOfLife(socket.gethostname(), os.getpid(), time.time()))
+        self._sign = SignOfLife(socket.gethostname(), os.getpid(), time.time())
 
     def beat(self, loop: str) -> None:
         """Note that a loop made progress."""
@@ -41,7 +41,7 @@ class Heartbeat:
         while not stopping.is_set():
             if not self.stuck():
                 with contextlib.suppress(*REDIS_TROUBLE):  # the loops themselves report and outlive this
-                    await self._redis.set(self._key, self._sign, px=LIFE_MS)
+                    await leave_sign(self._redis, self._keys, self._consumer, self._sign)
             try:
                 await asyncio.wait_for(stopping.wait(), PERIOD)
             except TimeoutError:
@@ -49,4 +49,4 @@ class Heartbeat:
 
     async def resign(self) -> None:
         """Take the sign of life back at the end of an orderly stop."""
-        await self._redis.delete(self._key)
+        await self._redis.delete(self._keys.worker(self._consumer))

@@ -1,11 +1,17 @@
 """Starting a login."""
 
+import structlog
+from redis.exceptions import OutOfMemoryError
+
 from api.logins.guard import Asker, Guard
+from api.logins.refusals import StoreFull
 from api.request.metrics import INITIATED
 from api.request.note import note_count, note_session
 from projects.errors import InitiationRefusedError
 from statemachine.session import ClientFacts
 from statemachine.store.initiating import Initiated, Initiations
+
+_log = structlog.get_logger("api")
 
 
 class Initiating:
@@ -24,6 +30,7 @@ class Initiating:
 
         Raises:
             TooManyLogins: a budget is used up.
+            StoreFull: Redis has no memory for another session.
 
         """
         try:
@@ -36,6 +43,9 @@ class Initiating:
             )
         except InitiationRefusedError as refused:
             raise await self._guard.no_session(asker, refused) from None
+        except OutOfMemoryError:
+            _log.warning("no session was added: redis is at its maxmemory")
+            raise StoreFull from None
         note_session(initiated.session_id)
         note_count(INITIATED)
         return initiated

@@ -25,6 +25,10 @@ class Busy(Exception):
     """The backlog is full; nothing was recorded."""
 
 
+class StoreFull(Exception):
+    """Redis is at its `maxmemory`, so that no session can be added; nothing was recorded."""
+
+
 class NotDoneInTime(Exception):
     """The command is recorded, but no worker decided it in time."""
 
@@ -59,6 +63,7 @@ LoginRefusal = (
     | WrongPollingCode
     | NotPending
     | Busy
+    | StoreFull
     | NotDoneInTime
     | TooManyWrongCodes
     | TooManyLogins

@@ -25,6 +25,7 @@ from api.logins.refusals import (
     NotDoneInTime,
     NotPending,
     PolledTooSoon,
+    StoreFull,
     TooManyLogins,
     TooManyWrongCodes,
     WrongLoginCode,
@@ -39,6 +40,7 @@ Details = Mapping[str, str | int | list[str]]
 
 _log = structlog.get_logger("api")
 _KNOWN_ERROR = spellings("known-error")
+STORE_FULL_FOR = 10  # seconds; sessions end, and are forgotten, all the time, but a full Redis has many clients waiting
 _UNREAD = {HTTP_408_REQUEST_TIMEOUT, HTTP_413_REQUEST_ENTITY_TOO_LARGE}  # the body, to its end
 
 
@@ -92,6 +94,7 @@ RECORDED = (
     "Send it again with the same Idempotency-Key to learn its outcome."
 )
 BUSY = "The relay is busy. Nothing was recorded; try again."
+STORE_FULL = "The relay has no room for another login just now. Nothing was recorded; try again later."
 TOO_MANY_WRONG_CODES = "Too many wrong codes. Try again later."
 TOO_MANY_SESSIONS = "Too many logins were started. Try again later."
 TOO_MANY_STREAMS = "The project has too many event streams open here. Close some, or try again later."
@@ -155,6 +158,8 @@ def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: PLR0911
             return PlainError(400, INVALID_LOGIN_CODE)
         case Busy():
             return PlainError(503, BUSY, retry_after=1)
+        case StoreFull():
+            return PlainError(503, STORE_FULL, retry_after=STORE_FULL_FOR)
         case NotDoneInTime():
             return PlainError(503, RECORDED, retry_after=1)
         case TooManyWrongCodes(retry_after=seconds):

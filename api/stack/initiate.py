@@ -23,7 +23,7 @@ from api.stack.described import (
     operation,
     refusals,
 )
-from api.stack.errors import ANONYMOUS_SESSIONS, STORE_AWAY, TOO_MANY_SESSIONS, PlainError
+from api.stack.errors import ANONYMOUS_SESSIONS, STORE_AWAY, STORE_FULL, TOO_MANY_SESSIONS, PlainError
 from runtime.clock import rfc3339
 from runtime.codes import (
     CODE_CHALLENGE_SHAPE,
@@ -130,7 +130,7 @@ OPERATION = operation(
                 "complete": Link(operation_id="complete", request_body={"login_code": "$response.body#/login_code"}),
             },
         ),
-        **error_answers(_REFUSED, [STORE_AWAY]),
+        **error_answers(_REFUSED, [STORE_FULL, STORE_AWAY]),
     },
     body=json_request(
         InitiateRequest,

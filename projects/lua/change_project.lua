@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Writes fields of a project that there is, and with them the origins that may call for it.
 --
 -- KEYS project, allowed_origins

@@ -8,7 +8,6 @@ import asyncio
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from runtime.redis.keys import GROUP, Keys
 from runtime.redis.partitions import EachPartition
@@ -19,6 +18,7 @@ from statemachine.lifecycle import Outcome, State
 _ENQUEUE = Script.named("statemachine.store", "enqueue")
 _DEAD_LETTER = Script.named("statemachine.store", "dead_letter")
 _REMOVE_CONSUMER = Script.named("statemachine.store", "remove_consumer")
+_ENSURE_GROUP = Script.named("statemachine.store", "ensure_group")
 _BACKLOG = Script.named("statemachine.store", "backlog")
 
 DEAD_LETTERS_KEPT = 10_000  # per partition; enough to look into an accident, bounded like everything else
@@ -130,11 +130,8 @@ class CommandStream:
             RedisError: Redis refuses it, or is away.
 
         """
-        try:
-            await self._redis.xgroup_create(self._keys.commands(partition), GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+        call = _ENSURE_GROUP.call(commands=self._keys.commands(partition), group=GROUP)
+        await run_script(self._redis, _ENSURE_GROUP, call)
 
     async def read(self, reader: Redis, consumer: str, count: int, block_ms: int) -> list[Entry]:
         """Wait up to `block_ms` for entries that no consumer has read; `reader` is the loop's own connection."""

@@ -10,7 +10,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from runtime.redis.keys import Keys
+from runtime.redis.scripts import Script, run_script
 from statemachine.store.command_stream import CommandStream
+
+_SIGN = Script.named("statemachine.store", "sign")
 
 LIFE_MS = 5_000  # a sign is good for this long: five periods
 
@@ -22,6 +25,12 @@ class SignOfLife(msgspec.Struct, frozen=True):
     pid: int
     started_at: float
     """Seconds since the epoch, by the worker's own clock."""
+
+
+async def leave_sign(redis: Redis, keys: Keys, consumer: str, sign: SignOfLife) -> None:
+    """Leave a worker's sign of life for `LIFE_MS`. One round trip."""
+    call = _SIGN.call(worker=keys.worker(consumer), sign=msgspec.json.encode(sign), life_ms=LIFE_MS)
+    await run_script(redis, _SIGN, call)
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):

@@ -262,16 +262,16 @@ async def test_session_that_cannot_be_read_holds_up_no_other(relay: Relay, redis
     assert await redis.hget(keys.session(strange), "state") == b"melted"
 
 
-async def test_entry_survives_a_redis_without_memory(own_relay: Relay) -> None:
-    """A refused commit is Redis' fault and not the entry's: it stays pending and is decided when there is room."""
+async def test_entry_survives_a_redis_that_refuses_to_write(own_relay: Relay) -> None:
+    """A refused commit is Redis' fault and not the entry's: it stays pending and is decided when Redis takes it."""
     relay = own_relay
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
     entries = await relay.read()
-    await relay.redis.config_set("maxmemory", "1")
+    await relay.redis.config_set("min-replicas-to-write", "1")
     [failure] = await relay.handlers.handle(entries)
     assert not failure.is_poison
     assert (await relay.session(session_id)).state is State.PENDING
-    await relay.redis.config_set("maxmemory", "0")
+    await relay.redis.config_set("min-replicas-to-write", "0")
     assert not await relay.handlers.handle([failure.entry])
     assert await relay.outcome(session_id, "complete") is Outcome.COMPLETED

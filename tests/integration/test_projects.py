@@ -4,7 +4,10 @@ import uuid
 import msgspec
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
+from projects.audit import Refusals
+from projects.audit_events import BindingFailed
 from projects.errors import ProjectNameTakenError, UnknownProjectError
 from projects.project import (
     KEY_PREFIXES,
@@ -15,6 +18,7 @@ from projects.project import (
 from projects.store import Projects
 from runtime.clock import rfc3339
 from runtime.redis.keys import Keys
+from tests.support.relay import Relay
 
 NOW = 1_000
 
@@ -176,3 +180,24 @@ async def test_origin_is_allowed_as_long_as_a_project_allows_it(projects: Projec
     await projects.update(second, allow_client_complete=False, allowed_origins=["https://b.example"])
     assert not await projects.is_origin_allowed(origin)
     assert await projects.is_origin_allowed("https://b.example")
+
+
+async def test_stolen_key_can_be_rotated_when_the_server_is_full(own_relay: Relay) -> None:
+    """An attack may have filled it: its end is published, what it causes now is not, and nobody gets an error."""
+    projects, redis, keys = Projects(own_relay.redis, own_relay.keys), own_relay.redis, own_relay.keys
+    id_, _ = await projects.create("acme", allow_client_complete=False)
+    await redis.config_set("maxmemory", "1")
+    new = await projects.rotate(await projects.find("acme"), [KeyKind.PUBLISHABLE_CLIENT], overlap_ms=0)
+    project, now = await projects.read(id_)
+    assert project is not None
+    assert project.keys[KeyKind.PUBLISHABLE_CLIENT].matches(new[KeyKind.PUBLISHABLE_CLIENT], now)
+    refusals = Refusals(redis, keys, window_ms=600_000, retention_ms=600_000)
+    await refusals.tell(BindingFailed(id_, "192.0.2.1"), "cause", now)
+    with pytest.raises(OutOfMemoryError):
+        await projects.create("other", allow_client_complete=False)
+    await projects.delete(project)
+    await redis.config_set("maxmemory", "0")
+    await refusals.tell(BindingFailed(id_, "192.0.2.1"), "cause", now)
+    assert [type_ for type_, _, _ in await told(redis, keys)] == [
+        *("audit.project_changed", "audit.key_rotated", "audit.project_changed", "audit.binding_failed")
+    ]

@@ -73,12 +73,21 @@ def forgetful(redis: Redis) -> Redis:
 def test_script_is_fit_for_a_cluster(room: str, name: str) -> None:
     """Each declares itself with `#!lua`, so that Redis holds it to its keys, and uses the names of its header."""
     text = files(room).joinpath("lua", f"{name}.lua").read_text()
-    assert re.match(r"#!lua( flags=no-writes)?\n-- ", text)
+    assert re.match(r"#!lua( flags=(no-writes|allow-oom))?\n-- ", text)
     [header] = re.findall(r"\A(?:(?:#|--).*\n)+", text)
     assert re.search("^-- Returns ", header, re.MULTILINE)
     body = text.removeprefix(header)
     assert not re.search(r"\b(KEYS|ARGV|TIME)\b", body)
     assert {word for word in names_of(Script.named(room, name)) if not re.search(rf"\b{word}\b", body)} == set()
+
+
+def test_only_what_begins_something_is_refused_by_a_full_server() -> None:
+    """Everything that a login under way needs, or its end, runs without memory too: each other script says so."""
+    first_lines = {
+        name: files(room).joinpath("lua", f"{name}.lua").read_text().split("\n")[0] for room, name in SCRIPTS
+    }
+    refused = {name for name, line in first_lines.items() if line == "#!lua"}
+    assert refused == {"initiate", "guess", "audit", "create_project"}
 
 
 def names_of(script: Script) -> set[str]:

@@ -130,11 +130,11 @@ async def test_completion_decided_after_the_sweep_is_refused(relay: Relay, sweep
 
 
 async def test_sweep_ends_when_redis_refuses_its_writes(own_relay: Relay) -> None:
-    """A Redis without memory is not asked again and again within one step: the loop goes on to its next round."""
+    """A Redis that refuses is not asked again and again within one step: the loop goes on to its next round."""
     relay = own_relay
     ids = await overdue(relay, COUNT)
-    await relay.redis.config_set("maxmemory", "1")
+    await relay.redis.config_set("min-replicas-to-write", "1")
     await asyncio.wait_for(sweeper_of(relay).step(), timeout=3)
-    await relay.redis.config_set("maxmemory", "0")
+    await relay.redis.config_set("min-replicas-to-write", "0")
     await sweeper_of(relay).step()
     assert await relay.states(ids) == {State.EXPIRED}

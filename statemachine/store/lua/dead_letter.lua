@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Moves an entry that no worker could decide to the dead letters.
 --
 -- KEYS commands, dead_letters

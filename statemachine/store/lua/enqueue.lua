@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Records a command, once, unless its session is not in the state that it asks for or the backlog is full.
 --
 -- KEYS commands, outcome_key, session

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Reads as read.lua does, and keeps the polls of a pending session apart. Only the holder of its polling code moves the
 -- window, and a poll that is refused does not.
 --

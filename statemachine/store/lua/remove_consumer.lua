@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Removes a consumer from the group unless entries are pending for it: XGROUP DELCONSUMER would destroy them.
 --
 -- KEYS commands

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Puts a dead letter's command back on the stream, as a new entry; nobody can do it twice.
 --
 -- KEYS dead_letters, commands

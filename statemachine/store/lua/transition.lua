@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Commits one decision: state, deadline, token, outcome, event, acknowledgement, reply and hint; all of it or none.
 -- The entry is the ticket: who deletes it commits, so a late worker, a second worker or a re-send changes nothing.
 --

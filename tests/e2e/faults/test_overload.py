@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
-from signal import SIGCONT
+from signal import SIGCONT, SIGTERM
 
 import httpx
 import pytest
@@ -104,52 +104,65 @@ async def test_poll_under_a_full_backlog_is_told_to_wait(start_site: StartSite) 
     assert (await site.client.poll(done)).json()["refresh_token"] == f"rt-{done.session_id}"
 
 
-async def test_full_redis_refuses_before_anything_is_written(start_site: StartSite) -> None:
-    """With maxmemory reached every write is a 503, nothing is half done, and all goes on once there is room."""
+async def test_full_redis_refuses_new_logins_and_those_under_way_go_on(start_site: StartSite) -> None:
+    """At maxmemory nothing of a new login is written; held polls, completions, tokens, workers and expiry go on."""
     site = await start_site()
-    client = site.client
-    pending, done = await client.initiate(), await client.completed()
-    keys = await site.look.dbsize()
-    before = [await site.look.hgetall(site.keys.session(login.session_id)) for login in (pending, done)]
-    await site.look.config_set("maxmemory", "1mb")
-    refused = [
-        await client.http.post("/cli", headers=client.project.client_headers),
-        await client.complete(pending),
-        await client.poll(done),
+    client, worker = site.client, site.service.workers[0]
+    held, recorded, done, expiring = [
+        await client.initiate(),
+        await client.initiate(),
+        await client.completed(),
+        await client.initiate(expires_in_millis=3_000),
     ]
-    assert [(answer.status_code, answer.headers["retry-after"]) for answer in refused] == [(503, "1")] * 3
-    assert (await client.poll(pending)).json() == {"status": "waiting"}
-    assert await site.look.dbsize() == keys
-    assert await site.is_at_rest()
-    after = [await site.look.hgetall(site.keys.session(login.session_id)) for login in (pending, done)]
-    assert after == before
-    await site.look.config_set("maxmemory", "0")
-    assert (await client.complete(pending)).status_code == 200
-    for login in (pending, done):
-        assert (await client.poll(login)).json()["refresh_token"] == f"rt-{login.session_id}"
-
-
-async def test_command_that_a_full_redis_could_not_commit_is_done_later(start_site: StartSite) -> None:
-    """The commit is refused as a whole: the session is as it was, and the entry stays until there is room."""
-    site = await start_site(outcome_wait_ms=1_500, min_idle_ms=200, reclaim_period_ms=50, max_deliveries=2)
-    login = await site.client.initiate()
-    site.service.workers[0].stop()
-    completing = asyncio.create_task(site.client.complete(login, key="k"))
+    worker.stop()
+    completing = asyncio.create_task(client.complete(recorded))
 
     async def is_recorded() -> bool:
         return int(await site.look.xlen(site.keys.commands(0))) == 1
 
     await wait_until(is_recorded)
     await site.look.config_set("maxmemory", "1mb")
-    site.service.workers[0].send(SIGCONT)
-    assert kind_of(await completing) == RECORDED
-    assert await site.versions(login.session_id) == [("session.initiated", 1)]
-    assert await site.look.exists(site.keys.sealed_token(login.session_id)) == 0
-    assert (await site.look.hget(site.keys.session(login.session_id), "state")) == b"pending"
+    await site.look.config_resetstat()
+    keys, events = await site.look.dbsize(), await site.look.xlen(site.keys.events(0))
+    refused = await client.http.post("/cli", headers=client.project.client_headers)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+    assert refused.text == "The relay has no room for another login just now. Nothing was recorded; try again later."
+    assert (await site.look.dbsize(), await site.look.xlen(site.keys.events(0))) == (keys, events)
+    worker.send(SIGCONT)
+    assert (await completing).status_code == 200  # it was recorded before the server was full
+    polling = asyncio.create_task(client.poll(held, wait=20))
+    assert (await client.complete(held)).status_code == 200
+    assert (await polling).json()["refresh_token"] == f"rt-{held.session_id}"
+    for login in (recorded, done):
+        assert (await client.poll(login)).json()["refresh_token"] == f"rt-{login.session_id}"
+        assert (await client.poll(login)).json() == {"status": "used"}
+    assert (await client.http.post("/cli", headers=client.project.client_headers)).status_code == 503
+
+    # A worker goes on being seen as alive, and one that starts now works too.
+    worker.send(SIGTERM)
+    await asyncio.to_thread(worker.wait)
+    assert await _signs(site) == []
+    site.service.start_worker()
+    await site.until_ready()
+    assert len(await _signs(site)) == 1
+    await site.look.delete(*await _signs(site))
+
+    async def is_signed_again() -> bool:
+        return len(await _signs(site)) == 1
+
+    await wait_until(is_signed_again)
+
+    async def is_expired() -> bool:
+        return (await site.look.hget(site.keys.session(expiring.session_id), "state")) == b"expired"
+
+    await wait_until(is_expired)
+    statistics = await site.look.info("commandstats")
+    rejected = {name: of_command.get("rejected_calls", 0) for name, of_command in statistics.items()}
+    assert {name: count for name, count in rejected.items() if count} == {"cmdstat_evalsha": 2}  # both initiates
     await site.look.config_set("maxmemory", "0")
+    assert (await client.completed()).session_id
 
-    async def is_completed() -> bool:
-        return (await site.client.complete(login, key="k")).status_code == 200
 
-    await wait_until(is_completed)
-    assert (await site.client.poll(login)).json()["refresh_token"] == f"rt-{login.session_id}"
+async def _signs(site: OwnSite) -> list[bytes]:
+    """Return the keys of the signs of life."""
+    return [name async for name in site.look.scan_iter(site.keys.worker("*"), count=1_000)]
