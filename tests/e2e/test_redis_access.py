@@ -304,7 +304,7 @@ def test_the_list_has_every_command_that_the_source_names() -> None:
         if hasattr(CoreCommands, name) and name != "execute_command"
     }
     assert "xclaim" in by_name
-    assert methods >= {"zrem", "client|unblock", "xgroup|create", "del"}
+    assert methods >= {"zrem", "client|unblock", "del"}
     words = by_name | methods - OF_THE_EMBEDDED_SERVER
     named = allowed() | {word.partition("|")[0] for word in allowed()}  # a script names the container alone
     assert (words | commands_of_scripts()) - named == set(ONLY_ASKED)
