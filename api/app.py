@@ -47,6 +47,7 @@ from runtime.tracing import Tracing
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.initiating import Initiations
 from statemachine.store.reading import Sessions
+from statemachine.store.retention import Retention
 
 CANCEL_WAIT = 1.0  # seconds; by then a loop has ended, or ends with the process
 
@@ -117,7 +118,8 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         settings.live_sessions_per_project,
         settings.live_sessions_per_address,
     )
-    initiations = Initiations(redis, keys, initiation_limits, retention_ms=settings.retention_ms)
+    retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
+    initiations = Initiations(redis, keys, initiation_limits, retention)
     guesses = Guesses(
         redis,
         keys,

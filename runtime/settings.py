@@ -119,8 +119,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 86_400_000
     retention_ms: Annotated[
         Milliseconds,
-        Meta(description="How long an ended session is remembered, and an event kept on its stream."),
+        Meta(description="How long a session is remembered after its deadline, and an event kept on its stream."),
     ] = 86_400_000
+    abandoned_retention_ms: Annotated[
+        Milliseconds,
+        Meta(
+            description="How long a session that nobody completed is remembered after its deadline or end; never "
+            "longer than `LOGIN_RELAY_RETENTION_MS`."
+        ),
+    ] = 600_000
+    events_max: Annotated[
+        Count,
+        Meta(description="Events kept, over all partitions; beyond it the oldest are trimmed, however young."),
+    ] = 1_000_000
     project_cache_ms: Annotated[
         int,
         Meta(ge=0, le=5_000, description="How long an API process may go on using a project it has read."),
@@ -176,7 +187,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     initiations_per_project: Annotated[Count, Meta(description="The same for one project.")] = 60_000
     live_sessions_per_project: Annotated[
         Count,
-        Meta(description="Sessions of one project that have not ended, beyond which none is added."),
+        Meta(description="Sessions of one project that are remembered and not consumed, beyond which none is added."),
     ] = 100_000
     live_sessions_per_address: Annotated[
         Count, Meta(description="The same for one client address in one project (IPv6: one /64).")
@@ -290,6 +301,7 @@ def _check_order(settings: Settings) -> None:
         ),
         ("outcome_wait_ms", settings.outcome_wait_ms, "session_lifetime_ms", settings.session_lifetime_ms),
         ("outcome_wait_ms", settings.outcome_wait_ms, "replay_window_ms", settings.replay_window_ms),
+        ("outcome_wait_ms", settings.outcome_wait_ms, "abandoned_retention_ms", settings.abandoned_retention_ms),
     )
     for left, small, right, large in chain:
         if small >= large:

@@ -20,6 +20,7 @@ from statemachine.store.backlog_metrics import Standing
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.committing import Committing
 from statemachine.store.reading import Sessions
+from statemachine.store.retention import Retention
 from worker.consumer import Consumer
 from worker.handlers import Handlers
 from worker.heartbeat import Heartbeat
@@ -61,7 +62,8 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
     readers = [reader_client(settings, "login-relay:worker-reader") for _ in CONSUMERS]
     stream = CommandStream(redis, keys)
     sessions = Sessions(redis, keys)
-    committing = Committing(redis, keys, retention_ms=settings.retention_ms, replay_window_ms=settings.replay_window_ms)
+    retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
+    committing = Committing(redis, keys, retention, replay_window_ms=settings.replay_window_ms)
     spans = None
     if tracing is not None:
         from worker.spans import BatchSpans  # noqa: PLC0415 - imports OpenTelemetry

@@ -23,6 +23,7 @@ from statemachine.session import ClientFacts
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.initiating import Initiated, Initiations
 from statemachine.store.reading import Sessions
+from statemachine.store.retention import Retention
 
 FACTS = ClientFacts("acme-cli", "3.14.1", "laptop.example")
 REFRESH_TOKEN = "x" * 400  # about the size of a signed JWT
@@ -74,7 +75,8 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     keys = Keys(settings.prefix, settings.partitions)
     try:
         limits = InitiationLimits(settings.budget_window_ms, NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT)
-        initiations = Initiations(redis, keys, limits, retention_ms=settings.retention_ms)
+        retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
+        initiations = Initiations(redis, keys, limits, retention)
         yield Store(redis, keys, initiations, Sessions(redis, keys), CommandStream(redis, keys))
     finally:
         await redis.aclose()

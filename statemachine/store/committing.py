@@ -15,6 +15,7 @@ from statemachine.commands import Command, CompleteSession, ConsumeSession
 from statemachine.events import EVENT_TYPES, event_for
 from statemachine.lifecycle import Decision, Outcome, State
 from statemachine.session import TimedSession
+from statemachine.store.retention import Retention
 
 _TRANSITION = Script.named("statemachine.store", "transition")
 _ABSENT = 0  # the version of a session that does not exist; those that do begin with 1
@@ -57,10 +58,11 @@ class Commit(StrEnum):
 class Committing:
     """Commits what was decided."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, retention_ms: int, replay_window_ms: int) -> None:
+    def __init__(self, redis: Redis, keys: Keys, retention: Retention, *, replay_window_ms: int) -> None:
         self._redis = redis
         self._keys = keys
-        self._retention_ms = retention_ms
+        self._retention = retention
+        self._events_max = retention.events_share(len(keys.partitions))
         self._replay_window_ms = replay_window_ms
 
     async def commit(self, transitions: Sequence[Transition]) -> list[Commit]:
@@ -100,7 +102,9 @@ class Committing:
             deadline=after.deadline,
             login_subject=after.login_subject or "",
             sealed_token=sealed_token,
-            retention_ms=self._retention_ms,
+            forgotten_at=self._retention.forgotten_at(before, after, now),
+            retention_ms=self._retention.remembered_ms,
+            events_max=self._events_max,
             replay_window_ms=self._replay_window_ms,
             group=GROUP,
             entry_id=entry_id,

@@ -16,6 +16,7 @@ from runtime.redis.scripts import Script, run_script
 from statemachine.events import SessionInitiated
 from statemachine.sealing import public_key
 from statemachine.session import ClientFacts
+from statemachine.store.retention import Retention
 
 MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
 MAX_REFUSALS = 3  # by partitions of their shares of a budget, until the whole budget counts as used up
@@ -37,11 +38,12 @@ class Initiated(NamedTuple):
 class Initiations:
     """Starts sessions. Each partition holds its share of the budgets."""
 
-    def __init__(self, redis: Redis, keys: Keys, limits: InitiationLimits, *, retention_ms: int) -> None:
+    def __init__(self, redis: Redis, keys: Keys, limits: InitiationLimits, retention: Retention) -> None:
         self._redis = redis
         self._keys = keys
         self._share = limits.share(len(keys.partitions))
-        self._retention_ms = retention_ms
+        self._retention = retention
+        self._events_max = retention.events_share(len(keys.partitions))
 
     async def initiate(
         self,
@@ -90,8 +92,10 @@ class Initiations:
                 code_challenge=code_challenge or "",
                 address=address,
                 lifetime_ms=lifetime_ms,
-                longest_ms=MAX_LIFETIME_MS,
-                retention_ms=self._retention_ms,
+                pending_ms=self._retention.pending_ms,
+                live_ms=MAX_LIFETIME_MS + self._retention.remembered_ms,
+                retention_ms=self._retention.remembered_ms,
+                events_max=self._events_max,
                 event_source=EVENT_SOURCE,
                 event_data=data,
                 window_ms=self._share.window_ms,

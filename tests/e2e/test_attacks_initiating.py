@@ -22,6 +22,8 @@ def target(start_shared: StartService) -> Service:
         initiations_per_address=PER_ADDRESS,
         initiations_per_project=PER_PROJECT,
         live_sessions_per_project=LIVE,
+        outcome_wait_ms=2_600,
+        abandoned_retention_ms=2_700,
     )
 
 
@@ -104,7 +106,7 @@ def test_a_project_has_only_so_many_live_sessions(target: Service) -> None:
 
 
 def test_expired_sessions_make_room(target: Service) -> None:
-    """Sessions that nobody completes do not fill a project for longer than they live."""
+    """Sessions that nobody completes fill a project no longer than they are remembered."""
     project = new_project(target)
     assert all(initiate(Client(target, project), expires_in_millis=1_000) for _ in range(LIVE))
     assert initiate(Client(target, project)) is None

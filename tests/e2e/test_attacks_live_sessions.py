@@ -10,6 +10,7 @@ from projects.store import Projects
 from runtime.redis.connections import command_client
 from runtime.redis.keys import Keys
 from tests.support.attacker import PROXIES, Client, new_project, refusals
+from tests.support.eventually import wait_until
 from tests.support.redis_server import RedisServer
 from tests.support.services import ProjectKeys, Service, StartService
 
@@ -72,6 +73,15 @@ def test_full_project_says_when_it_may_be_otherwise(target: Service) -> None:
     refused = Client(target, project).post("", {})
     assert refused.status_code == httpx.codes.TOO_MANY_REQUESTS
     assert 1 <= int(refused.headers["retry-after"]) <= LONGEST_WAIT_S
+
+
+def test_sessions_of_a_second_fill_no_memory(target: Service) -> None:
+    """They count until they are forgotten, so that an address cannot leave one behind every moment."""
+    client = Client(target, new_project(target))
+    for _ in range(PER_ADDRESS):
+        last = client.initiate(expires_in_millis=1_000)
+    asyncio.run(wait_until(lambda: client.poll(last.polling_code).json().get("status") == "expired"))
+    assert client.post("", {"expires_in_millis": 1_000}).status_code == httpx.codes.TOO_MANY_REQUESTS
 
 
 def test_consumed_sessions_make_room_for_their_address(target: Service) -> None:

@@ -38,7 +38,7 @@ async def do(relay: Relay, command: Command) -> Outcome | None:
 
 @ends
 async def test_pending_session_ends(relay: Relay, redis: Redis, keys: Keys, end: End, state: State) -> None:
-    """With its event; whoever holds a poll of it is woken, and nothing is left to sweep or to count as live."""
+    """With its event; a held poll of it is woken, nothing is left to sweep, and it is forgotten in minutes."""
     session_id = (await relay.initiate()).session_id
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.hints(0))
@@ -52,8 +52,11 @@ async def test_pending_session_ends(relay: Relay, redis: Redis, keys: Keys, end:
     event = (await relay.events(session_id))[-1]
     assert (event.type, event.version) == (f"session.{state}", 2)
     assert msgspec.json.decode(event.fields["data"]) == {"project_id": PROJECT, "state": "pending", **TOLD[state]}
-    assert not await redis.exists(keys.deadlines(0), keys.live_sessions(0, PROJECT))
-    assert await redis.pexpiretime(keys.session(session_id)) == session.deadline + relay.settings.retention_ms
+    assert not await redis.exists(keys.deadlines(0))
+    ended_at = int(await redis.hget(keys.session(session_id), f"{state}_at") or 0)
+    forgotten_at = ended_at + relay.settings.abandoned_retention_ms
+    assert await redis.pexpiretime(keys.session(session_id)) == forgotten_at
+    assert await redis.zscore(keys.live_sessions(0, PROJECT), session_id) == forgotten_at
 
 
 @ends

@@ -17,11 +17,13 @@ from statemachine.lifecycle import State, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import public_key
 from statemachine.session import ClientFacts, Session, TimedSession, session_after
+from statemachine.store.command_stream import CommandStream
 from statemachine.store.committing import Commit, Transition
 from tests.support.relay import LIFETIME_MS, PROJECT, SEALED, Relay
 from tests.support.store import initiations_of
 
 RETENTION_MS = 86_400_000
+ABANDONED_MS = 600_000
 REPLAY_WINDOW_MS = 60_000
 PICKUP_WINDOW_MS = 120_000
 
@@ -125,7 +127,7 @@ async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redi
     initiated = await relay.initiate()
     session_id, expires_at = initiated.session_id, initiated.expires_at
     session, token = keys.session(session_id), keys.sealed_token(session_id)
-    assert await redis.pexpiretime(session) == expires_at + RETENTION_MS
+    assert await redis.pexpiretime(session) == expires_at + ABANDONED_MS
     assert await redis.pexpiretime(keys.login(login_code_digest(PROJECT, initiated.login_code))) == expires_at
 
     await relay.complete(session_id, outcome_ms=86_400_000)
@@ -139,6 +141,31 @@ async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redi
     for replayed in (token, keys.outcome(0, "consume")):
         assert REPLAY_WINDOW_MS - 10_000 < await redis.pttl(replayed) <= REPLAY_WINDOW_MS
     assert await redis.pexpiretime(session) == expires_at + RETENTION_MS
+
+
+async def test_what_is_remembered_counts_as_live(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """A session leaves both caps when it is consumed, or when it is forgotten, however early it ended."""
+
+    async def scores(session_id: str) -> list[float | None]:
+        live = keys.live_sessions(0, PROJECT), keys.live_sessions_of_address(0, PROJECT, "2001:db8::/64")
+        return [await redis.zscore(key, session_id) for key in live]
+
+    initiated = await relay.initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS, address="2001:db8::7")
+    session_id, expires_at = initiated.session_id, initiated.expires_at
+    assert await scores(session_id) == [expires_at + ABANDONED_MS] * 2
+    await relay.complete(session_id)
+    await relay.work()
+    assert await scores(session_id) == [expires_at + RETENTION_MS] * 2
+    await relay.consume(session_id)
+    await relay.work()
+    assert await scores(session_id) == [None] * 2
+    brief = await relay.initiations.initiate(PROJECT, ClientFacts(), 1, address="2001:db8::7")
+    await relay.pass_by(brief.expires_at)
+    session = await relay.session(brief.session_id)
+    await relay.committing.commit([transition(session, Trigger.DEADLINE, await relay.now())])
+    assert (await relay.session(session.id)).state is State.EXPIRED
+    assert await scores(session.id) == [brief.expires_at + ABANDONED_MS] * 2
+    assert await redis.pexpiretime(keys.session(session.id)) == brief.expires_at + ABANDONED_MS
 
 
 async def test_late_completion_lengthens_the_session(relay: Relay, redis: Redis, keys: Keys) -> None:
@@ -222,6 +249,20 @@ async def test_old_events_are_trimmed_by_age(redis: Redis, settings: Settings, k
     for _ in range(300):  # `~` trims whole nodes of the stream, of 100 entries
         await initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS)
     assert await redis.xlen(keys.events(0)) < 250
+
+
+async def test_events_are_bounded_in_number(redis: Redis, settings: Settings, keys: Keys) -> None:
+    """Young ones are trimmed too, when there are more than may be: by whoever writes the next one."""
+    few = msgspec.structs.replace(settings, events_max=150)
+    initiations = initiations_of(redis, keys, few)
+    started = [await initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS) for _ in range(400)]
+    assert 150 <= await redis.xlen(keys.events(0)) < 250  # `~` trims whole nodes of the stream, of 100 entries
+    for _ in range(200):
+        await redis.xadd(keys.events(0), {"filled": "up"})
+    relay = Relay(redis, keys, few, CommandStream(redis, keys))
+    session = await relay.session(started[0].session_id)
+    await relay.committing.commit([transition(session, Trigger.DEADLINE, session.deadline + 1)])
+    assert 150 <= await redis.xlen(keys.events(0)) < 250
 
 
 @pytest.mark.parametrize("field", ["state", "version"])

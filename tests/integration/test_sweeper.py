@@ -31,7 +31,7 @@ def sweeper(relay: Relay) -> Sweeper:
 
 
 async def test_session_that_nobody_completed_expires(relay: Relay, sweeper: Sweeper, redis: Redis, keys: Keys) -> None:
-    """Its state, its event, its login code and its place in the index all say so; its record stays for late polls."""
+    """Its state, its event, its login code and its place in the index all say so; late polls find its record."""
     initiated = await relay.initiate(lifetime_ms=1)
     await relay.pass_by(initiated.expires_at)
     await sweeper.step()
@@ -43,7 +43,8 @@ async def test_session_that_nobody_completed_expires(relay: Relay, sweeper: Swee
     assert await relay.sessions.find_by_login_code(PROJECT, initiated.login_code) == (None, None)
     assert not await redis.exists(keys.login(login_code_digest(PROJECT, initiated.login_code)))
     assert not await redis.exists(keys.deadlines(0))
-    assert await redis.pexpiretime(keys.session(session.id)) == initiated.expires_at + relay.settings.retention_ms
+    forgotten_at = initiated.expires_at + relay.settings.abandoned_retention_ms
+    assert await redis.pexpiretime(keys.session(session.id)) == forgotten_at
 
 
 async def test_token_that_nobody_picked_up_expires(relay: Relay, redis: Redis, keys: Keys) -> None:

@@ -7,6 +7,12 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.store.committing import Committing
 from statemachine.store.initiating import Initiations
+from statemachine.store.retention import Retention
+
+
+def retention_of(settings: Settings) -> Retention:
+    """Return what is remembered, and how long."""
+    return Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
 
 
 def initiations_of(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
@@ -18,9 +24,9 @@ def initiations_of(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
         settings.live_sessions_per_project,
         settings.live_sessions_per_address,
     )
-    return Initiations(redis, keys, limits, retention_ms=settings.retention_ms)
+    return Initiations(redis, keys, limits, retention_of(settings))
 
 
 def committing_of(redis: Redis, keys: Keys, settings: Settings) -> Committing:
     """Return what commits decisions."""
-    return Committing(redis, keys, retention_ms=settings.retention_ms, replay_window_ms=settings.replay_window_ms)
+    return Committing(redis, keys, retention_of(settings), replay_window_ms=settings.replay_window_ms)

@@ -29,6 +29,8 @@ VALUES: dict[str, tuple[str, object]] = {
     "replay_window_ms": ("30000", 30_000),
     "idempotency_ms": ("1000", 1_000),
     "retention_ms": ("1", 1),
+    "abandoned_retention_ms": ("5001", 5_001),
+    "events_max": ("10", 10),
     "project_cache_ms": ("0", 0),
     "block_ms": ("1000", 1_000),
     "socket_timeout_ms": ("9000", 9_000),

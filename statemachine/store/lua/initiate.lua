@@ -4,7 +4,8 @@
 -- KEYS session, login, deadlines, events, of_address (initiations of the address in the project), of_project (all of it),
 --      live_sessions (of the project), live_of_address (of the address in the project)
 -- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), code_challenge ('' = none), address, lifetime_ms,
---      longest_ms (no session lives longer), retention_ms, event_source, event_data,
+--      pending_ms (retention of the session, as it is), live_ms (life of the sets of live sessions),
+--      retention_ms (of events), events_max, event_source, event_data,
 --      window_ms, address_limit, project_limit, live_limit, live_of_address_limit
 -- Returns {'initiated', expires_at in ms since the epoch}, {'taken'} (the login code is another session's: draw again)
 --         or {'refused', budget, ms until it may be otherwise, now}; an address refused uses up no project.
@@ -39,14 +40,18 @@ local expires_at = now + lifetime_ms
 redis.call('HSET', session, 'state', 'pending', 'version', 1, 'deadline', expires_at, 'project_id', project_id,
   'polling_digest', polling_digest, 'client', client, 'address', address, 'created_at', now, 'expires_at', expires_at)
 if code_challenge ~= '' then redis.call('HSET', session, 'code_challenge', code_challenge) end
-redis.call('PEXPIREAT', session, expires_at + retention_ms)
+-- What is remembered counts as live: sessions of a second do not leave the caps before they are forgotten.
+local forgotten_at = expires_at + pending_ms
+redis.call('PEXPIREAT', session, forgotten_at)
 redis.call('SET', login, session_id .. sealing_key, 'PXAT', expires_at)
 redis.call('ZADD', deadlines, expires_at, session_id)
 for _, live in ipairs({ live_sessions, live_of_address }) do
-  redis.call('ZADD', live, expires_at, session_id)
-  redis.call('PEXPIRE', live, longest_ms)
+  redis.call('ZADD', live, forgotten_at, session_id)
+  redis.call('PEXPIRE', live, live_ms)
 end
-redis.call('XADD', events, 'MINID', '~', string.format('%d', now - retention_ms), '*', 'specversion', '1.0',
+local bound, threshold = 'MINID', string.format('%d', now - retention_ms)
+if redis.call('XLEN', events) >= tonumber(events_max) then bound, threshold = 'MAXLEN', events_max end
+redis.call('XADD', events, bound, '~', threshold, '*', 'specversion', '1.0',
   'id', session_id .. '.1', 'source', event_source, 'type', 'session.initiated', 'subject', session_id,
   'time', rfc3339(now), 'version', 1, 'projectid', project_id, 'data', event_data)
 return { 'initiated', expires_at }

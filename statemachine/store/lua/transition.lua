@@ -5,7 +5,8 @@
 -- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel),
 --      live_sessions (of the project), live_of_address (of the session's address in it)
 -- ARGV session_id, state, version (both decided on), target ('' = the same state), decided_at (ms),
---      deadline (the next), login_subject ('' = none), sealed_token ('' = none), retention_ms, replay_window_ms,
+--      deadline (the next), login_subject ('' = none), sealed_token ('' = none), forgotten_at (ms),
+--      retention_ms (of events), events_max, replay_window_ms,
 --      group, entry_id ('' = no entry, the sweeper's), command_id, outcome, last_ms (to commit in; 0 = no bound),
 --      event_source, event_type, event_time, event_data
 -- Returns {'committed'}, {'conflict'} (decided on a state that has changed), {'gone'} (the entry was decided before) or
@@ -25,7 +26,14 @@ if target ~= '' then
   local next_version = version + 1
   redis.call('HSET', session, 'state', target, 'version', next_version, 'deadline', deadline,
     target .. '_at', decided_at)
-  redis.call('PEXPIREAT', session, deadline + retention_ms)
+  redis.call('PEXPIREAT', session, forgotten_at)
+  for _, live in ipairs({ live_sessions, live_of_address }) do
+    if target == 'consumed' then
+      redis.call('ZREM', live, session_id)
+    else
+      redis.call('ZADD', live, 'XX', forgotten_at, session_id)
+    end
+  end
   if target == 'completed' then
     -- Beyond the deadline: a consume that was recorded in time may be committed after it.
     redis.call('SET', token, sealed_token, 'PXAT', deadline + replay_window_ms)
@@ -33,8 +41,6 @@ if target ~= '' then
     if login_subject ~= '' then redis.call('HSET', session, 'login_subject', login_subject) end
   else
     redis.call('ZREM', deadlines, session_id)
-    redis.call('ZREM', live_sessions, session_id)
-    redis.call('ZREM', live_of_address, session_id)
     if target == 'consumed' then
       handed_over = redis.call('GET', token) or ''
       redis.call('PEXPIRE', token, replay_window_ms)
@@ -42,7 +48,9 @@ if target ~= '' then
       redis.call('DEL', token)
     end
   end
-  redis.call('XADD', events, 'MINID', '~', string.format('%d', now - retention_ms), '*', 'specversion', '1.0',
+  local bound, threshold = 'MINID', string.format('%d', now - retention_ms)
+  if redis.call('XLEN', events) >= tonumber(events_max) then bound, threshold = 'MAXLEN', events_max end
+  redis.call('XADD', events, bound, '~', threshold, '*', 'specversion', '1.0',
     'id', session_id .. '.' .. next_version, 'source', event_source, 'type', event_type, 'subject', session_id,
     'time', event_time, 'version', next_version, 'projectid', stored[3], 'data', event_data)
   redis.call('PUBLISH', hints, session_id)
