@@ -14,6 +14,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_IN
 from litestar.types import Message, Scope
 
 from api.event_stream.feed import Feed
+from api.logins.cancelling import Cancelling
 from api.logins.commanding import Commanding, Limits, answer_within
 from api.logins.completing import Completing
 from api.logins.guard import Guard
@@ -28,6 +29,7 @@ from api.request.note import Noting, name_request
 from api.server.draining import DRAIN_SIGNAL
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
+from api.stack.cancel import Cancel
 from api.stack.complete import Complete
 from api.stack.errors import EXCEPTION_HANDLERS
 from api.stack.events import events_endpoint
@@ -150,6 +152,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
     completing = Completing(sessions, commanding, guard, keys)
+    cancelling = Cancelling(sessions, commanding, guard, keys)
     poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
     bounds = Bounds(
         reading=settings.request_timeout_ms / 1000,
@@ -161,10 +164,11 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     def endpoints() -> list[HTTPRouteHandler]:
         return [
             # First: Litestar answers OPTIONS itself at a path of which it has seen another endpoint before.
-            preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete")),
+            preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete", "/auth/cli/cancel")),
             json_post("/auth/cli", Initiate(access, initiating, settings.poll_interval_s), bounds),
             json_post("/auth/cli/poll", poll, bounds),
             json_post("/auth/cli/complete", Complete(access, completing), bounds),
+            json_post("/auth/cli/cancel", Cancel(access, cancelling), bounds),
             events_endpoint(access, feed),
         ]
 

@@ -13,7 +13,7 @@ from litestar.openapi.spec import Components, Info, License, OpenAPI, Operation,
 from litestar.response.base import ASGIResponse
 
 from api.request.health import Health
-from api.stack import complete, events, initiate, poll
+from api.stack import cancel, complete, events, initiate, poll
 from api.stack.components import header_components, known_error_schemas, parameter_components, security_schemes
 from api.stack.described import answer, error_answers, json_bodies
 from api.stack.errors import STORE_AWAY
@@ -30,7 +30,7 @@ With `x-stack-override-error-status: true` a 4xx answer is sent with status 200;
 errors. `x-stack-actual-status` has the real one.
 """
 
-_STRUCTS = (*initiate.STRUCTS, *poll.STRUCTS, *complete.STRUCTS, Health)
+_STRUCTS = (*initiate.STRUCTS, *poll.STRUCTS, *complete.STRUCTS, *cancel.STRUCTS, Health)
 
 
 def openapi_endpoint() -> HTTPRouteHandler:
@@ -64,6 +64,7 @@ def document() -> bytes:
             "/api/v1/auth/cli": PathItem(post=initiate.OPERATION),
             "/api/v1/auth/cli/poll": PathItem(post=poll.OPERATION),
             "/api/v1/auth/cli/complete": PathItem(post=complete.OPERATION),
+            "/api/v1/auth/cli/cancel": PathItem(post=cancel.OPERATION),
             "/api/v1/auth/cli/events": PathItem(get=events.OPERATION),
             "/health/live": PathItem(get=_health("live", "Tell whether the process runs", [])),
             "/health/ready": PathItem(get=_health("ready", "Tell whether a request could be served now", [STORE_AWAY])),

@@ -136,5 +136,10 @@ CHANGES = frozenset(
 )
 """The changes of state that there are: from which to which."""
 
+CHANGED_BY: Mapping[Trigger, frozenset[State]] = {
+    trigger: frozenset(state for state, rules in RULES.items() if rules[trigger].in_time.target) for trigger in Trigger
+}
+"""The states that a trigger changes, in time. In any other, a command needs no worker: nothing would come of it."""
+
 ENDS = frozenset(State) - {source for source, _ in CHANGES}
 """The states that nothing leaves."""

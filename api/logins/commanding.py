@@ -12,7 +12,7 @@ from api.request.note import note_outcome
 from runtime.redis.connections import COMMAND_TIMEOUT
 from runtime.redis.keys import Keys
 from statemachine.commands import Command
-from statemachine.lifecycle import Outcome, State
+from statemachine.lifecycle import Outcome
 from statemachine.machine import decision
 from statemachine.store import command_stream
 from statemachine.store.command_stream import CommandStream, Known, Moved, Recorded
@@ -66,10 +66,10 @@ class Commanding:
         """Return the name under which workers reply to this process."""
         return self._waiting.api_id
 
-    async def decide(self, command: Command, wanted: State, *, repeatable: bool = False) -> Answer:
-        """Record a command for a session in the state `wanted` and return what became of it.
+    async def decide(self, command: Command, *, repeatable: bool = False) -> Answer:
+        """Record a command and return what became of it.
 
-        If the session is in another state, nothing is recorded, and the answer is what the lifecycle says of that one.
+        If the session is in no state that it changes, nothing is recorded: the answer is what the lifecycle says.
         The outcome of a `repeatable` command is kept for as long as an Idempotency-Key counts.
 
         Raises:
@@ -81,9 +81,7 @@ class Commanding:
         kind = type(command).__name__
         outcome_ms = self._limits.idempotency_ms if repeatable else self._limits.replay_window_ms
         with self._waiting.for_outcome(partition, command.id) as reply:
-            match await self._stream.enqueue(
-                command, wanted, backlog_limit=self._limits.backlog, outcome_ms=outcome_ms
-            ):
+            match await self._stream.enqueue(command, backlog_limit=self._limits.backlog, outcome_ms=outcome_ms):
                 case Known(outcome) if outcome is not Outcome.PENDING:
                     return Answer(outcome)
                 case Recorded() | Known():

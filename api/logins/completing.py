@@ -9,7 +9,7 @@ from api.request.note import asked_by, note_session
 from runtime.codes import login_code_digest, mint_refresh_token, normalise_login_code
 from runtime.redis.keys import Keys
 from statemachine.commands import CompleteSession
-from statemachine.lifecycle import Outcome, State, Trigger
+from statemachine.lifecycle import Outcome, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import seal
 from statemachine.store.reading import LoginCodeHolder, Sessions
@@ -70,7 +70,7 @@ class Completing:
             raise await self._guard.wrong_code(asker, WrongLoginCode())
         else:
             command = self._command(id_, project_id, holder, refresh_token, login_subject)
-            answer = await self._commanding.decide(command, State.PENDING, repeatable=key is not None)
+            answer = await self._commanding.decide(command, repeatable=key is not None)
         if answer.outcome is not Outcome.COMPLETED:
             raise NotPending
 

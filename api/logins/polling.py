@@ -1,21 +1,21 @@
 """Polling a login: its tool asks whether it is completed, and gets the refresh token, once."""
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Literal, NamedTuple, assert_never, get_args
 
 from api.logins.commanding import Commanding, command_id
 from api.logins.guard import Asker, Guard
+from api.logins.proof import Proof
 from api.logins.refusals import Busy, NotDoneInTime, PolledTooSoon, WrongPollingCode
 from api.logins.waiting import Waiting
 from api.request.metrics import POLLS
 from api.request.note import asked_by, note_count, note_session
-from runtime.codes import PollingCode, parse_polling_code, s256
+from runtime.codes import PollingCode
 from runtime.redis.keys import Keys
 from statemachine.commands import ConsumeSession
-from statemachine.lifecycle import Outcome, State, Trigger
+from statemachine.lifecycle import Outcome, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import unseal
 from statemachine.session import Session
@@ -79,12 +79,10 @@ class Polling:
             PolledTooSoon: the session is pending and was polled too shortly before.
 
         """
-        code = parse_polling_code(polling_code, len(self._keys.partitions))
-        if code is None:
-            raise await self._guard.wrong_code(asker, WrongPollingCode())
-        note_session(code.session_id)
-        proof = _Proof(asker.project.id, code, b"" if code_verifier is None else s256(code_verifier))
         try:
+            proof = Proof.of(asker.project.id, polling_code, code_verifier, len(self._keys.partitions))
+            code = proof.code
+            note_session(code.session_id)
             if not hold or self._held >= self._held_max:
                 session, outcome = await self._look(proof, paced=True)
             else:
@@ -102,26 +100,19 @@ class Polling:
         note_count(_COUNTERS[told.outcome])
         return told
 
-    async def _look(self, proof: "_Proof", *, paced: bool) -> tuple[Session, Outcome]:
+    async def _look(self, proof: Proof, *, paced: bool) -> tuple[Session, Outcome]:
         """Read the session and tell what a poll of it would come to now."""
         code, wait_ms = proof.code, 0
         if paced and self._pause_ms:
             read, wait_ms = await self._store.read_paced(code, proof.challenge, self._pause_ms)
         else:
             read = await self._store.read(code.session_id)
-        if (
-            read is None
-            or read.session.project_id != proof.project_id
-            or not hmac.compare_digest(read.polling_digest, code.digest)
-        ):
-            raise WrongPollingCode
-        if not hmac.compare_digest(read.code_challenge, proof.challenge):
-            raise WrongPollingCode(unbound=code.session_id)
+        read = proof.check(read)
         if wait_ms:
             raise PolledTooSoon(code.session_id, read.now, wait_ms)
         return read.session, decide(read.session, Trigger.CONSUME, read.now).outcome
 
-    async def _hold(self, proof: "_Proof", hold: float, gone: Gone) -> tuple[Session, Outcome]:
+    async def _hold(self, proof: Proof, hold: float, gone: Gone) -> tuple[Session, Outcome]:
         """Look; while the session is pending, wait for a hint, for the time to be over or for the client to go."""
         loop = asyncio.get_running_loop()
         until = loop.time() + hold
@@ -161,7 +152,7 @@ class Polling:
             traceparent=by.traceparent,
         )
         try:
-            answer = await self._commanding.decide(command, State.COMPLETED)
+            answer = await self._commanding.decide(command)
         except (Busy, NotDoneInTime):
             # Not an error: published clients give up on one, and the next poll may well get the token.
             return _told(Outcome.WAITING)
@@ -182,15 +173,6 @@ class Polling:
         if sealed is None:  # the replay window closed between two reads
             return _told(Outcome.USED)
         return Told(Outcome.CONSUMED, unseal(sealed, code.text, session.project_id, session.id))
-
-
-class _Proof(NamedTuple):
-    """What a poller shows of itself."""
-
-    project_id: str
-    code: PollingCode
-    challenge: bytes
-    """What its verifier gives; empty if it sent none."""
 
 
 def _wake(change: "asyncio.Future[None]", _: object) -> None:

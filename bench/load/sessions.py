@@ -17,7 +17,6 @@ from runtime.redis.connections import command_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.commands import CompleteSession
-from statemachine.lifecycle import State
 from statemachine.sealing import public_key, seal
 from statemachine.session import ClientFacts
 from statemachine.store.command_stream import CommandStream
@@ -130,9 +129,7 @@ def complete(settings: Settings, project: Project, initiated: Sequence[Initiated
                 key = public_key(session.polling_code)
                 sealed = seal(REFRESH_TOKEN, key, project.id, session.session_id)
                 command = CompleteSession(uuid.uuid4().hex, session.session_id, "nobody", sealed)
-                await opened.stream.enqueue(
-                    command, State.PENDING, backlog_limit=BACKLOG_LIMIT, outcome_ms=settings.replay_window_ms
-                )
+                await opened.stream.enqueue(command, backlog_limit=BACKLOG_LIMIT, outcome_ms=settings.replay_window_ms)
 
             await concurrently(enqueue, initiated)
             await until_decided(opened)

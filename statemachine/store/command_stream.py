@@ -13,13 +13,14 @@ from runtime.redis.keys import GROUP, Keys
 from runtime.redis.partitions import EachPartition
 from runtime.redis.scripts import Script, run_script
 from statemachine.commands import Command, encode_command
-from statemachine.lifecycle import Outcome, State
+from statemachine.lifecycle import CHANGED_BY, Outcome, State
 
 _ENQUEUE = Script.named("statemachine.store", "enqueue")
 _DEAD_LETTER = Script.named("statemachine.store", "dead_letter")
 _REMOVE_CONSUMER = Script.named("statemachine.store", "remove_consumer")
 _ENSURE_GROUP = Script.named("statemachine.store", "ensure_group")
 _BACKLOG = Script.named("statemachine.store", "backlog")
+_WANTED = {trigger: f" {' '.join(sorted(states))} " for trigger, states in CHANGED_BY.items()}
 
 DEAD_LETTERS_KEPT = 10_000  # per partition; enough to look into an accident, bounded like everything else
 HANDED_BACK = 10_000  # entries; many times what a worker can have in hand
@@ -89,15 +90,15 @@ class CommandStream:
         self._making_groups = asyncio.Lock()  # several loops can miss a group at once; a step belongs to one of them
         self._partition_of = {keys.commands(partition).encode(): partition for partition in keys.partitions}
 
-    async def enqueue(self, command: Command, wanted: State, *, backlog_limit: int, outcome_ms: int) -> Enqueued:
-        """Record a command for a session in the state `wanted`, at most once per command id. One round trip."""
+    async def enqueue(self, command: Command, *, backlog_limit: int, outcome_ms: int) -> Enqueued:
+        """Record a command, at most once per command id, for a session that it would change. One round trip."""
         partition = self._keys.partition_of(command.session_id)
         call = _ENQUEUE.call(
             commands=self._keys.commands(partition),
             outcome_key=self._keys.outcome(partition, command.id),
             session=self._keys.session(command.session_id),
             command=encode_command(command),
-            wanted=wanted,
+            wanted=_WANTED[command.trigger],
             backlog_limit=backlog_limit,
             outcome_ms=outcome_ms,
         )

@@ -53,16 +53,14 @@ class Relay:
 
     async def complete(self, session_id: str, id_: str = "complete", **limits: int) -> Enqueued:
         """Record a completion, as the API does."""
-        return await self._enqueue(CompleteSession(id_, session_id, "api", SEALED), State.PENDING, **limits)
+        return await self._enqueue(CompleteSession(id_, session_id, "api", SEALED), **limits)
 
     async def consume(self, session_id: str, id_: str = "consume", patience: int = 4_000, **limits: int) -> Enqueued:
         """Record a consumption, as the API does."""
-        return await self._enqueue(ConsumeSession(id_, session_id, "api", patience), State.COMPLETED, **limits)
+        return await self._enqueue(ConsumeSession(id_, session_id, "api", patience), **limits)
 
-    async def _enqueue(
-        self, command: Command, wanted: State, *, backlog_limit: int = 1_000, outcome_ms: int = 60_000
-    ) -> Enqueued:
-        return await self.stream.enqueue(command, wanted, backlog_limit=backlog_limit, outcome_ms=outcome_ms)
+    async def _enqueue(self, command: Command, *, backlog_limit: int = 1_000, outcome_ms: int = 60_000) -> Enqueued:
+        return await self.stream.enqueue(command, backlog_limit=backlog_limit, outcome_ms=outcome_ms)
 
     async def record(self, command: Command | bytes, partition: int = 0) -> None:
         """Put a command, or what is none, on the stream without a look at its session."""

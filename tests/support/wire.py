@@ -8,7 +8,7 @@ import httpx
 from tests.support.conformance import check
 from tests.support.services import ProjectKeys, Service
 
-INITIATE, POLL, COMPLETE = ENDPOINTS = ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete")
+INITIATE, POLL, COMPLETE, CANCEL = ENDPOINTS = ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete", "/auth/cli/cancel")
 KEYS = ("publishable-client-key", "secret-server-key", "super-secret-admin-key")
 ISSUER, AUDIENCE = "https://issuer.example", "login-relay of the tests"
 

@@ -21,6 +21,7 @@ import statemachine
 import worker
 from api.request.health import Health
 from api.request.note import RequestLine
+from api.stack.cancel import Cancelled, CancelRequest
 from api.stack.complete import (
     Checked,
     Completed,
@@ -85,6 +86,9 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         CompleteRequest("CODE", "check", "rt", "ada"),
         b'{"login_code":"CODE","mode":"check","refresh_token":"rt","subject":"ada"}',
     ),
+    (CancelRequest("lrp_"), b'{"polling_code":"lrp_"}'),
+    (CancelRequest("lrp_", "v"), b'{"polling_code":"lrp_","code_verifier":"v"}'),
+    (Cancelled(), b"{}"),
     (Minted(), b"{}"),
     (Completed(success=True), b'{"success":true}'),
     (Checked("none"), b'{"cli_session_state":"none"}'),

@@ -8,11 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.wire import COMPLETE, ENDPOINTS, INITIATE, KEYS, POLL, Login, Wire
+from tests.support.wire import CANCEL, COMPLETE, ENDPOINTS, INITIATE, KEYS, POLL, Login, Wire
 
 JSON = {"content-type": "application/json"}
 LIMIT = 65_536  # bytes
-GOOD = {INITIATE: {}, POLL: {"polling_code": "lrp_x"}, COMPLETE: {"login_code": "BBBB-BBBB-BBBB"}}
+GOOD = {
+    INITIATE: {},
+    POLL: {"polling_code": "lrp_x"},
+    COMPLETE: {"login_code": "BBBB-BBBB-BBBB"},
+    CANCEL: {"polling_code": "lrp_x"},
+}
 
 
 def send(wire: Wire, path: str, content: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
@@ -86,12 +91,12 @@ def test_json_may_name_its_charset(wire: Wire, content_type: str) -> None:
     assert send(wire, INITIATE, b"{}", **{"content-type": content_type}).status_code == httpx.codes.OK
 
 
-@pytest.mark.parametrize("path", [POLL, COMPLETE])
+@pytest.mark.parametrize("path", [POLL, COMPLETE, CANCEL])
 @pytest.mark.parametrize("headers", [{}, {"content-type": "text/plain"}])
 def test_absent_body_is_an_empty_object(wire: Wire, path: str, headers: dict[str, str]) -> None:
     """Which does for initiate, and lacks what the others need; its type does not matter."""
     response = wire.post(path, headers={**wire.server_headers, **headers})
-    assert is_misfit(response, "missing required field `" + ("polling_code" if path == POLL else "login_code"))
+    assert is_misfit(response, "missing required field `" + ("login_code" if path == COMPLETE else "polling_code"))
     assert wire.post(INITIATE, headers={**wire.server_headers, **headers}).status_code == httpx.codes.OK
 
 
@@ -112,6 +117,7 @@ def test_unknown_field_is_refused_by_name(wire: Wire, path: str, unknown: str) -
 OF_WRONG_TYPE = {
     INITIATE: ("expires_in_millis", "anon_refresh_token", "client_name", "client_version", "hostname"),
     POLL: ("polling_code",),
+    CANCEL: ("polling_code", "code_verifier"),
     COMPLETE: ("login_code", "mode", "refresh_token", "subject"),
 }
 

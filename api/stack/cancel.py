@@ -1,0 +1,93 @@
+"""`POST /auth/cli/cancel`: a tool that waits no longer ends its session."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from api.logins.cancelling import Cancelling
+from api.request.endpoint import Asked, JsonResponse
+from api.stack.access import Access
+from api.stack.described import (
+    CODE_VERIFIER,
+    IDEMPOTENCY_KEY,
+    POLLING_CODE,
+    answer,
+    error_answers,
+    header_parameter,
+    json_bodies,
+    json_request,
+    operation,
+    refusals,
+)
+from api.stack.errors import BUSY, RECORDED, STORE_AWAY, TOO_MANY_WRONG_CODES
+from runtime.codes import CODE_VERIFIER_SHAPE, POLLING_CODE_SHAPE
+
+
+class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which session is given up."""
+
+    polling_code: Annotated[
+        str,
+        Meta(
+            description="The tool's secret, from initiate.",
+            extra_json_schema={"pattern": f"^{POLLING_CODE_SHAPE}$"},
+        ),
+    ]
+    code_verifier: (
+        Annotated[
+            str,
+            Meta(
+                description="As at poll: what the `code_challenge` of initiate was made from.",
+                extra_json_schema={"pattern": f"^{CODE_VERIFIER_SHAPE}$"},
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
+class Cancelled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The session is over: by this request or before it."""
+
+
+STRUCTS = (CancelRequest, Cancelled)
+_decoder = msgspec.json.Decoder(CancelRequest)
+_CANCELLED = JsonResponse(msgspec.json.encode(Cancelled()))
+_REFUSED = refusals(["INVALID_POLLING_CODE"], too_many=[TOO_MANY_WRONG_CODES])
+OPERATION = operation(
+    "cancel",
+    "Give a login up",
+    "Client access or higher. A tool sends it when it stops waiting. A login that is pending, or completed and not "
+    "picked up, ends as `cancelled`: its login code completes nothing, and its token is deleted. Polls are told "
+    "`expired`. It may be repeated, and changes nothing of a login that is over.",
+    {
+        "200": answer("The login is over.", json_bodies({Cancelled: {"over": {}}}), overridden=_REFUSED),
+        **error_answers(_REFUSED, [BUSY, RECORDED, STORE_AWAY]),
+    },
+    header_parameter("Idempotency-Key", "The same key gets the same answer.", IDEMPOTENCY_KEY),
+    body=json_request(
+        CancelRequest,
+        {
+            "a bound session": {"polling_code": POLLING_CODE, "code_verifier": CODE_VERIFIER},
+            "a session that is not bound": {"polling_code": POLLING_CODE},
+        },
+    ),
+)
+
+
+class Cancel:
+    """Answers a tool that gives its login up."""
+
+    operation = OPERATION
+
+    def __init__(self, access: Access, cancelling: Cancelling) -> None:
+        self._access = access
+        self._cancelling = cancelling
+
+    async def __call__(self, asked: Asked) -> JsonResponse:
+        """Return 200 once the login is over."""
+        caller = await self._access.check(asked.headers, asked.sender)
+        body = asked.json(_decoder)
+        verifier = None if body.code_verifier is msgspec.UNSET else body.code_verifier
+        await self._cancelling.cancel(caller, body.polling_code, verifier, asked.idempotency_key)
+        return _CANCELLED
