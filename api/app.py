@@ -121,7 +121,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         settings.live_sessions_per_address,
     )
     retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
-    initiations = Initiations(redis, keys, initiation_limits, retention)
+    initiations = Initiations(redis, keys, initiation_limits, retention, pickup_window_ms=settings.pickup_window_ms)
     guesses = Guesses(
         redis,
         keys,

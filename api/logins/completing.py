@@ -34,11 +34,10 @@ class Completing:
 
         """
         code = normalise_login_code(login_code)
-        holder, _ = await self._store.find_by_login_code(asker.project.id, code) if code else (None, None)
-        read = await self._store.read(holder.session_id) if holder else None
-        if holder is None:
+        read = await self._store.read_by_login_code(asker.project.id, code) if code else None
+        if read is None:
             raise await self._guard.wrong_code(asker, WrongLoginCode())
-        if read is None or decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
+        if decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
             raise NotPending
 
     async def complete(

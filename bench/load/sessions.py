@@ -75,7 +75,7 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     try:
         limits = InitiationLimits(settings.budget_window_ms, NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT)
         retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
-        initiations = Initiations(redis, keys, limits, retention)
+        initiations = Initiations(redis, keys, limits, retention, pickup_window_ms=settings.pickup_window_ms)
         yield Store(redis, keys, initiations, Sessions(redis, keys), CommandStream(redis, keys))
     finally:
         await redis.aclose()

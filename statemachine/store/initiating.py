@@ -12,7 +12,7 @@ from projects.errors import InitiationBudget, InitiationRefusedError
 from runtime.address import UNKNOWN_ADDRESS, counted_as
 from runtime.codes import login_code_digest, new_login_code, new_polling_code, new_session_id
 from runtime.redis.keys import Keys
-from runtime.redis.scripts import Script, run_script
+from runtime.redis.scripts import Argument, Script, run_script
 from statemachine.events import SessionInitiated
 from statemachine.sealing import public_key
 from statemachine.session import ClientFacts
@@ -38,12 +38,15 @@ class Initiated(NamedTuple):
 class Initiations:
     """Starts sessions. Each partition holds its share of the budgets."""
 
-    def __init__(self, redis: Redis, keys: Keys, limits: InitiationLimits, retention: Retention) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, limits: InitiationLimits, retention: Retention, *, pickup_window_ms: int
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._share = limits.share(len(keys.partitions))
         self._retention = retention
         self._events_max = retention.events_share(len(keys.partitions))
+        self._pickup_window_ms = pickup_window_ms
 
     async def initiate(
         self,
@@ -57,7 +60,10 @@ class Initiations:
     ) -> Initiated:
         """Write a new pending session, drawing login codes until one is free in the project.
 
-        `address` is the client's, as far as it is known.
+        `address` is where the tool's request came from; the session keeps it if it is known.
+
+        The login code names the session and its sealing key, which the session has too: so a completion needs one
+        look-up, and no read of the session, before it can seal its token.
 
         One refusal may be the partition's alone, so that another login code, of another partition, is drawn.
 
@@ -67,6 +73,9 @@ class Initiations:
         """
         keys = self._keys
         counted = counted_as(address)
+        facts: list[Argument] = [] if code_challenge is None else ["code_challenge", code_challenge]
+        if address != UNKNOWN_ADDRESS:
+            facts += ["address", address]
         data = encode_event(SessionInitiated(project_id, lifetime_ms, client))
         refusals = 0
         while True:
@@ -89,9 +98,8 @@ class Initiations:
                 polling_digest=polling_code.digest,
                 sealing_key=public_key(polling_code.text),
                 client=_json.encode(client),
-                code_challenge=code_challenge or "",
-                address=address,
                 lifetime_ms=lifetime_ms,
+                pickup_window_ms=self._pickup_window_ms,
                 pending_ms=self._retention.pending_ms,
                 live_ms=MAX_LIFETIME_MS + self._retention.remembered_ms,
                 retention_ms=self._retention.remembered_ms,
@@ -103,6 +111,7 @@ class Initiations:
                 project_limit=self._share.per_project,
                 live_limit=self._share.live_sessions,
                 live_of_address_limit=self._share.live_sessions_of_address,
+                facts=facts,
             )
             match await run_script(self._redis, _INITIATE, call):
                 case [b"initiated", int(expires_at)]:

@@ -25,16 +25,19 @@ class SessionFacts(msgspec.Struct, frozen=True):
     login_subject: str | None
     """Who it is for, as the backend said."""
     client: ClientFacts
+    address: str | None = None
+    """Where its tool's request came from; None if that is not known."""
 
 
 _NEEDED = ("project_id", "state", "version", "created_at", "expires_at", "deadline", "client")
+_OPTIONAL = ("login_subject", "address")
 _LATER = [state for state in State if state is not State.PENDING]
 
 
 async def read_facts(redis: Redis, keys: Keys, session_id: str) -> SessionFacts | None:
     """Read a session; None if there is none, or no longer."""
     key = keys.session(session_id)
-    names = (*_NEEDED, "login_subject", *(f"{state}_at" for state in _LATER))
+    names = (*_NEEDED, *_OPTIONAL, *(f"{state}_at" for state in _LATER))
     async with redis.pipeline(transaction=True) as pipeline:
         pipeline.execute_command("HMGET", key, *names)
         pipeline.execute_command("PEXPIRETIME", key)
@@ -46,7 +49,7 @@ async def read_facts(redis: Redis, keys: Keys, session_id: str) -> SessionFacts 
         {
             **found,
             "session_id": session_id,
-            "login_subject": found.get("login_subject"),
+            **{name: found.get(name) for name in _OPTIONAL},
             "client": msgspec.json.decode(found["client"]),
             "changed_at": {state: found[f"{state}_at"] for state in _LATER if f"{state}_at" in found},
             "forgotten_at": forgotten_at,

@@ -93,6 +93,14 @@ class Sessions:
             holder = LoginCodeHolder(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:])
         return holder, Outcome(outcome.decode()) if outcome else None
 
+    async def read_by_login_code(self, project_id: str, login_code: str) -> ReadSession | None:
+        """Read the session that a normalised login code names; None if it names none. Two round trips.
+
+        A login code outlives the deadline of its session, which the session itself tells.
+        """
+        holder, _ = await self.find_by_login_code(project_id, login_code)
+        return await self.read(holder.session_id) if holder else None
+
     async def read_outcomes(self, partition: int, command_ids: Sequence[str]) -> list[Outcome | None]:
         """Read what became of commands of one partition; None where nothing is known. One round trip."""
         names = [self._keys.outcome(partition, command_id) for command_id in command_ids]

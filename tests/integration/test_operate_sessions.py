@@ -1,19 +1,20 @@
 import json
 
+from statemachine.session import ClientFacts
 from tests.support.operate import RFC_3339, Operate, refused, shown
 from tests.support.relay import PROJECT, Relay
 
 
 async def test_session_is_shown_without_its_secrets(operate: Operate, relay: Relay) -> None:
     """State, version, times and the client's facts; no code, digest, key or token."""
-    initiated = await relay.initiate()
+    initiated = await relay.initiations.initiate(PROJECT, ClientFacts("tool"), 60_000, address="192.0.2.1")
     pending = shown(await operate("sessions", "show", initiated.session_id, "--json"))
     assert (pending["state"], pending["version"], pending["completed_at"]) == ("pending", 1, None)
     await relay.complete(initiated.session_id)
     await relay.work()
     completed = shown(await operate("sessions", "show", initiated.session_id, "--json"))
     assert (completed["state"], completed["version"], completed["project_id"]) == ("completed", 2, PROJECT)
-    assert completed["client_name"] == "tool"
+    assert (completed["client_name"], completed["address"]) == ("tool", "192.0.2.1")
     times = [completed[name] for name in ("created_at", "completed_at", "expires_at", "deadline", "forgotten_at")]
     assert all(RFC_3339.fullmatch(time) for time in times)
     assert times == sorted(times)

@@ -13,7 +13,7 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.commands import CompleteSession, ConsumeSession
 from statemachine.events import SessionInitiated
-from statemachine.lifecycle import State, Trigger
+from statemachine.lifecycle import Outcome, State, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import public_key
 from statemachine.session import ClientFacts, Session, TimedSession, session_after
@@ -53,6 +53,7 @@ async def test_initiated_session_is_all_that_is_needed_later(relay: Relay, redis
         "created_at": b"%d" % created_at,
         "project_id": PROJECT.encode(),
         "polling_digest": hashlib.sha256(initiated.polling_code.encode()).digest(),
+        "sealing_key": public_key(initiated.polling_code),
         "client": b'{"client_name":"tool","hostname":"laptop"}',
         "address": b"2001:db8::7",
     }
@@ -100,6 +101,32 @@ async def test_same_login_code_may_name_a_session_of_each_project(relay: Relay) 
     assert await relay.sessions.find_by_login_code("nobody", "BBBBBBBBBBBB") == (None, None)
 
 
+async def test_session_has_what_is_known_of_its_tool(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """Address and code challenge are fields of its record where there are any; IPv6 is counted by network."""
+    for address, challenge in (("unknown", None), ("192.0.2.1", None), ("2001:db8::7", "c" * 43)):
+        initiated = await relay.initiations.initiate(
+            PROJECT, ClientFacts(), LIFETIME_MS, address=address, code_challenge=challenge
+        )
+        stored = await redis.hmget(keys.session(initiated.session_id), ["address", "code_challenge"])
+        assert stored == [fact.encode() if fact not in {"unknown", None} else None for fact in (address, challenge)]
+    for counted_as in ("unknown", "192.0.2.1", "2001:db8::/64"):
+        assert await redis.get(keys.initiations_of_address(0, PROJECT, counted_as)) == b"1"
+
+
+async def test_login_code_leads_to_its_session_until_the_pickup_window_ends(relay: Relay) -> None:
+    """A login that was completed at the last moment can be denied; one that was not completed cannot be any more."""
+    completed, pending = await relay.completed(lifetime_ms=1_000), await relay.initiate(lifetime_ms=1)
+    await relay.pass_by(completed.expires_at)
+    expected = ((completed, State.COMPLETED, Outcome.DENIED), (pending, State.PENDING, Outcome.EXPIRED))
+    for initiated, state, outcome in expected:
+        read = await relay.sessions.read_by_login_code(PROJECT, initiated.login_code)
+        assert read is not None
+        assert (read.session.id, read.session.state) == (initiated.session_id, state)
+        assert decide(read.session, Trigger.COMPLETE, read.now).outcome is Outcome.REFUSED
+        assert decide(read.session, Trigger.DENY, read.now).outcome is outcome
+    assert await relay.sessions.read_by_login_code("another project", completed.login_code) is None
+
+
 async def test_session_is_read_with_the_time(relay: Relay) -> None:
     """A poll learns in one read what it needs to decide: session, digest, Redis' time."""
     initiated = await relay.initiate()
@@ -128,7 +155,8 @@ async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redi
     session_id, expires_at = initiated.session_id, initiated.expires_at
     session, token = keys.session(session_id), keys.sealed_token(session_id)
     assert await redis.pexpiretime(session) == expires_at + ABANDONED_MS
-    assert await redis.pexpiretime(keys.login(login_code_digest(PROJECT, initiated.login_code))) == expires_at
+    login = keys.login(login_code_digest(PROJECT, initiated.login_code))
+    assert await redis.pexpiretime(login) == expires_at + PICKUP_WINDOW_MS
 
     await relay.complete(session_id, outcome_ms=86_400_000)
     await relay.work()

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from runtime.codes import login_code_digest, new_session_id
+from runtime.codes import new_session_id
 from runtime.redis.keys import Keys
 from statemachine.commands import CompleteSession
 from statemachine.lifecycle import Outcome, State
@@ -31,7 +31,7 @@ def sweeper(relay: Relay) -> Sweeper:
 
 
 async def test_session_that_nobody_completed_expires(relay: Relay, sweeper: Sweeper, redis: Redis, keys: Keys) -> None:
-    """Its state, its event, its login code and its place in the index all say so; late polls find its record."""
+    """Its state, its event and its place in the index all say so; late polls find its record."""
     initiated = await relay.initiate(lifetime_ms=1)
     await relay.pass_by(initiated.expires_at)
     await sweeper.step()
@@ -40,8 +40,6 @@ async def test_session_that_nobody_completed_expires(relay: Relay, sweeper: Swee
     event = (await relay.events(session.id))[-1]
     assert (event.type, event.version) == ("session.expired", 2)
     assert event.fields["data"] == f'{{"project_id":"{PROJECT}","state":"pending"}}'
-    assert await relay.sessions.find_by_login_code(PROJECT, initiated.login_code) == (None, None)
-    assert not await redis.exists(keys.login(login_code_digest(PROJECT, initiated.login_code)))
     assert not await redis.exists(keys.deadlines(0))
     forgotten_at = initiated.expires_at + relay.settings.abandoned_retention_ms
     assert await redis.pexpiretime(keys.session(session.id)) == forgotten_at

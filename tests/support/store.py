@@ -24,7 +24,7 @@ def initiations_of(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
         settings.live_sessions_per_project,
         settings.live_sessions_per_address,
     )
-    return Initiations(redis, keys, limits, retention_of(settings))
+    return Initiations(redis, keys, limits, retention_of(settings), pickup_window_ms=settings.pickup_window_ms)
 
 
 def committing_of(redis: Redis, keys: Keys, settings: Settings) -> Committing:

@@ -123,7 +123,7 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         (
             b'{"session_id":"id","project_id":"p","state":"completed","version":2,"created_at":2,"expires_at":3,"deadline":4,'
             b'"changed_at":{"completed":3},"forgotten_at":5,"login_subject":null,'
-            b'"client":{"client_name":"tool"}}'
+            b'"client":{"client_name":"tool"},"address":null}'
         ),
     ),
     (

@@ -3,10 +3,11 @@
 --
 -- KEYS session, login, deadlines, events, of_address (initiations of the address in the project), of_project (all of it),
 --      live_sessions (of the project), live_of_address (of the address in the project)
--- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), code_challenge ('' = none), address, lifetime_ms,
+-- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), lifetime_ms, pickup_window_ms,
 --      pending_ms (retention of the session, as it is), live_ms (life of the sets of live sessions),
 --      retention_ms (of events), events_max, event_source, event_data,
---      window_ms, address_limit, project_limit, live_limit, live_of_address_limit
+--      window_ms, address_limit, project_limit, live_limit, live_of_address_limit,
+--      facts … (other fields of the session, each with its value)
 -- Returns {'initiated', expires_at in ms since the epoch}, {'taken'} (the login code is another session's: draw again)
 --         or {'refused', budget, ms until it may be otherwise, now}; an address refused uses up no project.
 local held = redis.call('GET', login)
@@ -38,12 +39,13 @@ wait = ms_over(of_project, project_limit)
 if wait then return { 'refused', 'project', wait, now } end
 local expires_at = now + lifetime_ms
 redis.call('HSET', session, 'state', 'pending', 'version', 1, 'deadline', expires_at, 'project_id', project_id,
-  'polling_digest', polling_digest, 'client', client, 'address', address, 'created_at', now, 'expires_at', expires_at)
-if code_challenge ~= '' then redis.call('HSET', session, 'code_challenge', code_challenge) end
+  'polling_digest', polling_digest, 'sealing_key', sealing_key, 'client', client, 'created_at', now,
+  'expires_at', expires_at, unpack(facts))
 -- What is remembered counts as live: sessions of a second do not leave the caps before they are forgotten.
 local forgotten_at = expires_at + pending_ms
 redis.call('PEXPIREAT', session, forgotten_at)
-redis.call('SET', login, session_id .. sealing_key, 'PXAT', expires_at)
+-- Beyond its deadline: a session that is completed at the last moment can be denied by its code as long as it is there.
+redis.call('SET', login, session_id .. sealing_key, 'PXAT', expires_at + pickup_window_ms)
 redis.call('ZADD', deadlines, expires_at, session_id)
 for _, live in ipairs({ live_sessions, live_of_address }) do
   redis.call('ZADD', live, forgotten_at, session_id)
