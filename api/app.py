@@ -12,13 +12,16 @@ from litestar import Litestar, Request, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import Message, Scope
+from redis.asyncio import Redis
 
 from api.event_stream.feed import Feed
 from api.logins.cancelling import Cancelling
 from api.logins.commanding import Commanding, Limits, answer_within
 from api.logins.completing import Completing
+from api.logins.denying import Denying
 from api.logins.guard import Guard
 from api.logins.initiating import Initiating
+from api.logins.inspecting import Inspecting
 from api.logins.polling import Polling, pause_ms
 from api.logins.waiting import Waiting
 from api.openapi import openapi_endpoint
@@ -93,6 +96,18 @@ async def _begin(noting: Noting, within: float, request: Request[Any, Any, Any])
         await read_in_time(request, within)
 
 
+def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
+    limits = InitiationLimits(
+        settings.budget_window_ms,
+        settings.initiations_per_address,
+        settings.initiations_per_project,
+        settings.live_sessions_per_project,
+        settings.live_sessions_per_address,
+    )
+    retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
+    return Initiations(redis, keys, limits, retention, pickup_window_ms=settings.pickup_window_ms)
+
+
 def create_app(settings: Settings | None = None, tracing: Tracing | None = None) -> Litestar:
     """Build the application; `settings` default to the environment's, no `tracing` means no traces.
 
@@ -113,15 +128,6 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")
     reader = reader_client(settings, "login-relay:api-reader")
     sessions = Sessions(redis, keys)
-    initiation_limits = InitiationLimits(
-        settings.budget_window_ms,
-        settings.initiations_per_address,
-        settings.initiations_per_project,
-        settings.live_sessions_per_project,
-        settings.live_sessions_per_address,
-    )
-    retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
-    initiations = Initiations(redis, keys, initiation_limits, retention, pickup_window_ms=settings.pickup_window_ms)
     guesses = Guesses(
         redis,
         keys,
@@ -141,7 +147,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     access = Access(projects, AdminTokens.from_settings(settings), settings.project_cache_ms)
     origins = Origins(projects, access, settings.project_cache_ms)
     guard = Guard(guesses, refusals)
-    initiating = Initiating(initiations, guard, lifetime_ms=settings.session_lifetime_ms)
+    initiating = Initiating(_initiations(settings, redis, keys), guard, lifetime_ms=settings.session_lifetime_ms)
     polling = Polling(
         sessions,
         commanding,
@@ -152,6 +158,8 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
     completing = Completing(sessions, commanding, guard, keys)
+    inspecting = Inspecting(sessions, redis, guard, keys)
+    denying = Denying(sessions, commanding, guard)
     cancelling = Cancelling(sessions, commanding, guard, keys)
     poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
     bounds = Bounds(
@@ -167,7 +175,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
             preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete", "/auth/cli/cancel")),
             json_post("/auth/cli", Initiate(access, initiating, settings.poll_interval_s), bounds),
             json_post("/auth/cli/poll", poll, bounds),
-            json_post("/auth/cli/complete", Complete(access, completing), bounds),
+            json_post("/auth/cli/complete", Complete(access, inspecting, completing, denying), bounds),
             json_post("/auth/cli/cancel", Cancel(access, cancelling), bounds),
             events_endpoint(access, feed),
         ]

@@ -9,8 +9,7 @@ from api.request.note import asked_by, note_session
 from runtime.codes import login_code_digest, mint_refresh_token, normalise_login_code
 from runtime.redis.keys import Keys
 from statemachine.commands import CompleteSession
-from statemachine.lifecycle import Outcome, Trigger
-from statemachine.machine import decide
+from statemachine.lifecycle import Outcome
 from statemachine.sealing import seal
 from statemachine.store.reading import LoginCodeHolder, Sessions
 
@@ -23,22 +22,6 @@ class Completing:
         self._commanding = commanding
         self._guard = guard
         self._keys = keys
-
-    async def check(self, asker: Asker, login_code: str) -> None:
-        """Look whether a login code names a session that could be completed now.
-
-        Raises:
-            WrongLoginCode: it names no session.
-            TooManyWrongCodes: the same, and a budget is used up.
-            NotPending: its session cannot be completed any more.
-
-        """
-        code = normalise_login_code(login_code)
-        read = await self._store.read_by_login_code(asker.project.id, code) if code else None
-        if read is None:
-            raise await self._guard.wrong_code(asker, WrongLoginCode())
-        if decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
-            raise NotPending
 
     async def complete(
         self, asker: Asker, login_code: str, refresh_token: str | None, login_subject: str | None, key: str | None

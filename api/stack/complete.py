@@ -1,11 +1,13 @@
 """`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 import msgspec
 from msgspec import Meta
 
 from api.logins.completing import Completing
+from api.logins.denying import Denying
+from api.logins.inspecting import Asking, Inspecting
 from api.request.body import PRINTABLE
 from api.request.endpoint import Asked, JsonResponse
 from api.request.refusals import Misfit
@@ -14,6 +16,7 @@ from api.stack.described import (
     IDEMPOTENCY_KEY,
     LOGIN_CODE,
     REFRESH_TOKEN,
+    SESSION_ID,
     answer,
     error_answers,
     header_parameter,
@@ -31,7 +34,8 @@ from api.stack.errors import (
     TOO_MANY_WRONG_CODES,
     PlainError,
 )
-from runtime.codes import TYPED_LOGIN_CODE_SHAPE
+from runtime.clock import rfc3339
+from runtime.codes import SESSION_ID_SHAPE, TYPED_LOGIN_CODE_SHAPE
 
 MAX_REFRESH_TOKEN_BYTES = 8_192
 MAX_SUBJECT_LENGTH = 256
@@ -48,8 +52,11 @@ class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ]
     mode: Annotated[
-        Literal["complete", "check", "claim-anon-session"],
-        Meta(description="`check` only looks; `claim-anon-session` is refused until anonymous sessions exist."),
+        Literal["complete", "check", "inspect", "deny", "claim-anon-session"],
+        Meta(
+            description="`check` only looks. `inspect` returns who asks, and `deny` ends the login; both need server "
+            "access. `claim-anon-session` is refused until anonymous sessions exist."
+        ),
     ] = "complete"
     refresh_token: (
         Annotated[
@@ -81,8 +88,8 @@ class Minted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Completed with a refresh token that the relay minted."""
 
 
-class Completed(msgspec.Struct, frozen=True):
-    """Completed with the refresh token of the request."""
+class Done(msgspec.Struct, frozen=True):
+    """Completed with the refresh token of the request, or denied."""
 
     success: Annotated[bool, Meta(extra_json_schema={"const": True})]
 
@@ -93,9 +100,25 @@ class Checked(msgspec.Struct, frozen=True):
     cli_session_state: Literal["none"]
 
 
+class Inspected(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to `mode: inspect`: who asks to be logged in. What is not known is left out."""
+
+    session_id: Annotated[str, Meta(pattern=f"^{SESSION_ID_SHAPE}$", description="As in events and logs.")]
+    flow: Annotated[Literal["cli"], Meta(description="The interface that started the login.")]
+    initiated_at: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds.")]
+    expires_at: Annotated[str, Meta(description="The same.")]
+    cli_session_state: Literal["none"]
+    client_name: Annotated[str | None, Meta(description="What the tool calls itself. Unverified, as the next two.")] = (
+        None
+    )
+    client_version: str | None = None
+    hostname: str | None = None
+    address: Annotated[str | None, Meta(description="Where the tool's request came from.")] = None
+
+
 _decoder = msgspec.json.Decoder(CompleteRequest)
 _MINTED = JsonResponse(msgspec.json.encode(Minted()))
-_COMPLETED = JsonResponse(msgspec.json.encode(Completed(success=True)))
+_DONE = JsonResponse(msgspec.json.encode(Done(success=True)))
 _CHECKED = JsonResponse(msgspec.json.encode(Checked("none")))
 
 
@@ -104,22 +127,34 @@ def _check_refresh_token(token: str) -> None:
         raise Misfit(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8", "at `$.refresh_token`")
 
 
-STRUCTS = (CompleteRequest, Minted, Completed, Checked)
+STRUCTS = (CompleteRequest, Minted, Done, Checked, Inspected)
 _REFUSED = refusals(
     ["INSUFFICIENT_ACCESS_TYPE"], texts=[INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION], too_many=[TOO_MANY_WRONG_CODES]
 )
+_INSPECTED = {
+    "session_id": SESSION_ID,
+    "flow": "cli",
+    "client_name": "acme",
+    "hostname": "laptop",
+    "address": "192.0.2.1",
+    "initiated_at": "2026-01-01T00:00:00.000Z",
+    "expires_at": "2026-01-01T00:15:00.000Z",
+    "cli_session_state": "none",
+}
 OPERATION = operation(
     "complete",
     "Complete a login",
-    "Server access or higher; client access where the project allows it. 200 means done, not queued.",
+    "Server access or higher; client access where the project allows it, but for `inspect` and `deny`. 200 means done, "
+    "not queued.",
     {
         "200": answer(
-            "The login is completed, or can be (`check`).",
+            "The login is completed, can be (`check`, `inspect`), or is denied.",
             json_bodies(
                 {
                     Minted: {"minted token": {}},
-                    Completed: {"own token": {"success": True}},
+                    Done: {"own token, or denied": {"success": True}},
                     Checked: {"checked": {"cli_session_state": "none"}},
+                    Inspected: {"inspected": _INSPECTED},
                 }
             ),
             overridden=_REFUSED,
@@ -138,22 +173,26 @@ OPERATION = operation(
             "own token": {"login_code": LOGIN_CODE, "refresh_token": REFRESH_TOKEN},
             "for whom": {"login_code": LOGIN_CODE, "subject": "user:42"},
             "check": {"login_code": LOGIN_CODE, "mode": "check"},
+            "inspect": {"login_code": LOGIN_CODE, "mode": "inspect"},
+            "deny": {"login_code": LOGIN_CODE, "mode": "deny"},
         },
     ),
 )
 
 
 class Complete:
-    """Answers a backend that completes a login, or asks whether it could."""
+    """Answers a backend that completes or denies a login, or looks at it first."""
 
     operation = OPERATION
 
-    def __init__(self, access: Access, completing: Completing) -> None:
+    def __init__(self, access: Access, inspecting: Inspecting, completing: Completing, denying: Denying) -> None:
         self._access = access
+        self._inspecting = inspecting
         self._completing = completing
+        self._denying = denying
 
     async def __call__(self, asked: Asked) -> JsonResponse:
-        """Return 200 once the session is completed; for `check`, if it could be."""
+        """Return 200 once what was asked for is done, or if it could be (`check`, `inspect`)."""
         caller = await self._access.check(asked.headers, asked.sender)
         if not caller.project.allow_client_complete:
             require_server_access(caller)
@@ -162,10 +201,37 @@ class Complete:
         subject = None if body.subject is msgspec.UNSET else body.subject
         if refresh_token is not None:
             _check_refresh_token(refresh_token)
-        if body.mode == "complete":
-            await self._completing.complete(caller, body.login_code, refresh_token, subject, key)
-            return _MINTED if refresh_token is None else _COMPLETED
-        await self._completing.check(caller, body.login_code)
-        if body.mode == "claim-anon-session":
-            raise PlainError(400, NO_ANONYMOUS_SESSION)
-        return _CHECKED
+        match body.mode:
+            case "complete":
+                await self._completing.complete(caller, body.login_code, refresh_token, subject, key)
+                return _MINTED if refresh_token is None else _DONE
+            case "deny":
+                require_server_access(caller)
+                await self._denying.deny(caller, body.login_code, key)
+                return _DONE
+            case "inspect":
+                require_server_access(caller)
+                return _inspected(await self._inspecting.inspect(caller, body.login_code))
+            case "check":
+                await self._inspecting.check(caller, body.login_code)
+                return _CHECKED
+            case "claim-anon-session":
+                await self._inspecting.check(caller, body.login_code)
+                raise PlainError(400, NO_ANONYMOUS_SESSION)
+            case _:
+                assert_never(body.mode)
+
+
+def _inspected(asking: Asking) -> JsonResponse:
+    body = Inspected(
+        asking.session_id,
+        "cli",
+        rfc3339(asking.initiated_at),
+        rfc3339(asking.expires_at),
+        "none",
+        asking.client.client_name,
+        asking.client.client_version,
+        asking.client.hostname,
+        asking.address,
+    )
+    return JsonResponse(msgspec.json.encode(body))

@@ -1,5 +1,7 @@
 """A client of a running service that checks every answer against the OpenAPI document."""
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -85,6 +87,16 @@ class Wire:
         """Complete a login."""
         given = {"login_code": login.login_code, **body}
         return self.post(COMPLETE, json=given, headers={**self.server_headers, **(headers or {})})
+
+    @contextlib.contextmanager
+    def later(self, act: Callable[[], object], after: float = 0.3) -> Iterator[None]:
+        """Do something so many seconds after the context was entered, while it waits for an answer."""
+        timer = threading.Timer(after, act)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.join()
 
     def completed(self, **body: object) -> Login:
         """Start and complete a login."""

@@ -24,8 +24,9 @@ from api.request.note import RequestLine
 from api.stack.cancel import Cancelled, CancelRequest
 from api.stack.complete import (
     Checked,
-    Completed,
     CompleteRequest,
+    Done,
+    Inspected,
     Minted,
 )
 from api.stack.errors import KnownErrorBody
@@ -89,8 +90,17 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     (CancelRequest("lrp_"), b'{"polling_code":"lrp_"}'),
     (CancelRequest("lrp_", "v"), b'{"polling_code":"lrp_","code_verifier":"v"}'),
     (Cancelled(), b"{}"),
+    (
+        Inspected(
+            "00" + "ab" * 12, "cli", "2026-01-01T00:00:00.000Z", "2026-01-01T00:15:00.000Z", "none", address="::1"
+        ),
+        (
+            b'{"session_id":"00abababababababababababab","flow":"cli","initiated_at":"2026-01-01T00:00:00.000Z",'
+            b'"expires_at":"2026-01-01T00:15:00.000Z","cli_session_state":"none","address":"::1"}'
+        ),
+    ),
     (Minted(), b"{}"),
-    (Completed(success=True), b'{"success":true}'),
+    (Done(success=True), b'{"success":true}'),
     (Checked("none"), b'{"cli_session_state":"none"}'),
     (KnownErrorBody("C", "text"), b'{"code":"C","error":"text"}'),
     (KnownErrorBody("C", "text", {"n": 1}), b'{"code":"C","error":"text","details":{"n":1}}'),
