@@ -95,6 +95,8 @@ class Commanding:
                 case command_stream.Busy():
                     BACKLOG_FULL.labels(kind).inc()
                     raise Busy
+                case command_stream.Reused():
+                    raise AssertionError("no fingerprint was given")
                 case Moved() as moved:
                     return Answer(outcome_of_moved(command, moved))
 
@@ -119,8 +121,8 @@ class Commanding:
             return await self._look(partition, id_)
 
     async def _look(self, partition: int, id_: str) -> Answer | None:
-        [outcome] = await self._store.read_outcomes(partition, [id_])
-        return None if outcome is None or outcome is Outcome.PENDING else Answer(outcome)
+        [kept] = await self._store.read_outcomes(partition, [id_])
+        return None if kept is None or kept.outcome is Outcome.PENDING else Answer(kept.outcome)
 
 
 def outcome_of_moved(command: Command, moved: Moved) -> Outcome:

@@ -163,8 +163,8 @@ class Polling:
     async def _replay(self, session: Session, code: PollingCode, key: str) -> Told:
         """Answer again a poll whose answer may have been lost: same code, same key."""
         id_ = command_id("consume", code.digest, key)
-        [outcome] = await self._store.read_outcomes(self._keys.partition_of(session.id), [id_])
-        if outcome is Outcome.CONSUMED:
+        [kept] = await self._store.read_outcomes(self._keys.partition_of(session.id), [id_])
+        if kept is not None and kept.outcome is Outcome.CONSUMED:
             return await self._hand_over(session, code, None)
         return _told(Outcome.USED)
 

@@ -159,9 +159,9 @@ class Waiting:
     async def _look_up_in(self, partition: int) -> None:
         for commands in _batches(self._commands[partition]):
             outcomes = await self._store.read_outcomes(partition, commands)
-            for command_id, outcome in zip(commands, outcomes, strict=True):
-                if outcome is not None and outcome is not Outcome.PENDING:
-                    FALLBACKS.labels("outcome").inc(self._reply(partition, command_id, Answer(outcome)))
+            for command_id, kept in zip(commands, outcomes, strict=True):
+                if kept is not None and kept.outcome is not Outcome.PENDING:
+                    FALLBACKS.labels("outcome").inc(self._reply(partition, command_id, Answer(kept.outcome)))
         for sessions in _batches(self._sessions[partition]):
             for session_id in await self._store.changed(sessions):
                 FALLBACKS.labels("change").inc(self._wake(partition, session_id))

@@ -39,6 +39,10 @@ class Known(NamedTuple):
     outcome: Outcome
 
 
+class Reused(NamedTuple):
+    """Nothing was recorded: another request has the command's id."""
+
+
 class Moved(NamedTuple):
     """Nothing was recorded: the session is in another state than the command asks for, or past its deadline."""
 
@@ -50,7 +54,7 @@ class Busy(NamedTuple):
     """Nothing was recorded: the backlog is full."""
 
 
-Enqueued = Recorded | Known | Moved | Busy
+Enqueued = Recorded | Known | Reused | Moved | Busy
 
 
 class Entry(NamedTuple):
@@ -90,8 +94,14 @@ class CommandStream:
         self._making_groups = asyncio.Lock()  # several loops can miss a group at once; a step belongs to one of them
         self._partition_of = {keys.commands(partition).encode(): partition for partition in keys.partitions}
 
-    async def enqueue(self, command: Command, *, backlog_limit: int, outcome_ms: int) -> Enqueued:
-        """Record a command, at most once per command id, for a session that it would change. One round trip."""
+    async def enqueue(
+        self, command: Command, *, backlog_limit: int, outcome_ms: int, fingerprint: str = ""
+    ) -> Enqueued:
+        """Record a command, at most once per command id, for a session that it would change. One round trip.
+
+        Where the id follows from an Idempotency-Key, `fingerprint` tells one request with that key from another. It is
+        visible ASCII, of no use to anybody who reads it, and kept with the outcome, for `outcome_ms`.
+        """
         partition = self._keys.partition_of(command.session_id)
         call = _ENQUEUE.call(
             commands=self._keys.commands(partition),
@@ -101,12 +111,15 @@ class CommandStream:
             wanted=_WANTED[command.trigger],
             backlog_limit=backlog_limit,
             outcome_ms=outcome_ms,
+            fingerprint=fingerprint,
         )
         match await run_script(self._redis, _ENQUEUE, call):
             case [b"recorded"]:
                 return Recorded()
             case [b"known", bytes(outcome)]:
                 return Known(Outcome(outcome.decode()))
+            case [b"reused"]:
+                return Reused()
             case [b"moved", bytes(state), bytes(deadline), int(now)]:
                 return Moved(State(state.decode()), overdue=now > int(deadline))
             case [b"busy"]:

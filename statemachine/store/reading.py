@@ -11,8 +11,9 @@ from runtime.codes import SESSION_ID_LENGTH, PollingCode, login_code_digest
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Reply, Script, run_script
 from statemachine.errors import UnreadableSessionError
-from statemachine.lifecycle import Outcome, State
+from statemachine.lifecycle import State
 from statemachine.session import Session, TimedSession
+from statemachine.store.outcomes import KeptOutcome
 
 _READ = Script.named("statemachine.store", "read")
 _READ_PACED = Script.named("statemachine.store", "read_paced")
@@ -78,7 +79,7 @@ class Sessions:
 
     async def find_by_login_code(
         self, project_id: str, login_code: str, command_id: str | None = None
-    ) -> tuple[LoginCodeHolder | None, Outcome | None]:
+    ) -> tuple[LoginCodeHolder | None, KeptOutcome | None]:
         """Look up a normalised login code and, in the same round trip, the outcome of a command for it."""
         keys = self._keys
         digest = login_code_digest(project_id, login_code)
@@ -91,7 +92,7 @@ class Sessions:
         holder = None
         if held is not None:
             holder = LoginCodeHolder(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:])
-        return holder, Outcome(outcome.decode()) if outcome else None
+        return holder, KeptOutcome.read(outcome) if outcome else None
 
     async def read_by_login_code(self, project_id: str, login_code: str) -> ReadSession | None:
         """Read the session that a normalised login code names; None if it names none. Two round trips.
@@ -101,11 +102,11 @@ class Sessions:
         holder, _ = await self.find_by_login_code(project_id, login_code)
         return await self.read(holder.session_id) if holder else None
 
-    async def read_outcomes(self, partition: int, command_ids: Sequence[str]) -> list[Outcome | None]:
+    async def read_outcomes(self, partition: int, command_ids: Sequence[str]) -> list[KeptOutcome | None]:
         """Read what became of commands of one partition; None where nothing is known. One round trip."""
         names = [self._keys.outcome(partition, command_id) for command_id in command_ids]
         found: list[bytes | None] = await self._redis.execute_command("MGET", *names)
-        return [Outcome(value.decode()) if value else None for value in found]
+        return [KeptOutcome.read(value) if value else None for value in found]
 
     async def read_sealed_token(self, session_id: str) -> bytes | None:
         """Read a session's sealed token: there from its completion to the end of its replay window."""

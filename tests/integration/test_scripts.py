@@ -25,7 +25,8 @@ from runtime.redis.scripts import (
 )
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome, State
-from statemachine.store.command_stream import CommandStream
+from statemachine.store.command_stream import CommandStream, Known, Reused
+from statemachine.store.outcomes import KeptOutcome
 from tests.support.redis_server import RedisServer
 from tests.support.relay import Relay
 from tests.support.two_servers import TwoServers
@@ -218,11 +219,12 @@ async def test_login_whose_every_reply_is_lost_once_is_one_login(
     twice = Relay(forgetful, keys, settings, CommandStream(forgetful, keys))
     initiated = await twice.initiate()
     session_id = initiated.session_id
-    await twice.complete(session_id)
+    assert await twice.complete(session_id, fingerprint="one") == Known(Outcome.PENDING)
+    assert await twice.complete(session_id, fingerprint="other") == Reused()
     assert await relay.backlog() == 1
     entries = await relay.read()
     assert not await twice.handlers.handle(entries)
-    assert await relay.outcome(session_id, "complete") is Outcome.COMPLETED
+    assert await relay.sessions.read_outcomes(0, ["complete"]) == [KeptOutcome(Outcome.COMPLETED, "one")]
     await twice.consume(session_id)
     assert not await twice.handlers.handle(await relay.read())
     assert await relay.outcome(session_id, "consume") is Outcome.CONSUMED

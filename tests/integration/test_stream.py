@@ -12,8 +12,10 @@ from statemachine.store.command_stream import (
     Known,
     Moved,
     Recorded,
+    Reused,
 )
-from tests.support.relay import Relay
+from statemachine.store.outcomes import KeptOutcome
+from tests.support.relay import PROJECT, Relay
 
 HOUR_MS = 3_600_000
 
@@ -34,6 +36,50 @@ async def test_command_is_recorded_once(relay: Relay) -> None:
     await relay.work()
     assert await relay.complete(session_id) == Known(Outcome.COMPLETED)
     assert await relay.backlog() == 0
+
+
+async def test_id_that_another_request_has_is_refused(relay: Relay) -> None:
+    """Told apart by their fingerprints, before it is decided and after: nothing of the second one is recorded."""
+    session_id = (await relay.initiate()).session_id
+    assert await relay.complete(session_id, fingerprint="one") == Recorded()
+    assert await relay.complete(session_id, fingerprint="other") == Reused()
+    assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.PENDING)
+    assert await relay.backlog() == 1
+    await relay.work()
+    assert await relay.complete(session_id, fingerprint="other") == Reused()
+    assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.COMPLETED)
+    # Also for another session: the key belongs to who sends it.
+    assert await relay.complete((await relay.initiate()).session_id, fingerprint="two") == Reused()
+    assert await relay.backlog() == 0
+
+
+async def test_outcome_stands_beside_the_fingerprint_of_its_request(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """In the value of its key, from its recording on, and for as long as it is kept."""
+    initiated = await relay.initiate()
+    await relay.complete(initiated.session_id, fingerprint="Zm9vYmFy", outcome_ms=HOUR_MS)
+    assert await redis.get(keys.outcome(0, "complete")) == b"pending Zm9vYmFy"
+    await relay.work()
+    assert await redis.get(keys.outcome(0, "complete")) == b"completed Zm9vYmFy"
+    assert HOUR_MS - 60_000 < await redis.pttl(keys.outcome(0, "complete")) <= HOUR_MS
+    kept = KeptOutcome(Outcome.COMPLETED, "Zm9vYmFy")
+    assert await relay.sessions.read_outcomes(0, ["complete", "unknown"]) == [kept, None]
+    found = await relay.sessions.find_by_login_code(PROJECT, initiated.login_code, "complete")
+    assert found[1] == kept
+    await relay.consume(initiated.session_id)
+    assert await redis.get(keys.outcome(0, "consume")) == b"pending"
+    await relay.work()
+    assert await redis.get(keys.outcome(0, "consume")) == b"consumed"
+
+
+async def test_outcome_without_a_fingerprint_is_that_of_any_request(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """An older version writes none, and sends none; a worker of one overwrites that of a newer API process."""
+    session_id = (await relay.initiate()).session_id
+    assert await relay.complete(session_id) == Recorded()
+    assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.PENDING)
+    await redis.set(keys.outcome(0, "complete"), "pending one", px=60_000)
+    assert await relay.complete(session_id) == Known(Outcome.PENDING)
+    await redis.set(keys.outcome(0, "complete"), "completed", px=60_000)
+    assert await relay.complete(session_id, fingerprint="other") == Known(Outcome.COMPLETED)
 
 
 async def test_full_backlog_refuses_before_anything_is_recorded(relay: Relay, redis: Redis, keys: Keys) -> None:

@@ -51,16 +51,22 @@ class Relay:
         """Start a session."""
         return await self.initiations.initiate(PROJECT, ClientFacts("tool"), lifetime_ms, new_login_code)
 
-    async def complete(self, session_id: str, id_: str = "complete", **limits: int) -> Enqueued:
+    async def complete(
+        self, session_id: str, id_: str = "complete", *, fingerprint: str = "", **limits: int
+    ) -> Enqueued:
         """Record a completion, as the API does."""
-        return await self._enqueue(CompleteSession(id_, session_id, "api", SEALED), **limits)
+        return await self._enqueue(CompleteSession(id_, session_id, "api", SEALED), fingerprint, **limits)
 
     async def consume(self, session_id: str, id_: str = "consume", patience: int = 4_000, **limits: int) -> Enqueued:
         """Record a consumption, as the API does."""
-        return await self._enqueue(ConsumeSession(id_, session_id, "api", patience), **limits)
+        return await self._enqueue(ConsumeSession(id_, session_id, "api", patience), "", **limits)
 
-    async def _enqueue(self, command: Command, *, backlog_limit: int = 1_000, outcome_ms: int = 60_000) -> Enqueued:
-        return await self.stream.enqueue(command, backlog_limit=backlog_limit, outcome_ms=outcome_ms)
+    async def _enqueue(
+        self, command: Command, fingerprint: str, *, backlog_limit: int = 1_000, outcome_ms: int = 60_000
+    ) -> Enqueued:
+        return await self.stream.enqueue(
+            command, backlog_limit=backlog_limit, outcome_ms=outcome_ms, fingerprint=fingerprint
+        )
 
     async def record(self, command: Command | bytes, partition: int = 0) -> None:
         """Put a command, or what is none, on the stream without a look at its session."""
@@ -95,8 +101,8 @@ class Relay:
 
     async def outcome(self, session_id: str, id_: str) -> Outcome | None:
         """Return what became of a command."""
-        [outcome] = await self.sessions.read_outcomes(self.keys.partition_of(session_id), [id_])
-        return outcome
+        [kept] = await self.sessions.read_outcomes(self.keys.partition_of(session_id), [id_])
+        return kept.outcome if kept else None
 
     async def backlog(self) -> int:
         """Return how many commands are not decided."""

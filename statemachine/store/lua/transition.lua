@@ -58,7 +58,9 @@ end
 if entry_id ~= '' then
   -- Known for as long as it can be replayed.
   local life = math.max(redis.call('PTTL', outcome_key), tonumber(replay_window_ms))
-  redis.call('SET', outcome_key, outcome, 'PX', life)
+  local before = redis.call('SET', outcome_key, outcome, 'GET', 'PX', life)
+  local fingerprint = before and string.match(before, ' .+$')
+  if fingerprint then redis.call('SET', outcome_key, outcome .. fingerprint, 'PX', life) end
   redis.call('PUBLISH', replies, command_id .. ' ' .. outcome .. ' ' .. handed_over)
 end
 return { 'committed' }
