@@ -25,10 +25,11 @@ from api.logins.inspecting import Inspecting
 from api.logins.polling import Polling, pause_ms
 from api.logins.waiting import Waiting
 from api.openapi import openapi_endpoint
-from api.request.endpoint import MAX_BODY_BYTES, Bounds, json_post, read_in_time
+from api.request.endpoint import Bounds, json_post
 from api.request.headers import header
 from api.request.health import health_endpoints
-from api.request.note import Noting, name_request
+from api.request.incoming import MAX_BODY_BYTES, Incoming, discard
+from api.request.note import Noting, name_request, note_cut
 from api.server.draining import DRAIN_SIGNAL
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
@@ -65,6 +66,7 @@ _ON_ALL = (
     (b"referrer-policy", b"no-referrer"),
     (b"server", b""),
 )
+_CLOSING = ((b"connection", b"close"),)
 
 
 @cache  # there are a dozen statuses
@@ -81,19 +83,22 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
     if message["type"] != "http.response.start":
         return
     status = message["status"]
-    request_id = noting.end(scope, status).encode()
+    note = noting.end(scope, status)
+    request_id = note.request_id.encode()
     of_request = zip(REQUEST_ID, (request_id, request_id), strict=True)
-    message["headers"] = [*message["headers"], *_of_status(status), *of_request]
+    # The server closes the connection then; a client must know it before it sends its next request.
+    closing = _CLOSING if note.is_cut else ()
+    message["headers"] = [*message["headers"], *_of_status(status), *of_request, *closing]
     if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR:
         override = header(dict(scope["headers"]), OVERRIDE_ERROR_STATUS)
         message["status"] = HTTP_200_OK if override == "true" else status
 
 
-async def _begin(noting: Noting, within: float, request: Request[Any, Any, Any]) -> None:
-    """Note the request, and read a body that no endpoint asks for; those that take a POST read their own."""
+async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
+    """Note the request, and discard a body that no endpoint asks for; those that take a POST read their own."""
     noting.begin(request.scope)
-    if request.scope["method"] != "POST":
-        await read_in_time(request, within)
+    if request.scope["method"] != "POST" and not await discard(request.receive, dict(request.scope["headers"])):
+        note_cut()
 
 
 def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
@@ -166,6 +171,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         reading=settings.request_timeout_ms / 1000,
         answering=answer_within(settings.outcome_wait_ms),
         trusted_proxies=trusted_networks(settings),
+        incoming=Incoming(),
     )
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
 
@@ -209,7 +215,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
             openapi_endpoint(),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        before_request=partial(_begin, noting, bounds.reading),
+        before_request=partial(_begin, noting),
         before_send=[partial(_finish, noting), origins.answer],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,

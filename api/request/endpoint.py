@@ -17,10 +17,10 @@ from litestar.types import Receive, Scope, Send
 from api.request.address import Sender, sender
 from api.request.body import T, parse_body
 from api.request.headers import Headers, idempotency_key, wait_preference
-from api.request.refusals import TooLarge, TooSlow, Unreadable
+from api.request.incoming import Incoming, discard
+from api.request.note import note_cut
+from api.request.refusals import TooSlow
 from runtime.settings import Network
-
-MAX_BODY_BYTES = 65_536
 
 JsonRequest = Request[Any, Any, Any]
 
@@ -48,25 +48,41 @@ class Bounds(NamedTuple):
     answering: float
     """Seconds that an answer may take then."""
     trusted_proxies: Sequence[Network]
+    incoming: Incoming
 
 
 class Asked:
     """A request, as an endpoint reads it."""
 
-    __slots__ = ("_body", "_bounds", "_limit", "_request", "headers")
+    __slots__ = ("_bounds", "_has_ended", "_limit", "_request", "headers", "is_receiving", "was_asked_for")
 
-    def __init__(
-        self, request: JsonRequest, headers: Headers, body: bytes, limit: asyncio.Timeout, bounds: Bounds
-    ) -> None:
+    def __init__(self, request: JsonRequest, limit: asyncio.Timeout, bounds: Bounds) -> None:
         self._request = request
-        self._body = body
         self._limit = limit
         self._bounds = bounds
-        self.headers = headers
+        self.headers: Headers = dict(request.scope["headers"])
+        self._has_ended = False
+        self.was_asked_for = False
+        self.is_receiving = False
 
-    def json(self, decoder: msgspec.json.Decoder[T]) -> T:
-        """Return the body; raises `Unreadable` or `Misfit`."""
-        return parse_body(self._body, self.headers, decoder)
+    async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """Receive the body and return what it says.
+
+        To be called once it is known who asks: what comes before is answered without a body to wait for.
+
+        Raises:
+            TooLarge, TooMuchAtOnce, Unreadable, Misfit: by what is wrong with it.
+
+        """
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._bounds.reading
+        if due < (self._limit.when() or 0):  # by default it is later: to move the limit costs as much as to read a body
+            self._limit.reschedule(due)
+        self.was_asked_for = self.is_receiving = True
+        body, self._has_ended = await self._bounds.incoming.receive(self._request.receive, self.headers)
+        self.is_receiving = False
+        self._limit.reschedule(loop.time() + self._bounds.answering)
+        return parse_body(body, self.headers, decoder)
 
     @property
     def idempotency_key(self) -> str | None:
@@ -80,16 +96,19 @@ class Asked:
 
     @property
     def gone(self) -> Callable[[], Awaitable[object]]:
-        """Returns once the client has gone away: the body was read, and nothing else can come."""
+        """Returns once the client of a held request has gone away: nothing else can come."""
         return self._request.receive
 
     def sender(self) -> Sender:
         """Return where the request comes from."""
         return sender(self._request.scope, self._bounds.trusted_proxies)
 
-    def hold(self, seconds: float) -> None:
-        """Let the answer take so many seconds more."""
+    async def hold(self, seconds: float) -> None:
+        """Let the answer take so many seconds more, and `gone` tell when the client leaves."""
         self._limit.reschedule(asyncio.get_running_loop().time() + self._bounds.answering + seconds)
+        if not self._has_ended:
+            await self._request.receive()
+            self._has_ended = True
 
 
 class JsonEndpoint(Protocol):
@@ -105,55 +124,23 @@ class JsonEndpoint(Protocol):
 def json_post(path: str, endpoint: JsonEndpoint, bounds: Bounds) -> HTTPRouteHandler:
     """Return Litestar's handler of an endpoint that takes a POST.
 
-    The whole body is read before anything is refused: the server closes a connection on which an answer overtook the
-    body, and the client's next request would fail. What takes longer than `bounds` raises `TooSlow` (the body) or
-    `TimeoutError` (the answer).
+    It raises what the endpoint raises, `TooSlow` if the body took too long, and `TimeoutError` if the answer did. Of a
+    request that is refused by its head only a small body is read.
     """
+    longer = max(bounds.reading, bounds.answering)
 
     @post(path, status_code=200, operation_id=endpoint.operation.operation_id)
     async def handle(request: JsonRequest) -> JsonResponse:
-        headers = dict(request.scope["headers"])
-        body = None
+        limit = asyncio.timeout(longer)
+        asked = Asked(request, limit, bounds)
         try:
-            async with asyncio.timeout(bounds.reading) as limit:
-                body = await _read(request, headers)
-                limit.reschedule(asyncio.get_running_loop().time() + bounds.answering)
-                return await endpoint(Asked(request, headers, body, limit, bounds))
-        except TimeoutError:
-            if body is None:
+            async with limit:
+                return await endpoint(asked)
+        except Exception as error:
+            if asked.is_receiving or not (asked.was_asked_for or await discard(request.receive, asked.headers)):
+                note_cut()
+            if isinstance(error, TimeoutError) and asked.is_receiving:
                 raise TooSlow from None
             raise
 
     return handle
-
-
-async def read_in_time(request: JsonRequest, seconds: float) -> None:
-    """Read a body that nobody looks at.
-
-    Raises:
-        Unreadable: the client left before it had sent it all.
-        TooSlow: it took too long to send.
-        TooLarge: it is larger than `MAX_BODY_BYTES`.
-
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            await _read(request, dict(request.scope["headers"]))
-    except TimeoutError:
-        raise TooSlow from None
-
-
-async def _read(request: JsonRequest, headers: Headers) -> bytes:
-    length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
-        raise TooLarge
-    received = b""
-    while True:
-        message = await request.receive()
-        if message["type"] != "http.request":
-            raise Unreadable("The request body is not complete.")
-        received += message["body"]
-        if len(received) > MAX_BODY_BYTES:
-            raise TooLarge
-        if not message.get("more_body"):
-            return received

@@ -41,7 +41,10 @@ _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 class Note:
     """One request: answered, or being answered."""
 
-    __slots__ = ("at", "counter", "method", "request_id", "route", "seconds", "session_id", "span", "started", "status")
+    __slots__ = (
+        *("at", "counter", "is_cut", "method", "request_id", "route", "seconds", "session_id", "span", "started"),
+        "status",
+    )
     # Known when it is answered:
     at: float
     seconds: float
@@ -59,6 +62,8 @@ class Note:
         """What counts its outcome."""
         self.span: Span | None = None
         """None if traces are off."""
+        self.is_cut = False
+        """Whether it is answered before its body came to its end."""
         self.started = time.perf_counter()
 
 
@@ -78,6 +83,12 @@ def note_session(session_id: str) -> None:
     """Note which session the request is about."""
     if (note := _current.get()) is not None:
         note.session_id = session_id
+
+
+def note_cut() -> None:
+    """Note that the request is answered before its body came to its end."""
+    if (note := _current.get()) is not None:
+        note.is_cut = True
 
 
 def note_count(counter: Counter) -> None:
@@ -143,9 +154,12 @@ class Noting:
         _current.set(note)
         return note
 
-    def end(self, scope: Scope, status: int) -> str:
-        """Note the answer; returns the request's id. `status` is the real one, whatever the client is sent."""
-        note = _current.get() or self.begin(scope)  # Litestar refuses some before they have an endpoint
+    def end(self, scope: Scope, status: int) -> Note:
+        """Note the answer; returns what was noted. `status` is the real one, whatever the client is sent."""
+        note = _current.get()
+        if note is None:  # Litestar refuses some before they have an endpoint
+            note = self.begin(scope)
+            note.is_cut = True
         note.at, note.seconds = time.time(), time.perf_counter() - note.started
         note.status, note.method = status, cast("HTTPScope", scope)["method"]  # nothing but HTTP is served
         note.route = scope.get("path_template") or NO_ROUTE
@@ -155,7 +169,7 @@ class Noting:
             self._answered.append(note)
         if self._spans is not None and note.span is not None:
             self._spans.end(note.span, status, note.request_id, note.session_id)
-        return note.request_id
+        return note
 
     def close(self) -> None:
         """Write and send all that is left."""

@@ -8,6 +8,10 @@ class TooLarge(Exception):
     """The body is larger than any that is read."""
 
 
+class TooMuchAtOnce(Exception):
+    """The bodies that are on their way take too much memory together; this one may come again."""
+
+
 class TooSlow(Exception):
     """The body did not arrive in time."""
 
@@ -32,4 +36,4 @@ class Misfit(Exception):
         """The field or the header, as ``at `$.mode` `` or `in header Prefer`; empty if the reason names it."""
 
 
-RequestRefusal = TooLarge | TooSlow | Unreadable | Misfit
+RequestRefusal = TooLarge | TooMuchAtOnce | TooSlow | Unreadable | Misfit

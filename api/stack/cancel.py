@@ -20,7 +20,7 @@ from api.stack.described import (
     operation,
     refusals,
 )
-from api.stack.errors import BUSY, RECORDED, STORE_AWAY, TOO_MANY_WRONG_CODES
+from api.stack.errors import BUSY, RECORDED, STORE_AWAY, TOO_MANY_WRONG_CODES, TOO_MUCH_AT_ONCE
 from runtime.codes import CODE_VERIFIER_SHAPE, POLLING_CODE_SHAPE
 
 
@@ -62,7 +62,7 @@ OPERATION = operation(
     "`expired`. It may be repeated, and changes nothing of a login that is over.",
     {
         "200": answer("The login is over.", json_bodies({Cancelled: {"over": {}}}), overridden=_REFUSED),
-        **error_answers(_REFUSED, [BUSY, RECORDED, STORE_AWAY]),
+        **error_answers(_REFUSED, [BUSY, RECORDED, TOO_MUCH_AT_ONCE, STORE_AWAY]),
     },
     header_parameter("Idempotency-Key", "The same key gets the same answer.", IDEMPOTENCY_KEY),
     body=json_request(
@@ -87,7 +87,7 @@ class Cancel:
     async def __call__(self, asked: Asked) -> JsonResponse:
         """Return 200 once the login is over."""
         caller = await self._access.check(asked.headers, asked.sender)
-        body = asked.json(_decoder)
+        body = await asked.json(_decoder)
         verifier = None if body.code_verifier is msgspec.UNSET else body.code_verifier
         await self._cancelling.cancel(caller, body.polling_code, verifier, asked.idempotency_key)
         return _CANCELLED

@@ -32,6 +32,7 @@ from api.stack.errors import (
     RECORDED,
     STORE_AWAY,
     TOO_MANY_WRONG_CODES,
+    TOO_MUCH_AT_ONCE,
     PlainError,
 )
 from runtime.clock import rfc3339
@@ -159,7 +160,7 @@ OPERATION = operation(
             ),
             overridden=_REFUSED,
         ),
-        **error_answers(_REFUSED, [RECORDED, BUSY, STORE_AWAY]),
+        **error_answers(_REFUSED, [RECORDED, BUSY, TOO_MUCH_AT_ONCE, STORE_AWAY]),
     },
     header_parameter(
         "Idempotency-Key",
@@ -196,7 +197,7 @@ class Complete:
         caller = await self._access.check(asked.headers, asked.sender)
         if not caller.project.allow_client_complete:
             require_server_access(caller)
-        body, key = asked.json(_decoder), asked.idempotency_key
+        body, key = await asked.json(_decoder), asked.idempotency_key
         refresh_token = None if body.refresh_token is msgspec.UNSET else body.refresh_token
         subject = None if body.subject is msgspec.UNSET else body.subject
         if refresh_token is not None:

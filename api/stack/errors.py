@@ -13,8 +13,6 @@ from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.status_codes import (
-    HTTP_408_REQUEST_TIMEOUT,
-    HTTP_413_REQUEST_ENTITY_TOO_LARGE,
     HTTP_500_INTERNAL_SERVER_ERROR,
 )
 from litestar.types import ExceptionHandlersMap
@@ -31,7 +29,7 @@ from api.logins.refusals import (
     WrongLoginCode,
     WrongPollingCode,
 )
-from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooSlow, Unreadable
+from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooMuchAtOnce, TooSlow, Unreadable
 from api.stack.headers import spellings
 from runtime.redis.connections import REDIS_TROUBLE
 
@@ -41,7 +39,6 @@ Details = Mapping[str, str | int | list[str]]
 _log = structlog.get_logger("api")
 _KNOWN_ERROR = spellings("known-error")
 STORE_FULL_FOR = 10  # seconds; sessions end, and are forgotten, all the time, but a full Redis has many clients waiting
-_UNREAD = {HTTP_408_REQUEST_TIMEOUT, HTTP_413_REQUEST_ENTITY_TOO_LARGE}  # the body, to its end
 
 
 class Known(NamedTuple):
@@ -100,6 +97,7 @@ TOO_MANY_SESSIONS = "Too many logins were started. Try again later."
 TOO_MANY_STREAMS = "The project has too many event streams open here. Close some, or try again later."
 TOO_SOON = "This login was asked about too soon. Wait for the interval that the relay gave."
 TOO_SLOW = "The request was too slow to arrive."
+TOO_MUCH_AT_ONCE = "The relay is receiving too many large requests. Nothing was recorded; try again."
 STORE_AWAY = "The relay cannot reach its store just now. Nothing is lost; try again."
 DEFECT = "The relay failed to answer. This is a defect of the relay."
 
@@ -138,6 +136,8 @@ def of_request(refusal: RequestRefusal) -> KnownError | PlainError:
     match refusal:
         case TooLarge():
             return PlainError(413, TOO_LARGE)
+        case TooMuchAtOnce():
+            return PlainError(503, TOO_MUCH_AT_ONCE, retry_after=1)
         case TooSlow():
             return PlainError(408, TOO_SLOW)
         case Unreadable(reason=reason):
@@ -192,8 +192,6 @@ def _known(_: ErrorRequest, error: KnownError) -> Response[bytes]:
 
 def _plain(_: ErrorRequest, error: PlainError) -> Response[bytes]:
     headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
-    if error.status in _UNREAD:
-        headers["connection"] = "close"  # what is still to come would be taken for the next request
     return Response(error.text.encode(), status_code=error.status, headers=headers, media_type=MediaType.TEXT)
 
 
@@ -207,9 +205,6 @@ def _litestar(request: ErrorRequest, error: HTTPException) -> Response[bytes]:
         return _unexpected(request, error)
     text = texts.get(error.status_code, "The request cannot be served.")
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    # The body was not read to its end, so the server closes the connection; a client that is not told would send its
-    # next request into it.
-    headers["connection"] = "close"
     return Response(text.encode(), status_code=error.status_code, headers=headers, media_type=MediaType.TEXT)
 
 

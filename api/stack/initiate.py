@@ -23,7 +23,14 @@ from api.stack.described import (
     operation,
     refusals,
 )
-from api.stack.errors import ANONYMOUS_SESSIONS, STORE_AWAY, STORE_FULL, TOO_MANY_SESSIONS, PlainError
+from api.stack.errors import (
+    ANONYMOUS_SESSIONS,
+    STORE_AWAY,
+    STORE_FULL,
+    TOO_MANY_SESSIONS,
+    TOO_MUCH_AT_ONCE,
+    PlainError,
+)
 from runtime.clock import rfc3339
 from runtime.codes import (
     CODE_CHALLENGE_SHAPE,
@@ -130,7 +137,7 @@ OPERATION = operation(
                 "complete": Link(operation_id="complete", request_body={"login_code": "$response.body#/login_code"}),
             },
         ),
-        **error_answers(_REFUSED, [STORE_FULL, STORE_AWAY]),
+        **error_answers(_REFUSED, [TOO_MUCH_AT_ONCE, STORE_FULL, STORE_AWAY]),
     },
     body=json_request(
         InitiateRequest,
@@ -159,7 +166,7 @@ class Initiate:
     async def __call__(self, asked: Asked) -> JsonResponse:
         """Return both codes of a new session."""
         caller = await self._access.check(asked.headers, asked.sender)
-        body = asked.json(_decoder)
+        body = await asked.json(_decoder)
         if body.anon_refresh_token is not msgspec.UNSET:
             raise PlainError(400, ANONYMOUS_SESSIONS)
         challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge

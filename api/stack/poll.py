@@ -22,7 +22,7 @@ from api.stack.described import (
     operation,
     refusals,
 )
-from api.stack.errors import STORE_AWAY, TOO_MANY_WRONG_CODES, TOO_SOON
+from api.stack.errors import STORE_AWAY, TOO_MANY_WRONG_CODES, TOO_MUCH_AT_ONCE, TOO_SOON
 from runtime.codes import CODE_VERIFIER_SHAPE, POLLING_CODE_SHAPE
 from statemachine.lifecycle import Outcome
 
@@ -112,7 +112,7 @@ OPERATION = operation(
             json_bodies({PollSuccess: {"success": {"status": "success", "refresh_token": REFRESH_TOKEN}}}),
             ["preference-applied"],
         ),
-        **error_answers(_REFUSED, [STORE_AWAY]),
+        **error_answers(_REFUSED, [TOO_MUCH_AT_ONCE, STORE_AWAY]),
     },
     header_parameter(
         "Prefer",
@@ -150,11 +150,11 @@ class Poll:
     async def __call__(self, asked: Asked) -> JsonResponse:
         """Return 201 and the token to the one poll that gets it, else 200 and how the session stands."""
         caller = await self._access.check(asked.headers, asked.sender)
-        body = asked.json(_decoder)
+        body = await asked.json(_decoder)
         key, wait = asked.idempotency_key, asked.wait
         hold = self._hold_s if wait is None else min(wait, self._longest_hold_s)
         if hold:
-            asked.hold(hold)
+            await asked.hold(hold)
         told = await self._polling.ask(
             caller,
             body.polling_code,

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from tests.support.services import Service, StartService
 
 TIMEOUT_MS = 500
 PATIENCE = 10.0  # seconds; long enough for a busy machine, and much longer than the time-out
+AT_ONCE = 16_777_216  # bytes
 HEAD = b"POST /api/v1/auth/cli HTTP/1.1\r\nHost: relay\r\n"
 
 EVERYWHERE = {
@@ -41,6 +44,18 @@ def target(start_shared: StartService) -> Service:
 def client(target: Service) -> Client:
     """A tool of a project of its own."""
     return Client(target, new_project(target))
+
+
+@pytest.fixture(scope="module")
+def patient(start_shared: StartService) -> Service:
+    """An API that waits for bodies for longer than a test would."""
+    return start_shared(request_timeout_ms=60_000)
+
+
+def with_key(target: Service) -> bytes:
+    """Return the start of a head that shows a right key."""
+    keys = "".join(f"{name}: {value}\r\n" for name, value in target.project.client_headers.items())
+    return HEAD + keys.encode() + b"Content-Type: application/json\r\n"
 
 
 def exchange(target: Service, *parts: bytes) -> tuple[bytes, float]:
@@ -95,8 +110,7 @@ def test_idle_connection_is_closed(target: Service) -> None:
 
 def test_client_that_stalls_in_its_body_is_told_and_dropped(target: Service) -> None:
     """After the time-out for the body too; an answer tells that it is over."""
-    head = HEAD + b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
-    said, seconds = exchange(target, head)
+    said, seconds = exchange(target, with_key(target) + b"Content-Length: 10\r\n\r\n{")
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in said.lower()
     assert said.endswith(b"The request was too slow to arrive.")
@@ -105,13 +119,13 @@ def test_client_that_stalls_in_its_body_is_told_and_dropped(target: Service) -> 
 
 def test_client_that_trickles_its_body_is_dropped(target: Service) -> None:
     """The time-out is for the whole body."""
-    said = trickle(target, HEAD + b"Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n", b" ")
+    said = trickle(target, with_key(target) + b"Content-Length: 60000\r\n\r\n", b" ")
     assert said.startswith(b"HTTP/1.1 408 ")
 
 
 def test_body_past_the_limit_is_not_read(target: Service) -> None:
     """What says it is larger is refused by its length, before a byte of it is parsed or waited for."""
-    said, seconds = exchange(target, HEAD + b"Content-Type: application/json\r\nContent-Length: 65537\r\n\r\n")
+    said, seconds = exchange(target, with_key(target) + b"Content-Length: 65537\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 413 ")
     assert seconds < PATIENCE
 
@@ -119,10 +133,72 @@ def test_body_past_the_limit_is_not_read(target: Service) -> None:
 def test_endless_body_is_cut_at_the_limit(target: Service) -> None:
     """A chunked body does not say how large it is, and is refused once it is too large."""
     chunk = b"1000\r\n" + b" " * 4_096 + b"\r\n"
-    said, _ = exchange(
-        target, HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", chunk * 17
-    )
+    said, _ = exchange(target, with_key(target) + b"Transfer-Encoding: chunked\r\n\r\n", chunk * 17)
     assert said.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "headers", [b"", b"X-Stack-Publishable-Client-Key: pck_wrong\r\n"], ids=["no key", "wrong key"]
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 60000\r\n\r\n{",
+        b"Content-Length: 10\r\n\r\n{",
+        b"Transfer-Encoding: chunked\r\n\r\n" + (b"1000\r\n" + b" " * 4_096 + b"\r\n") * 2,
+    ],
+    ids=["large", "small", "endless"],
+)
+def test_caller_without_a_right_key_has_no_body_waited_for(patient: Service, headers: bytes, body: bytes) -> None:
+    """Its head is enough to refuse it: no body is collected for it, and a small one is given a second to arrive."""
+    project = f"X-Stack-Project-Id: {patient.project.project_id}\r\n".encode()
+    said, seconds = exchange(patient, HEAD + project + headers + body)
+    assert said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 "))
+    assert b"\r\nconnection: close\r\n" in said.lower()
+    assert seconds < PATIENCE
+
+
+@pytest.mark.parametrize("method", [b"GET", b"DELETE"])
+def test_body_of_a_request_that_has_none_is_not_waited_for(patient: Service, method: bytes) -> None:
+    """Nobody reads it, so nobody collects it; the connection ends with the answer."""
+    said, seconds = exchange(
+        patient, method + b" /health/live HTTP/1.1\r\nHost: relay\r\nContent-Length: 60000\r\n\r\n{"
+    )
+    assert said.startswith(b"HTTP/1.1 200 " if method == b"GET" else b"HTTP/1.1 405 ")
+    assert b"\r\nconnection: close\r\n" in said.lower()
+    assert seconds < PATIENCE
+
+
+def connect(target: Service) -> socket.socket:
+    """Open a connection."""
+    url = urlsplit(target.url)
+    return socket.create_connection((url.hostname, url.port), timeout=PATIENCE)
+
+
+def test_stalled_bodies_take_only_so_much_memory_together(patient: Service) -> None:
+    """Past 16 MiB of bodies that are not complete a large one is refused with 503; small ones are never concerned."""
+    head = with_key(patient) + b"Content-Length: 65536\r\n\r\n{"
+    answer = b""
+    with contextlib.ExitStack() as stack:
+        stalled = [stack.enter_context(closing(connect(patient))) for _ in range(AT_ONCE // 65_535 + 2)]
+        for connection in stalled:
+            connection.sendall(head + b" " * 65_534)
+        refused, _, _ = select.select(stalled, [], [], PATIENCE)
+        assert 0 < len(refused) < 10
+        for connection in refused:
+            answer = connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert {b"retry-after: 1", b"connection: close"} <= set(answer.lower().split(b"\r\n"))
+        with closing(connect(patient)) as honest:
+            honest.sendall(with_key(patient) + b"Content-Length: 2\r\n\r\n{}")
+            assert honest.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    until = time.monotonic() + PATIENCE
+    while answer.startswith(b"HTTP/1.1 503 "):  # until the server has noticed that they left
+        assert time.monotonic() < until
+        with closing(connect(patient)) as honest:
+            honest.sendall(head + b" " * 65_535)
+            answer = honest.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize(

@@ -210,12 +210,25 @@ def pieces(size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("size", [LIMIT + 1, 70_000, 2_000_000])
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_body_over_64_kib_is_refused(wire: Wire, path: str, size: int) -> None:
-    """By its announced length or, without one, once it is over; before all other checks (docs/wire.md 6)."""
-    for headers in ({**wire.server_headers, **JSON}, {}):
-        for content in (b"{}" + b" " * (size - 2), pieces(size)):
-            response = wire.post(path, content=content, headers=headers)
-            assert (response.status_code, response.text) == (413, "The request body is larger than 64 KiB.")
-            assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    """By its announced length or, without one, once it is over (docs/wire.md, section 6)."""
+    for content in (b"{}" + b" " * (size - 2), pieces(size)):
+        response = send(wire, path, content)
+        assert (response.status_code, response.text) == (413, "The request body is larger than 64 KiB.")
+        assert response.headers["content-type"] == "text/plain; charset=utf-8"
+        assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("size", [4_097, LIMIT + 1])
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_caller_is_checked_before_its_body_is_read(wire: Wire, path: str, size: int) -> None:
+    """So a body of any size is refused for its head, and the connection closed (docs/wire.md, section 14)."""
+    for content in (b"x" * size, pieces(size)):
+        response = wire.post(path, content=content, headers=JSON)
+        assert is_known(response, "ACCESS_TYPE_REQUIRED")
+        assert response.headers["connection"] == "close"
+    kept = wire.post(path, content=pieces(4_096), headers=JSON)
+    assert is_known(kept, "ACCESS_TYPE_REQUIRED")
+    assert "connection" not in kept.headers
 
 
 def test_body_of_64_kib_is_read(wire: Wire) -> None:

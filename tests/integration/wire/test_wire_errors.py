@@ -136,7 +136,9 @@ def test_body_that_never_comes_is_the_client_s_fault(wire: Wire) -> None:
     """A client that leaves in the midst of its body, if it still listens, hears 400."""
     address = urlsplit(wire.service.url)
     with socket.create_connection((address.hostname, address.port or 80)) as connection:
-        connection.sendall(b"POST /api/v1/auth/cli HTTP/1.1\r\nHost: relay\r\nContent-Length: 100\r\n\r\n{")
+        keys = "".join(f"{name}: {value}\r\n" for name, value in wire.client_headers.items())
+        head = f"POST /api/v1/auth/cli HTTP/1.1\r\nHost: relay\r\n{keys}Content-Length: 100\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
         connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert answer.startswith(b"HTTP/1.1 400 ")
