@@ -152,7 +152,12 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     access = Access(projects, AdminTokens.from_settings(settings), settings.project_cache_ms)
     origins = Origins(projects, access, settings.project_cache_ms)
     guard = Guard(guesses, refusals)
-    initiating = Initiating(_initiations(settings, redis, keys), guard, lifetime_ms=settings.session_lifetime_ms)
+    initiating = Initiating(
+        _initiations(settings, redis, keys),
+        guard,
+        lifetime_ms=settings.session_lifetime_ms,
+        longest_lifetime_ms=settings.longest_lifetime_ms,
+    )
     polling = Polling(
         sessions,
         commanding,

@@ -71,7 +71,7 @@ class KeyRotated(msgspec.Struct, frozen=True):
     previous_valid_until: Annotated[str, Meta(description="When the replaced keys end: RFC 3339, UTC.")]
 
 
-class ProjectChanged(msgspec.Struct, frozen=True):
+class ProjectChanged(msgspec.Struct, frozen=True, omit_defaults=True):
     """A project was created, updated or deleted."""
 
     project_id: AuditedProjectId
@@ -79,6 +79,18 @@ class ProjectChanged(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(description="What the project is called.")]
     allow_client_complete: Annotated[bool, Meta(description="Whether the publishable key may complete logins.")]
     allowed_origins: Annotated[list[str], Meta(description="The web origins that may call the API for it.")]
+    longest_lifetime_millis: (
+        Annotated[int, Meta(ge=1, description="How long its sessions may live. Absent: as the relay's setting says.")]
+        | None
+    ) = None
+    require_binding: Annotated[bool, Meta(description="Whether its sessions must have a `code_challenge`.")] = False
+    live_sessions_per_address: (
+        Annotated[
+            int,
+            Meta(ge=1, description="Live sessions of one client address. Absent: as the relay's setting says."),
+        ]
+        | None
+    ) = None
 
 
 Refusal = GuessRefused | BindingFailed | PollThrottled | InitiationRefused

@@ -77,6 +77,19 @@ class KeyDigest(NamedTuple):
         return is_current | (is_previous & (now <= self.previous_until))
 
 
+class Policy(NamedTuple):
+    """What a project asks of its sessions. None: what the relay's setting says."""
+
+    longest_lifetime_ms: int | None = None
+    """What tools ask for beyond it is cut to it."""
+    require_binding: bool = False
+    """Whether a session must have a `code_challenge`."""
+    live_sessions_per_address: int | None = None
+
+
+DEFAULT_POLICY = Policy()
+
+
 class Project(NamedTuple):
     """A project as it is stored."""
 
@@ -88,3 +101,4 @@ class Project(NamedTuple):
     keys: Mapping[KeyKind, KeyDigest]
     allowed_origins: tuple[str, ...] = ()
     """The web origins (RFC 6454) whose pages may call the API for it; sorted."""
+    policy: Policy = DEFAULT_POLICY

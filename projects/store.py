@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from projects.audit import tell_change
 from projects.audit_events import KeyRotated, ProjectChanged
 from projects.errors import ProjectNameTakenError, UnknownProjectError
-from projects.project import KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Project
+from projects.project import DEFAULT_POLICY, KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Policy, Project
 from runtime.clock import rfc3339
 from runtime.codes import new_key
 from runtime.redis.keys import Keys
@@ -38,7 +38,12 @@ class Projects:
         self._keys = keys
 
     async def create(
-        self, name: str, *, allow_client_complete: bool, allowed_origins: Collection[str] = ()
+        self,
+        name: str,
+        *,
+        allow_client_complete: bool,
+        allowed_origins: Collection[str] = (),
+        policy: Policy = DEFAULT_POLICY,
     ) -> tuple[str, dict[KeyKind, str]]:
         """Create a project; returns its id and its keys, which nothing can show again.
 
@@ -51,7 +56,7 @@ class Projects:
         project_id = str(uuid.uuid4())
         keys = {kind: new_key(KEY_PREFIXES[kind]) for kind in KeyKind}
         origins = sorted(set(allowed_origins))
-        fields: list[Argument] = ["allow_client_complete", int(allow_client_complete)]
+        fields: list[Argument] = ["allow_client_complete", int(allow_client_complete), *_policy_fields(policy)]
         for kind, key in keys.items():
             fields += [kind.value, hashlib.sha256(key.encode()).digest()]
         call = _CREATE.call(
@@ -66,21 +71,31 @@ class Projects:
         now = await run_script(self._redis, _CREATE, call)
         if not isinstance(now, int) or not now:
             raise ProjectNameTakenError(name)
-        await tell_change(
-            self._redis, self._keys, ProjectChanged(project_id, "created", name, allow_client_complete, origins), now
-        )
+        created = ProjectChanged(project_id, "created", name, allow_client_complete, origins, *policy)
+        await tell_change(self._redis, self._keys, created, now)
         return project_id, keys
 
-    async def update(self, project: Project, *, allow_client_complete: bool, allowed_origins: Collection[str]) -> None:
+    async def update(
+        self,
+        project: Project,
+        *,
+        allow_client_complete: bool,
+        allowed_origins: Collection[str],
+        policy: Policy | None = None,
+    ) -> None:
         """Change what a project allows; API processes notice within the time for which they keep a project.
+
+        Its policy stays as it is unless there is another.
 
         Raises:
             UnknownProjectError: it has been deleted.
 
         """
         origins = sorted(set(allowed_origins))
-        now = await self._change(project, " ".join(origins), "allow_client_complete", int(allow_client_complete))
-        changed = ProjectChanged(project.id, "updated", project.name, allow_client_complete, origins)
+        policy = policy or project.policy
+        fields = ("allow_client_complete", int(allow_client_complete), *_policy_fields(policy))
+        now = await self._change(project, " ".join(origins), *fields)
+        changed = ProjectChanged(project.id, "updated", project.name, allow_client_complete, origins, *policy)
         await tell_change(self._redis, self._keys, changed, now)
 
     async def is_origin_allowed(self, origin: str) -> bool:
@@ -146,7 +161,8 @@ class Projects:
                 pipeline.execute_command("ZREM", self._keys.allowed_origins(), *members)
             await pipeline.execute()
         deleted = ProjectChanged(
-            project.id, "deleted", project.name, project.allow_client_complete, list(project.allowed_origins)
+            *(project.id, "deleted", project.name, project.allow_client_complete, list(project.allowed_origins)),
+            *project.policy,
         )
         await tell_change(self._redis, self._keys, deleted, await self._now())
 
@@ -169,6 +185,15 @@ class Projects:
         return int(seconds * 1000 + microseconds // 1000)
 
 
+def _policy_fields(policy: Policy) -> list[Argument]:
+    """Return a policy as its project's hash has it: what the relay's settings say is an empty text."""
+    return [
+        *("longest_lifetime_ms", policy.longest_lifetime_ms or ""),
+        *("require_binding", int(policy.require_binding)),
+        *("live_sessions_per_address", policy.live_sessions_per_address or ""),
+    ]
+
+
 def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
     keys = {
         kind: KeyDigest(
@@ -185,4 +210,9 @@ def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
         int(fields[b"created_at"]),
         keys,
         tuple(fields.get(b"allowed_origins", b"").decode().split()),
+        Policy(
+            int(fields.get(b"longest_lifetime_ms") or 0) or None,
+            fields.get(b"require_binding") == b"1",
+            int(fields.get(b"live_sessions_per_address") or 0) or None,
+        ),
     )

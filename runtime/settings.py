@@ -73,6 +73,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Life of a session whose tool asks for none; a tool may ask for 1 s to 24 h.",
         ),
     ] = 900_000
+    longest_lifetime_ms: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=86_400_000,
+            description="Longest life of a session in projects that allow no other (`projects create "
+            "--longest-lifetime`); what is longer is cut to it.",
+        ),
+    ] = 1_800_000
     pickup_window_ms: Annotated[
         int,
         Meta(

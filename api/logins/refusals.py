@@ -21,6 +21,10 @@ class NotPending(Exception):
     """The session was completed before, or has ended."""
 
 
+class BindingRequired(Exception):
+    """The project wants every session bound to its tool, and this one is not."""
+
+
 class Busy(Exception):
     """The backlog is full; nothing was recorded."""
 
@@ -62,6 +66,7 @@ LoginRefusal = (
     WrongLoginCode
     | WrongPollingCode
     | NotPending
+    | BindingRequired
     | Busy
     | StoreFull
     | NotDoneInTime

@@ -18,6 +18,7 @@ from litestar.status_codes import (
 from litestar.types import ExceptionHandlersMap
 
 from api.logins.refusals import (
+    BindingRequired,
     Busy,
     LoginRefusal,
     NotDoneInTime,
@@ -156,6 +157,8 @@ def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: PLR0911
             return KnownError("INVALID_POLLING_CODE")
         case WrongLoginCode() | NotPending():
             return PlainError(400, INVALID_LOGIN_CODE)
+        case BindingRequired():
+            return of_request(Misfit("The project requires `code_challenge`", "at `$.code_challenge`"))
         case Busy():
             return PlainError(503, BUSY, retry_after=1)
         case StoreFull():

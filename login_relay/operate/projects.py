@@ -1,22 +1,28 @@
 """`login-relay projects`: create, list, update, rotate and delete the tenants of a relay."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypedDict, TypeVar, Unpack
 
 import click
 import msgspec
 
 from login_relay.operate.duration import Duration
 from login_relay.operate.relay import Relay, json_option, on_relay
-from login_relay.operate.tables import table
+from login_relay.operate.tables import SECOND, age, table
 from projects.errors import ProjectNameTakenError, UnknownProjectError
 from projects.project import (
+    DEFAULT_POLICY,
     KeyKind,
+    Policy,
     Project,
     is_project_name,
     normalise_origin,
 )
 from projects.store import Projects
 from runtime.clock import rfc3339
+from statemachine.store.initiating import MAX_LIFETIME_MS
+
+C = TypeVar("C", bound=Callable[..., object])
 
 KEY_CHOICES = {
     "publishable": [KeyKind.PUBLISHABLE_CLIENT],
@@ -32,6 +38,72 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
         message = "a name is 1 to 64 printable characters, with no space at its ends, and no UUID"
         raise click.BadParameter(message)
     return name
+
+
+def _checked_lifetime(_: click.Context, __: click.Parameter, given: int | None) -> int | None:
+    if given is not None and not SECOND <= given <= MAX_LIFETIME_MS:
+        message = "a session lives 1s to 24h"
+        raise click.BadParameter(message)
+    return given
+
+
+_policy_options = (
+    click.option(
+        "--longest-lifetime",
+        type=Duration(),
+        callback=_checked_lifetime,
+        metavar="TIME",
+        help="Cut longer lives of sessions to this: 1s to 24h. Absent: as LOGIN_RELAY_LONGEST_LIFETIME_MS says.",
+    ),
+    click.option(
+        "--require-binding/--no-require-binding",
+        default=None,
+        help="Refuse tools that do not bind their sessions (code_challenge).",
+    ),
+    click.option(
+        "--live-sessions-per-address",
+        type=click.IntRange(1, 1_000_000_000),
+        metavar="N",
+        help="Live sessions of one client address. Absent: as LOGIN_RELAY_LIVE_SESSIONS_PER_ADDRESS says.",
+    ),
+)
+
+
+class _Asked(TypedDict):
+    """The options of `_with_policy`; None: not given."""
+
+    longest_lifetime: int | None
+    require_binding: bool | None
+    live_sessions_per_address: int | None
+
+
+def _with_policy(command: C) -> C:
+    """Give a command the options of a project's policy."""
+    for option in reversed(_policy_options):
+        command = option(command)
+    return command
+
+
+def _policy(before: Policy, asked: _Asked) -> Policy:
+    """Return a policy with what was asked for in place of what was before."""
+    wanted = {
+        "longest_lifetime_ms": asked["longest_lifetime"],
+        "require_binding": asked["require_binding"],
+        "live_sessions_per_address": asked["live_sessions_per_address"],
+    }
+    return Policy(**before._asdict() | {name: value for name, value in wanted.items() if value is not None})
+
+
+def _in_words(policy: Policy) -> str:
+    """Return what a project says of its sessions, `default` if nothing."""
+    words = []
+    if policy.longest_lifetime_ms is not None:
+        words.append(f"at most {age(policy.longest_lifetime_ms)}")
+    if policy.require_binding:
+        words.append("bound")
+    if policy.live_sessions_per_address is not None:
+        words.append(f"{policy.live_sessions_per_address} live per address")
+    return ", ".join(words) or "default"
 
 
 @click.group()
@@ -58,16 +130,28 @@ def _checked_origins(_: click.Context, __: click.Parameter, given: tuple[str, ..
     metavar="ORIGIN",
     help="Let pages of this web origin call the API (CORS); may be repeated. Absent: no page may.",
 )
+@_with_policy
 @json_option
 @on_relay
-async def create(relay: Relay, name: str, *, allow_client_complete: bool, origins: list[str], as_json: bool) -> None:
+async def create(
+    relay: Relay,
+    name: str,
+    *,
+    allow_client_complete: bool,
+    origins: list[str],
+    as_json: bool,
+    **asked: Unpack[_Asked],
+) -> None:
     """Create a project and show its keys.
 
     --json prints one object: project_id, name, publishable_client_key, secret_server_key, super_secret_admin_key.
     """
     try:
         project_id, keys = await Projects(relay.redis, relay.keys).create(
-            name, allow_client_complete=allow_client_complete, allowed_origins=origins
+            name,
+            allow_client_complete=allow_client_complete,
+            allowed_origins=origins,
+            policy=_policy(DEFAULT_POLICY, asked),
         )
     except ProjectNameTakenError:
         message = f"a project named {name!r} exists already"
@@ -91,6 +175,7 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
                         "allow_client_complete": project.allow_client_complete,
                         "allowed_origins": project.allowed_origins,
                         "created_at": rfc3339(project.created_at),
+                        **project.policy._asdict(),
                     }
                     for project in found
                 ]
@@ -107,10 +192,11 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
             rfc3339(project.created_at),
             "yes" if project.allow_client_complete else "no",
             " ".join(project.allowed_origins) or "none",
+            _in_words(project.policy),
         )
         for project in found
     ]
-    click.echo(table(("name", "id", "created", "client may complete", "origins"), rows))
+    click.echo(table(("name", "id", "created", "client may complete", "origins", "sessions"), rows))
 
 
 @projects.command("update")
@@ -136,9 +222,16 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
     metavar="ORIGIN",
     help="Do not let them any more; may be repeated.",
 )
+@_with_policy
 @on_relay
 async def update(
-    relay: Relay, project: str, *, allow_client_complete: bool | None, allowed: list[str], forbidden: list[str]
+    relay: Relay,
+    project: str,
+    *,
+    allow_client_complete: bool | None,
+    allowed: list[str],
+    forbidden: list[str],
+    **asked: Unpack[_Asked],
 ) -> None:
     """Change what a project allows: every API process follows within five seconds."""
     store = Projects(relay.redis, relay.keys)
@@ -146,7 +239,12 @@ async def update(
     origins = {*found.allowed_origins, *allowed} - set(forbidden)
     if allow_client_complete is None:
         allow_client_complete = found.allow_client_complete
-    await store.update(found, allow_client_complete=allow_client_complete, allowed_origins=origins)
+    await store.update(
+        found,
+        allow_client_complete=allow_client_complete,
+        allowed_origins=origins,
+        policy=_policy(found.policy, asked),
+    )
     click.echo(f"Updated {found.name!r} ({found.id}).")
 
 

@@ -43,7 +43,7 @@ class Initiations:
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._share = limits.share(len(keys.partitions))
+        self._limits = limits
         self._retention = retention
         self._events_max = retention.events_share(len(keys.partitions))
         self._pickup_window_ms = pickup_window_ms
@@ -57,10 +57,12 @@ class Initiations:
         *,
         address: str = UNKNOWN_ADDRESS,
         code_challenge: str | None = None,
+        live_sessions_of_address: int | None = None,
     ) -> Initiated:
         """Write a new pending session, drawing login codes until one is free in the project.
 
         `address` is where the tool's request came from; the session keeps it if it is known.
+        `live_sessions_of_address` is the limit of them that its project has of its own.
 
         The login code names the session and its sealing key, which the session has too: so a completion needs one
         look-up, and no read of the session, before it can seal its token.
@@ -76,6 +78,10 @@ class Initiations:
         facts: list[Argument] = [] if code_challenge is None else ["code_challenge", code_challenge]
         if address != UNKNOWN_ADDRESS:
             facts += ["address", address]
+        limits = self._limits
+        if live_sessions_of_address is not None:
+            limits = limits._replace(live_sessions_of_address=live_sessions_of_address)
+        share = limits.share(len(keys.partitions))
         data = encode_event(SessionInitiated(project_id, lifetime_ms, client))
         refusals = 0
         while True:
@@ -106,11 +112,11 @@ class Initiations:
                 events_max=self._events_max,
                 event_source=EVENT_SOURCE,
                 event_data=data,
-                window_ms=self._share.window_ms,
-                address_limit=self._share.per_address,
-                project_limit=self._share.per_project,
-                live_limit=self._share.live_sessions,
-                live_of_address_limit=self._share.live_sessions_of_address,
+                window_ms=share.window_ms,
+                address_limit=share.per_address,
+                project_limit=share.per_project,
+                live_limit=share.live_sessions,
+                live_of_address_limit=share.live_sessions_of_address,
                 facts=facts,
             )
             match await run_script(self._redis, _INITIATE, call):

@@ -112,6 +112,33 @@ async def test_list_shows_projects_and_no_keys(operate: Operate) -> None:
     assert all(RFC_3339.fullmatch(row["created_at"]) for row in listed)
 
 
+async def test_what_a_project_asks_of_its_sessions_is_listed_and_changed(operate: Operate) -> None:
+    """An update changes what it names and no more; a project that says nothing has what the settings say."""
+
+    async def policies() -> list[tuple[object, ...]]:
+        fields = ("longest_lifetime_ms", "require_binding", "live_sessions_per_address")
+        return [tuple(row[field] for field in fields) for row in shown(await operate("projects", "list", "--json"))]
+
+    await operate("projects", "create", "silent")
+    strict = ("--longest-lifetime", "24h", "--require-binding", "--live-sessions-per-address", "10")
+    await operate("projects", "create", "strict", *strict)
+    assert await policies() == [(None, False, None), (86_400_000, True, 10)]
+    listed = (await operate("projects", "list")).stdout
+    assert listed.splitlines()[1].endswith("default")
+    assert listed.splitlines()[2].endswith("at most 24 h, bound, 10 live per address")
+    await operate("projects", "update", "strict", "--longest-lifetime", "1s")
+    await operate("projects", "update", "silent", "--require-binding")
+    assert await policies() == [(None, True, None), (1_000, True, 10)]
+    await operate("projects", "update", "strict", "--no-require-binding", "--allow-client-complete")
+    assert await policies() == [(None, True, None), (1_000, False, 10)]
+
+
+@pytest.mark.parametrize("lifetime", ["0", "25h", "2d", "soon"])
+async def test_lifetime_that_no_session_may_have_is_refused(operate: Operate, lifetime: str) -> None:
+    """The wire's bounds are a second and a day (docs/wire.md 3)."""
+    refused(await operate("projects", "create", "acme", "--longest-lifetime", lifetime), 2)
+
+
 async def test_rotated_key_replaces_the_old_one_after_the_overlap(operate: Operate, projects: Projects) -> None:
     """Both are valid for the overlap that was asked for; the other keys are as before."""
     made = shown(await operate("projects", "create", "acme", "--json"))

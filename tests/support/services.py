@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 
-from projects.project import KeyKind
+from projects.project import DEFAULT_POLICY, KeyKind, Policy
 from projects.store import Projects
 from runtime.redis.connections import command_client
 from runtime.redis.keys import Keys
@@ -183,12 +183,14 @@ class Service:
 StartService = Callable[..., Service]
 
 
-async def create_project(settings: Settings, name: str, *, allow_client_complete: bool = False) -> ProjectKeys:
+async def create_project(
+    settings: Settings, name: str, *, allow_client_complete: bool = False, policy: Policy = DEFAULT_POLICY
+) -> ProjectKeys:
     """Create a project, as `login-relay projects create` does."""
     redis = command_client(settings, "login-relay:test")
     try:
         projects = Projects(redis, Keys(settings.prefix, settings.partitions))
-        project_id, made = await projects.create(name, allow_client_complete=allow_client_complete)
+        project_id, made = await projects.create(name, allow_client_complete=allow_client_complete, policy=policy)
     finally:
         await redis.aclose()
     return ProjectKeys(project_id, *(made[kind] for kind in KeyKind))

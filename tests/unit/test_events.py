@@ -106,6 +106,21 @@ GOLDEN: list[tuple[Event, str, bytes]] = [
             b'"allowed_origins":["https://a.example"]}'
         ),
     ),
+    (
+        ProjectChanged(
+            *("p", "created", "acme"),
+            allow_client_complete=False,
+            allowed_origins=[],
+            longest_lifetime_millis=60_000,
+            require_binding=True,
+            live_sessions_per_address=10,
+        ),
+        "audit.project_changed",
+        (
+            b'{"project_id":"p","change":"created","name":"acme","allow_client_complete":false,"allowed_origins":[],'
+            b'"longest_lifetime_millis":60000,"require_binding":true,"live_sessions_per_address":10}'
+        ),
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ import pytest
 from api.logins.commanding import outcome_of_moved
 from api.logins.polling import Pollable
 from api.logins.refusals import (
+    BindingRequired,
     Busy,
     LoginRefusal,
     NotDoneInTime,
@@ -32,6 +33,7 @@ ANSWERS: list[tuple[LoginRefusal, int, int | None]] = [
     (WrongLoginCode(), 400, None),
     (WrongPollingCode(), 400, None),
     (NotPending(), 400, None),
+    (BindingRequired(), 400, None),
     (Busy(), 503, 1),
     (StoreFull(), 503, 10),
     (NotDoneInTime(), 503, 1),
