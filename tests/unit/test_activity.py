@@ -26,7 +26,7 @@ def an_event(type_: str, session_id: str, at: int, **data: object) -> LoggedEven
 
 
 def an_activity(*events: tuple[str, str, int]) -> Activity:
-    """Return what these events make."""
+    """Return the activity that these events add up to."""
     activity = Activity()
     for event in events:
         activity.add(an_event(*event))
@@ -75,7 +75,7 @@ def test_each_second_has_its_count() -> None:
 
 
 def test_a_session_is_as_its_latest_event_left_it() -> None:
-    """With what its tool and its backend said of it."""
+    """With the facts that its tool and its backend sent."""
     activity = Activity()
     activity.add(an_event(INITIATED, "a", 0, client={"client_name": "tool"}))
     activity.add(an_event(COMPLETED, "a", 50, login_subject="ada"))
@@ -85,14 +85,14 @@ def test_a_session_is_as_its_latest_event_left_it() -> None:
 
 
 def test_events_of_no_session_are_passed_over() -> None:
-    """Types that came later, or are about something else, change nothing."""
+    """Events of unknown types, or about anything but a session, change nothing."""
     activity = an_activity(("audit.key_rotated", "p", 0), ("session.of_a_later_version", "a", 0))
     assert activity.recent(5) == []
     assert set(activity.counts().values()) == {0}
 
 
 def test_memory_is_bounded() -> None:
-    """However many sessions pass by, the oldest are let go."""
+    """Past the bound, the oldest sessions are dropped."""
     activity = Activity()
     for number in range(KEPT_SESSIONS + 10):
         activity.add(an_event(INITIATED, str(number), number))

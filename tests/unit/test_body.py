@@ -45,7 +45,7 @@ def test_absent_body_is_an_empty_object() -> None:
     ],
 )
 def test_body_that_cannot_be_read_is_a_parsing_error(body: bytes, content_type: bytes) -> None:
-    """Wrong type, wrong charset, broken JSON, bytes that are no UTF-8, nesting without end: one known error."""
+    """Wrong type, wrong charset, broken JSON, bytes that are not UTF-8, endless nesting: one known error."""
     with pytest.raises(Unreadable):
         parse_body(body, {b"content-type": content_type} if content_type else {}, complete)
 
@@ -66,7 +66,7 @@ def test_body_that_cannot_be_read_is_a_parsing_error(body: bytes, content_type: 
     ],
 )
 def test_body_that_does_not_fit_is_a_schema_error(body: bytes, reason: str) -> None:
-    """The message says which field and why, twice alike, and never repeats a value."""
+    """Message and details give the same text: which field and why, and never a value."""
     with pytest.raises(Misfit) as refused:
         parse_body(body, JSON, complete)
     answer = of_request(refused.value)
@@ -102,7 +102,7 @@ def test_client_fact_is_printable_text(fact: str) -> None:
 
 @pytest.mark.parametrize("fact", ["", "x" * 129, "a\x1b[2Jb", "a\nb", "a\n", "\x7f", "a\u2028b", "\x85"])
 def test_client_fact_that_would_garble_a_terminal_is_refused(fact: str) -> None:
-    """Facts are shown to whoever approves: no control characters, not even at the end."""
+    """Facts are shown to the person who approves: no control characters, not even at the end."""
     with pytest.raises(Misfit):
         parse_body(msgspec.json.encode({"client_name": fact}), JSON, initiate)
 
@@ -116,7 +116,7 @@ def test_idempotency_key_is_visible_ascii(key: bytes) -> None:
 
 @pytest.mark.parametrize("key", [b"", b"x" * 256, b"a b", b"a\n", b"\xc3\xa9", b"\x7f"])
 def test_malformed_idempotency_key_is_a_schema_error(key: bytes) -> None:
-    """A key that cannot be kept apart from others is refused, not ignored."""
+    """A malformed key is rejected, not ignored."""
     with pytest.raises(Misfit):
         idempotency_key({b"idempotency-key": key})
 

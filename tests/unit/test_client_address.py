@@ -16,19 +16,19 @@ FORWARDED, FORWARDED_FOR = "forwarded", "x-forwarded-for"
 
 
 def scope(peer: str | None, *headers: tuple[str, str]) -> Scope:
-    """Return what the server says of a request."""
+    """Return the ASGI scope of a request from a peer, with these headers."""
     given = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     return cast("Scope", {"client": (peer, 4711) if peer else None, "headers": given})
 
 
 def seen(peer: str | None, *headers: tuple[str, str]) -> str:
-    """Return the address that a request is said to come from."""
+    """Return the client's address that the relay derives for a request."""
     return str(client_address(scope(peer, *headers), TRUSTED) or UNKNOWN_ADDRESS)
 
 
 @pytest.mark.parametrize("header", [(FORWARDED, f"for={CLIENT}"), (FORWARDED_FOR, CLIENT)])
 def test_header_of_a_stranger_is_not_believed(header: tuple[str, str]) -> None:
-    """Whoever is no trusted proxy speaks for itself; without trusted networks nobody speaks for another."""
+    """A peer that is not a trusted proxy speaks only for itself; without trusted networks no peer is trusted."""
     assert seen(STRANGER, header) == STRANGER
     assert str(client_address(scope(PROXY, header), ())) == PROXY
 
@@ -50,7 +50,7 @@ def test_header_of_a_stranger_is_not_believed(header: tuple[str, str]) -> None:
     ],
 )
 def test_right_most_stranger_is_the_client(name: str, value: str) -> None:
-    """What stands left of the first address that is no trusted proxy is that client's own invention."""
+    """The client may have invented every address to the left of the first one that is not a trusted proxy."""
     assert seen(PROXY, (name, value)) == CLIENT
 
 
@@ -77,12 +77,12 @@ def test_lines_of_a_header_are_one_list() -> None:
     ],
 )
 def test_header_that_cannot_be_read_leaves_the_peer(name: str, value: str) -> None:
-    """A hop that hides or is malformed is not guessed at."""
+    """A hidden or malformed hop is not guessed at: the address of the peer counts."""
     assert seen(PROXY, (name, value)) == PROXY
 
 
 def test_two_headers_must_agree() -> None:
-    """A proxy that sets one passes on the other, in which a client can write what it likes."""
+    """A proxy that sets one header passes on the other one as the client sent it."""
     assert seen(PROXY, (FORWARDED, f"for={CLIENT}"), (FORWARDED_FOR, f"{CLIENT}, 10.1.1.1")) == CLIENT
     assert seen(PROXY, (FORWARDED, "for=203.0.113.9"), (FORWARDED_FOR, CLIENT)) == PROXY
     assert seen(PROXY, (FORWARDED, "for=_me"), (FORWARDED_FOR, CLIENT)) == PROXY
@@ -94,7 +94,7 @@ def test_chain_of_trusted_proxies_ends_at_its_left() -> None:
 
 
 def test_ipv6_is_counted_by_its_network() -> None:
-    """Whoever has one IPv6 address has 2^64 of them; IPv4 in IPv6's clothes is IPv4."""
+    """A holder of one IPv6 address has 2^64 of them; an IPv4-mapped address counts as IPv4."""
     for address in ("2001:db8:1:2::17", "2001:db8:1:2:ffff:ffff:ffff:ffff"):
         seen_address = client_address(scope("2001:db8:ff::1", (FORWARDED, f'for="[{address}]:443"')), TRUSTED)
         assert str(seen_address) == address
@@ -106,13 +106,13 @@ def test_ipv6_is_counted_by_its_network() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([FORWARDED, FORWARDED_FOR]), st.text(st.characters(max_codepoint=255)))))
 def test_whatever_is_sent_ends_in_an_address(headers: list[tuple[str, str]]) -> None:
-    """No header makes it fail."""
+    """No header raises an exception."""
     assert seen(PROXY, *headers)
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.sampled_from([", ", ","]))
 def test_no_client_can_hide_behind_what_it_sends(sent: str, comma: str) -> None:
-    """Whatever stands to the left, the element that the proxy added is the one that counts."""
+    """Only the element that the proxy added counts, whatever the client sent to the left of it."""
     assert seen(PROXY, (FORWARDED_FOR, f"{sent}{comma}{CLIENT}")) == CLIENT
     for element in (f"for={CLIENT}", f'for="{CLIENT}:1";by="_p,q";proto=https'):
         assert seen(PROXY, (FORWARDED, f"{sent}{comma}{element}")) == CLIENT

@@ -71,7 +71,7 @@ INTERRUPTIONS = [KeyboardInterrupt(), SystemExit(1), asyncio.CancelledError(), O
 def test_an_interrupted_login_is_cancelled_once(
     login: Callable[[], Steps], interruption: BaseException, reply: Reply
 ) -> None:
-    """The next step is a cancel; then the same exception is raised, whatever the server says (docs/wire.md, Cancel)."""
+    """The next step is a cancel; then the same exception is raised, whatever the answer (docs/wire.md, Cancel)."""
     steps = login()
     cancel = steps.throw(interruption)
 
@@ -128,7 +128,7 @@ def test_a_second_interruption_ends_the_cancel_too(interrupt: type[BaseException
 
 
 def test_the_clients_own_timeout_cancels_the_login_once() -> None:
-    """A server that goes on saying `waiting` after the end has not ended the session."""
+    """A server that still answers `waiting` after the end has not ended the session."""
     this = run(chain(script(), repeat((0.0, WAITING))))
 
     assert isinstance(this.end, LoginExpired)
@@ -164,14 +164,14 @@ def test_a_cancel_at_the_clients_own_timeout_can_be_interrupted() -> None:
     ],
 )
 def test_a_login_that_the_server_ended_is_not_cancelled(last: Reply) -> None:
-    """Nor one whose server cannot serve: there is nothing to cancel, or nobody to do it."""
+    """Nor is one whose server is unavailable: there is nothing to cancel, or no server to do it."""
     this = run(script(last))
 
     assert this.requests == [this.requests[0], *this.polls]
 
 
 def test_steps_that_are_closed_ask_for_nothing() -> None:
-    """A caller that drops them carries out no step any more."""
+    """A caller that closes the generator carries out no further step."""
     for login in (at_the_prompt, at_a_poll, at_a_pause):
         login().close()
     cancelling = at_a_poll()
@@ -180,7 +180,7 @@ def test_steps_that_are_closed_ask_for_nothing() -> None:
 
 
 def test_a_cancel_shows_no_secret() -> None:
-    """Neither the request nor the exception show the polling code or the verifier when they are printed."""
+    """Neither the request nor the exception shows the polling code or the verifier when printed."""
     steps = at_a_poll()
     cancel = steps.throw(KeyboardInterrupt())
     assert isinstance(cancel, CancelRequest)

@@ -54,12 +54,12 @@ DATE = "Mon, 01 Jan 2001 00:00:00 GMT"
     ],
 )
 def test_retry_after_is_honoured_in_every_form(headers: dict[str, str], pause: float) -> None:
-    """Whole seconds, or a date less the answer's own Date; what cannot be read is as good as absent."""
+    """Whole seconds, or a date minus the answer's own Date; an unreadable value counts as absent."""
     assert run(script(HttpResponse(503, headers, b""), SUCCESS)).pauses == [pause]
 
 
 def test_a_retry_after_beyond_the_logins_end_ends_it_at_once() -> None:
-    """Waiting for a server that announces a longer pause than the login lasts would be for nothing."""
+    """By the end of that pause the login would have expired."""
     for seconds in ("1021", "9" * 5_000):
         this = run(script(answer(503, retry_after=seconds)))
         assert isinstance(this.end, ServerUnreachable)
@@ -75,7 +75,7 @@ def test_pauses_after_trouble_double_up_to_a_limit_and_begin_anew() -> None:
 
 
 def test_jitter_stretches_a_pause_after_trouble_and_nothing_else() -> None:
-    """Clients that were thrown out together do not come back together, and none comes back too soon."""
+    """Clients that were disconnected together do not return together, and none returns too soon."""
     this = run(script(answer(429, retry_after="10"), LOST, WAITING, SUCCESS), jitter=1.5)
 
     assert this.pauses == [15, 6, 2]
@@ -90,7 +90,7 @@ def test_a_held_poll_is_followed_by_the_next_at_once() -> None:
 
 
 def test_a_poll_let_go_early_is_not_followed_at_once() -> None:
-    """A server that lets its waiters go, as when it stops, is left alone for the rest of the interval."""
+    """After a server releases its held polls, as when it stops, the client waits for the rest of the interval."""
     assert run(script(HELD, SUCCESS, seconds=0.5)).pauses == [1.5]
 
 
@@ -101,12 +101,12 @@ def test_a_server_that_does_not_hold_polls_is_polled_at_its_interval() -> None:
 
 @pytest.mark.parametrize(("told", "pause"), [(7, 7), (0.5, 0.5), (0, 0.1), (-1, 0.1)])
 def test_the_interval_is_the_servers(told: float, pause: float) -> None:
-    """Whatever it says, except for a busy loop."""
+    """The client keeps to any interval of the server that is not a busy loop."""
     assert run([(0, initiated(interval=told)), (0, WAITING), (0, SUCCESS)]).pauses == [pause]
 
 
 def test_what_a_server_does_not_tell_has_a_default() -> None:
-    """A server that only knows the three published fields is polled every 2 s for up to 15 minutes."""
+    """A server that sends only the three published fields is polled every 2 s for up to 15 minutes."""
     soon = datetime.now(UTC) + timedelta(minutes=5)  # by this machine's clock, which must not count
     body = {"polling_code": POLLING_CODE, "login_code": LOGIN_CODE, "expires_at": soon.isoformat()}
     this = run([(0, answer(200, body)), (0, WAITING), (0, SUCCESS)])
@@ -142,7 +142,7 @@ def test_no_poll_is_held_where_none_passes() -> None:
 
 
 class Relay:
-    """What docs/wire.md 4 says of a consumed token: it is one poller's, and its repeats' with the same key."""
+    """A server that follows docs/wire.md 4: a consumed token is repeated to the same Idempotency-Key only."""
 
     def __init__(self, losses: int) -> None:
         self.key: str | None = None
@@ -160,7 +160,7 @@ class Relay:
 
 @pytest.mark.parametrize("losses", range(5))
 def test_a_lost_token_is_recovered_by_the_next_poll(losses: int) -> None:
-    """All polls of one login carry the same Idempotency-Key, and five come within the relay's 60 s."""
+    """All polls of one login carry the same Idempotency-Key, and five polls fit into the relay's 60 s."""
     this = run(Relay(losses), jitter=1.5)
 
     assert this.end == Login(TOKEN, "s1")
@@ -168,7 +168,7 @@ def test_a_lost_token_is_recovered_by_the_next_poll(losses: int) -> None:
 
 
 def test_every_login_has_its_own_idempotency_key() -> None:
-    """A key that two logins shared would tie their answers together."""
+    """If two logins shared a key, one could receive the other's answer."""
     first, second = (run(script(SUCCESS)).polls[0][1].headers["idempotency-key"] for _ in range(2))
 
     assert first != second
@@ -177,7 +177,7 @@ def test_every_login_has_its_own_idempotency_key() -> None:
 
 
 def test_a_machine_that_slept_polls_once_more_before_it_gives_up() -> None:
-    """Hours may pass in a pause; the server, not the clock, says whether the login still stands."""
+    """A pause may last hours; the server, not the clock, decides whether the login is still alive."""
     asleep = run(script(WAITING, SUCCESS), sleep=lambda _: 7_200.0)
     assert asleep.end == Login(TOKEN, "s1")
 
@@ -186,7 +186,7 @@ def test_a_machine_that_slept_polls_once_more_before_it_gives_up() -> None:
 
 
 def test_a_server_that_never_answers_is_given_up_before_there_is_a_code() -> None:
-    """Somebody looks at an empty terminal: 10 s, and the reason is told."""
+    """A person looks at an empty terminal: after 10 s the client fails, with the reason."""
     this = run(repeat((0.0, LOST)))
 
     assert isinstance(this.end, ServerUnreachable)
@@ -201,7 +201,7 @@ def test_a_server_that_never_answers_is_given_up_before_there_is_a_code() -> Non
 def test_a_login_outlives_its_end_by_the_pickup_window(
     request_: LoginRequest, lifetime: float, reply: Reply, end: type
 ) -> None:
-    """Without a final answer the client goes on until 120 s after the end and then says what it heard last."""
+    """Without a final answer the client polls until 120 s after the end, then fails with the last answer's error."""
     this = run(chain(script(), repeat((0.0, reply))), request_)
 
     assert type(this.end) is end
@@ -209,7 +209,7 @@ def test_a_login_outlives_its_end_by_the_pickup_window(
 
 
 def test_an_outage_may_last_a_day() -> None:
-    """Thousands of failures in a row are counted without harm."""
+    """Thousands of failures in a row do no harm."""
     this = run(chain(script(), repeat((0.0, LOST))), replace(REQUEST, expires_in=timedelta(days=1)))
 
     assert isinstance(this.end, ServerUnreachable)
@@ -218,7 +218,7 @@ def test_an_outage_may_last_a_day() -> None:
 
 @pytest.mark.parametrize("date", ["Tue, 02 Jan 2035 00:00:00 GMT", "Mon, 01 Jan 1900 00:00:00 GMT", "today", ""])
 def test_a_date_that_makes_no_sense_is_ignored(date: str) -> None:
-    """A login lives one second to one day; where the server's two times say otherwise, 15 minutes."""
+    """A login lives one second to one day; if the server's two times give another length, 15 minutes."""
     session = initiated()
     prompt = run([(0, replace(session, headers={"date": date})), (0, SUCCESS)]).prompt
 
@@ -234,7 +234,7 @@ replies = st.one_of(
 
 @given(st.lists(st.tuples(st.floats(0, 40), replies), max_size=40), st.floats(1.0, 1.5))
 def test_a_poll_never_comes_sooner_than_the_interval(answers: list[Timed], jitter: float) -> None:
-    """Through any trouble: an interval between polls, one key and one body for all, and a bound in time."""
+    """Through any trouble: an interval between polls, one key and one body for all, and a limit in time."""
     this = run([(0.0, initiated()), *answers, (0.0, SUCCESS)], jitter=jitter)
 
     starts = [at for at, _ in this.polls]

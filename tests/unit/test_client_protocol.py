@@ -44,7 +44,7 @@ from tests.support.scripted_login import (
 
 
 def test_a_login_sends_what_the_wire_asks_for() -> None:
-    """Initiate carries facts about the tool and a challenge, a poll the code and the proof; both project and key."""
+    """Initiate sends the tool's facts and a challenge; a poll sends code and verifier; both send project and key."""
     request = replace(
         REQUEST,
         expires_in=timedelta(minutes=10),
@@ -83,12 +83,12 @@ def test_a_challenge_is_that_of_the_specification() -> None:
 
 
 def test_what_is_not_given_is_not_sent() -> None:
-    """An initiate with no facts has nothing but the challenge: servers refuse fields that are null."""
+    """An initiate without facts has only the challenge: servers reject fields that are null."""
     assert json.loads(run(script(SUCCESS)).requests[0][1].body).keys() == {"code_challenge"}
 
 
 def test_no_two_logins_have_the_same_verifier() -> None:
-    """It is drawn for each, and stays the same in all polls of one."""
+    """Each login draws its own, and sends it in all its polls."""
     proofs = [
         {json.loads(poll.body)["code_verifier"] for _, poll in run(script(WAITING, SUCCESS)).polls} for _ in range(20)
     ]
@@ -112,7 +112,7 @@ def test_a_server_that_refuses_to_bind_ends_the_login(text: str) -> None:
 
 
 def test_a_server_that_refuses_to_bind_is_asked_without_if_the_caller_allows_it() -> None:
-    """At once, with the fields of the interface alone; then no poll brings a verifier that it would refuse too."""
+    """At once, with only the published fields; later polls omit the verifier, which the server would reject too."""
     request = replace(REQUEST, expires_in=timedelta(minutes=10), client_name="tool", allow_unbound=True)
     this = run([(0.0, SCHEMA_ERROR), (0.0, initiated()), (0.0, WAITING), (0.0, SUCCESS)], request)
 
@@ -132,7 +132,7 @@ def test_a_server_that_refuses_to_bind_is_asked_without_if_the_caller_allows_it(
     ],
 )
 def test_no_other_refusal_unbinds_a_login(refusals: list[Reply]) -> None:
-    """Even if it may: a second refusal is final, and so is one for another reason."""
+    """Even if unbound logins are allowed: a second refusal is final, and so is one for another reason."""
     this = run([(0.0, refusal) for refusal in refusals], replace(REQUEST, allow_unbound=True))
 
     assert isinstance(this.end, LoginRefused)
@@ -140,7 +140,7 @@ def test_no_other_refusal_unbinds_a_login(refusals: list[Reply]) -> None:
 
 
 def test_trouble_unbinds_no_login() -> None:
-    """Even if it may: after a failure, initiate is sent again with the same challenge."""
+    """Even if unbound logins are allowed: after a failure, initiate is sent again with the same challenge."""
     answers: list[Timed] = [(0.0, LOST), (0.0, answer(503)), (0.0, answer(429)), (0.0, initiated()), (0.0, SUCCESS)]
     this = run(answers, replace(REQUEST, allow_unbound=True))
 
@@ -149,7 +149,7 @@ def test_trouble_unbinds_no_login() -> None:
 
 
 def test_the_prompt_has_the_link_and_the_lifetime_by_the_servers_clock() -> None:
-    """The login lives from the answer's Date to `expires_at`, whatever year it is here."""
+    """The login lives from the answer's Date to `expires_at`, whatever this machine's clock shows."""
     request = replace(REQUEST, confirm_url="https://app.example/cli?code={login_code}&x={y}")
     prompt = run(script(SUCCESS), request).prompt
 
@@ -261,7 +261,7 @@ anything = st.builds(
 @example([(0.0, initiated(expires_at="0001-01-01T00:00:00+14:00")), (0.0, EXPIRED)])
 @example([(0.0, initiated(expires_at="9999-12-31T23:59:59-14:00")), (0.0, EXPIRED)])
 def test_no_answer_breaks_the_client(answers: list[Timed]) -> None:
-    """Whatever a server says, a login ends as a Login or a LoginError with printable text."""
+    """Whatever the server answers, a login ends as a Login or a LoginError with printable text."""
     this = run([*answers, *repeat((0.0, EXPIRED), 2_000)])
 
     assert this.end is not None
@@ -271,7 +271,7 @@ def test_no_answer_breaks_the_client(answers: list[Timed]) -> None:
 
 @given(st.lists(st.sampled_from([LOST, WAITING, answer(503), USED, EXPIRED, answer(400), SUCCESS]), min_size=1))
 def test_no_secret_is_shown_by_what_a_tool_may_log(answers: list[Reply]) -> None:
-    """Neither steps, replies, requests nor errors show token, codes or key when they are printed."""
+    """Steps, replies, requests and errors show no token, code or key when they are printed."""
     this = run(chain(script(*answers), repeat((0.0, EXPIRED))))
     shown = repr((REQUEST, this.requests, answers, this.prompt, this.end)) + str(this.end)
 

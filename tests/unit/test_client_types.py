@@ -59,7 +59,7 @@ def test_any_other_server_is_refused(server: str) -> None:
 
 
 def test_http_to_another_machine_can_be_allowed() -> None:
-    """Who knows the network may say so."""
+    """A caller that trusts the network can allow it."""
     assert replace(REQUEST, server="http://relay.example", allow_insecure=True).allow_insecure
 
 
@@ -88,7 +88,7 @@ def test_a_lifetime_outside_the_wires_bounds_is_refused(lifetime: timedelta) -> 
 @pytest.mark.parametrize("name", ["client_name", "client_version", "hostname"])
 @pytest.mark.parametrize("fact", ["", "x" * 129, "a\nb", "a\x1b[31m", "a\u202eb", "a\ud800"])
 def test_what_the_relay_would_not_show_is_refused(name: str, fact: str) -> None:
-    """One to 128 printable characters (docs/wire.md 3): told here, as a server's refusal has other reasons too."""
+    """One to 128 printable characters (docs/wire.md 3): checked here, as a server rejects for other reasons too."""
     facts: dict[str, Any] = {name: fact}
     with pytest.raises(ValueError, match=rf"^{name}: expected 1 to 128 printable characters$"):
         replace(REQUEST, **facts)

@@ -17,7 +17,7 @@ def test_command_is_these_bytes(command: Command, data: bytes) -> None:
 
 
 def test_every_command_has_golden_bytes() -> None:
-    """No command is missing in tests/support/commands.py."""
+    """tests/support/commands.py has every command."""
     assert {type(command) for command, _ in GOLDEN} == set(get_args(Command))
 
 
@@ -55,6 +55,6 @@ def test_command_without_an_optional_field_is_read(field: bytes) -> None:
     ],
 )
 def test_what_is_no_command_is_refused(data: bytes) -> None:
-    """An unknown type, a missing or wrong field and broken JSON are all told by one kind of error."""
+    """An unknown type, a missing or wrong field and broken JSON all raise the same kind of error."""
     with pytest.raises(msgspec.MsgspecError):
         decode_command(data)

@@ -19,7 +19,7 @@ SESSION = "00" * 13
 
 
 def event(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a program may send
-    """An event as one JSON object."""
+    """Return an event as one JSON object."""
     return {
         "specversion": "1.0",
         "id": f"{SESSION}.2",
@@ -34,7 +34,7 @@ def event(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a progra
 
 
 def without_version(type_: str, **data: object) -> dict[str, Any]:
-    """An event that is not of a session's life."""
+    """Return an event without a version, as events about anything but a session have none."""
     made = event(type=type_, id="ab" * 16, data={"project_id": "p", **data})
     del made["version"]
     return made
@@ -49,7 +49,7 @@ def schema() -> Draft202012Validator:
 
 
 def test_generated_documentation_is_current() -> None:
-    """What is generated from the code says what the code says."""
+    """The generated pages match the code that they are generated from."""
     done = subprocess.run(
         [sys.executable, "-m", "docs.generate", "--check"], capture_output=True, text=True, check=False, cwd=ROOT
     )
@@ -57,7 +57,7 @@ def test_generated_documentation_is_current() -> None:
 
 
 def test_every_cited_section_exists() -> None:
-    """In docs/wire.md or docs/architecture.md, and nothing is cited that the repository does not hold."""
+    """In docs/wire.md or docs/architecture.md; documents that are not in the repository are not cited."""
     exist = {(name, number) for name in ("docs/wire.md", "docs/architecture.md") for number in sections(name)}
     found = list(texts(".py", ".lua", ".md"))
     cited = [(path.name, section) for path, text in found for section in cited_sections(text)]
@@ -67,7 +67,7 @@ def test_every_cited_section_exists() -> None:
 
 
 def test_every_link_leads_to_a_file() -> None:
-    """Links between the documents are paths from the document that has them."""
+    """Links between documents are relative to the document that contains them."""
     dead = [
         (path.name, link)
         for path, text in texts(".md")
@@ -78,14 +78,14 @@ def test_every_link_leads_to_a_file() -> None:
 
 
 def test_readme_names_every_folder() -> None:
-    """Its table of folders says of each what it is."""
+    """Its table of folders describes each of them."""
     table = (ROOT / "README.md").read_text().partition("| folder | what it is |")[2].partition("\n\n")[0]
     named = set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE))
     assert {folder.name for folder in folders()} <= named
 
 
 def of_code(state: State, trigger: Trigger, *, overdue: bool) -> str:
-    """Return what a trigger does to a session of a state, as the table says it."""
+    """Return what a trigger does to a session in a state, as the table writes it."""
     target, outcome = decide(Session("00" * 13, "project", state, 1, 0, 0), trigger, 1 if overdue else 0)
     return f"**{target}**" if target else outcome
 
@@ -104,7 +104,7 @@ def test_code_decides_as_the_architecture_says() -> None:
 
 
 def test_wire_describes_every_error() -> None:
-    """The known errors with their status, and each text that an answer may have, word for word."""
+    """The known errors with their status, and each text of an answer, word for word."""
     wire = (ROOT / "docs/wire.md").read_text()
     described = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", wire, re.MULTILINE))
     known, plain = set(), set()
@@ -119,7 +119,7 @@ def test_wire_describes_every_error() -> None:
 
 
 def test_every_fault_has_its_test() -> None:
-    """Each row of the list of faults names one, and all of them exist."""
+    """Each row of the list of faults names a test, and all named tests exist."""
     text = (ROOT / "docs/faults.md").read_text()
     faults = rows(text)
     assert len(faults) > 30
@@ -128,7 +128,7 @@ def test_every_fault_has_its_test() -> None:
 
 
 def test_published_runs_are_long_and_found_nothing() -> None:
-    """The README's figures are of 300 s and three seeds at least, once there are any."""
+    """The README's figures, once it has any, come from at least 300 s and three seeds."""
     runs = [json.loads(path.read_text()) for path in (ROOT / "docs/reliability").glob("*.json")]
     assert not runs or len({run["seed"] for run in runs}) >= 3
     for run in runs:
@@ -167,12 +167,12 @@ def test_every_type_of_event_is_described_for_machines() -> None:
     ],
 )
 def test_schema_accepts_events(schema: Draft202012Validator, changes: dict[str, Any]) -> None:
-    """Those of each type, and those with fields that are added later."""
+    """Events of each type, and events with fields that a later version adds."""
     schema.validate(event(**changes))
 
 
 def test_only_events_of_a_sessions_life_have_a_version(schema: Draft202012Validator) -> None:
-    """They must; others need not."""
+    """Events of a session must have one; others need not."""
     schema.validate(without_version("audit.poll_throttled", address="192.0.2.1"))
     with pytest.raises(ValidationError):
         schema.validate(without_version("session.completed"))
@@ -195,6 +195,6 @@ def test_only_events_of_a_sessions_life_have_a_version(schema: Draft202012Valida
     ],
 )
 def test_schema_refuses_what_is_no_event(schema: Draft202012Validator, changes: dict[str, Any]) -> None:
-    """It is not a schema that anything fits."""
+    """The schema does not accept just anything."""
     with pytest.raises(ValidationError):
         schema.validate(event(**changes))

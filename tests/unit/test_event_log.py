@@ -47,7 +47,7 @@ def entry(id_: EntryId, **changes: bytes) -> RawEntry:
 
 
 def read(log: Sequence[Sequence[EntryId]], cursor: Cursor, count: int) -> Batch:
-    """What one XREAD with COUNT would find."""
+    """Return what one XREAD with COUNT would find."""
     found: Mapping[int, list[RawEntry]] = {
         partition: entries
         for partition, ids in enumerate(log)
@@ -71,7 +71,7 @@ def read_all(log: Sequence[Sequence[EntryId]], cursor: Cursor, count: int) -> li
 
 @given(logs, st.integers(1, 4))
 def test_partitions_are_merged_in_time_order_without_gap_or_repeat(log: list[list[EntryId]], count: int) -> None:
-    """However few entries a read may hold, all of them come, once, by time of writing."""
+    """However small the reads are, every entry is read exactly once, in the order of writing."""
     expected = sorted((id_, partition) for partition, ids in enumerate(log) for id_ in ids)
     assert [row[:2] for row in read_all(log, (START,) * PARTITIONS, count)] == expected
 
@@ -80,7 +80,7 @@ def test_partitions_are_merged_in_time_order_without_gap_or_repeat(log: list[lis
 def test_reading_goes_on_exactly_after_any_event(
     log: list[list[EntryId]], count: int, other_count: int, data: st.DataObject
 ) -> None:
-    """From the cursor of the n-th event on come the events after the n-th, through a text and other sizes of reads."""
+    """After the n-th event's cursor, encoded and decoded, the n+1st event comes next, for any size of reads."""
     told = read_all(log, (START,) * PARTITIONS, count)
     if not told:
         return
@@ -92,7 +92,7 @@ def test_reading_goes_on_exactly_after_any_event(
 
 @given(logs, logs)
 def test_what_is_written_later_comes_later(log: list[list[EntryId]], later: list[list[EntryId]]) -> None:
-    """Also with lower ids than other partitions have, as after a step back of Redis' clock."""
+    """Even with a lower id than other partitions have, as after Redis' clock has stepped back."""
     first = read_all(log, (START,) * PARTITIONS, 100)
     cursor = first[-1][2] if first else (START,) * PARTITIONS
     grown = [
@@ -115,14 +115,14 @@ def test_cursor_is_read_as_it_was_written(cursor: Cursor) -> None:
 
 
 def test_cursor_over_many_partitions_is_short() -> None:
-    """It goes with every event: entries of one minute in 64 partitions take less than a packet."""
+    """Every event carries one: with entries of one minute in 64 partitions it takes less than a packet."""
     cursor = tuple(EntryId(1_767_225_600_000 + 900 * partition, 0) for partition in range(64))
     assert len(encode_cursor(cursor)) < 400
 
 
 @given(st.one_of(st.text(max_size=40), st.binary(max_size=40).map(lambda data: data.hex()), cursors.map(str)))
 def test_text_that_is_no_cursor_is_told(text: str) -> None:
-    """Whatever a client sends, it is refused or is exactly what `encode_cursor` writes."""
+    """A text is rejected unless it is exactly what `encode_cursor` writes."""
     cursor = decode_cursor(text, 1)
     assert cursor is None or encode_cursor(cursor) == text
 
@@ -132,7 +132,7 @@ def test_text_that_is_no_cursor_is_told(text: str) -> None:
     [[], [5], [5, 1, 0], [5, 0], [5, 6, 0], [5, 0, -1], [5, 0, 0, 0], [2**64 - 1, -1, 0], ["5", 0, 0], {"a": 1}],
 )
 def test_numbers_that_are_no_cursor_are_told(numbers: object) -> None:
-    """Too few, too many, negative, too large, of the wrong kind, not in the one way to write it."""
+    """Too few, too many, negative, too large, of the wrong kind, not in canonical form."""
     from base64 import urlsafe_b64encode  # noqa: PLC0415 - for this test alone
 
     text = urlsafe_b64encode(msgspec.msgpack.encode(numbers)).rstrip(b"=").decode()
@@ -176,20 +176,20 @@ def test_field_of_a_later_version_is_ignored() -> None:
 
 
 class Watched(dict[bytes, bytes]):
-    """An entry's fields that note which of them were read."""
+    """An entry's fields, which record the names that were read."""
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         super().__init__(fields)
         self.read: set[bytes] = set()
 
     def __getitem__(self, name: bytes) -> bytes:
-        """Read one, as decoding does."""
+        """Return a field, and record its name."""
         self.read.add(name)
         return super().__getitem__(name)
 
 
 def test_data_of_other_projects_is_not_decoded() -> None:
-    """The cursor goes past their events by the attribute alone; all of the project's own come."""
+    """The cursor skips their events by the attribute alone; all of the project's own are returned."""
     ours = [entry(EntryId(at, 0), projectid=b"p") for at in (2, 4)]
     theirs = [
         (str(EntryId(at, 0)).encode(), Watched(entry(EntryId(at, 0), projectid=b"q", data=b'{"project_id":"q"}')[1]))
@@ -206,7 +206,7 @@ def test_data_of_other_projects_is_not_decoded() -> None:
 
 @pytest.mark.parametrize(("wanted", "told"), [({"p"}, ["p"]), ({"q"}, ["q"]), (set(), []), (None, ["p", "q"])])
 def test_event_of_an_older_version_is_told_apart_by_its_data(wanted: set[str] | None, told: list[str]) -> None:
-    """It has no attribute for its project."""
+    """It has no attribute that names its project."""
     found = {0: [entry(EntryId(at, 0), data=f'{{"project_id":"{of}"}}'.encode()) for at, of in ((1, "p"), (2, "q"))]}
     batch = merge((START,), found, 10, wanted)
     assert [event.project_id for event in batch.events] == told

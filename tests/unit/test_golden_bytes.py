@@ -1,4 +1,4 @@
-"""What is kept in Redis or sent to others, byte by byte: two versions side by side read each other's.
+"""Structs that are kept in Redis or sent to others, byte by byte: two versions side by side read each other's.
 
 Commands and events have tables of their own (test_commands.py, test_events.py).
 """

@@ -26,7 +26,7 @@ def test_a_process_may_open_a_file_for_each_request(hard_limit: int) -> None:
 
 
 def test_a_higher_limit_is_left_alone(hard_limit: int) -> None:
-    """Who set a higher limit keeps it."""
+    """A higher limit was set on purpose."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     allow_open_files()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard_limit, hard_limit)

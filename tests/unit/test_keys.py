@@ -35,7 +35,7 @@ def keys_of_session(keys: Keys, digest: bytes, session_id: str) -> list[str]:
 
 @given(st.sampled_from([1, 3, MAX_PARTITIONS]), st.text())
 def test_all_keys_of_a_session_are_on_one_slot(partitions: int, login_code: str) -> None:
-    """From the login code alone follows the partition, and with it every key that its session has."""
+    """The login code alone determines the partition, and with it every key of its session."""
     keys = Keys("lr", partitions)
     digest = login_code_digest("project", login_code)
     names = keys_of_session(keys, digest, new_session_id(keys.partition_of_login(digest)))
@@ -86,7 +86,7 @@ def test_every_key_starts_with_the_prefix() -> None:
 
 
 def test_keys_of_one_script_of_the_guard_are_on_one_slot() -> None:
-    """What counts a wrong code, and what tells of it, each touch one slot."""
+    """The script that counts wrong codes, the one that publishes refusals and the one that reads projects."""
     keys = Keys("lr", MAX_PARTITIONS)
     partition = keys.partition_of_project("project")
     for names in (
@@ -107,7 +107,7 @@ def test_keys_of_one_script_of_the_guard_are_on_one_slot() -> None:
 
 
 def test_only_the_listed_keys_are_permanent() -> None:
-    """What lives without a TTL: three streams and an index per partition, and projects' names and origins."""
+    """Only three streams and an index per partition, and projects' names and origins, have no TTL."""
     keys = Keys("lr", 2)
     streams = {key(p) for key in (keys.commands, keys.events, keys.dead_letters, keys.deadlines) for p in (0, 1)}
     assert keys.permanent() == streams | {keys.project_names(), keys.allowed_origins()}

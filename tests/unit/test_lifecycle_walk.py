@@ -42,7 +42,7 @@ def counted(counter: Counter, **labels: str) -> bool:
 
 
 def meaning(kind: str, member: str) -> str | None:
-    """Return what docs/state-machine.md says of a state, trigger or outcome."""
+    """Return the meaning that docs/state-machine.md gives a state, trigger or outcome."""
     table = PAGE.partition(f"\n| {kind} | meaning |\n")[2].partition("\n\n")[0]
     found = re.search(rf"^\| `{member}` \| (.+) \|$", table, re.MULTILINE)
     return found[1] if found else None
@@ -61,7 +61,7 @@ def test_every_state_has_an_event(state: State) -> None:
 
 @pytest.mark.parametrize(("state", "trigger", "overdue"), list(product(State, Trigger, (False, True))))
 def test_every_change_makes_the_fact_of_its_state(state: State, trigger: Trigger, *, overdue: bool) -> None:
-    """And a decision that changes nothing makes none."""
+    """A decision that changes nothing makes no fact."""
     decided = decision(state, trigger, overdue=overdue)
     before = TimedSession(SESSION, "project", state, 1, 0, 0, since=0)
     after = session_after(before, decided, 1, pickup_window_ms=1)
@@ -71,7 +71,7 @@ def test_every_change_makes_the_fact_of_its_state(state: State, trigger: Trigger
 
 @states
 def test_every_change_and_every_end_is_counted(state: State) -> None:
-    """By a label that is there from the start, so that the first one is seen as an increase."""
+    """Each label exists from the start, so that even the first one is seen as an increase."""
     targets = [target for source, target in CHANGES if source is state]
     assert all(counted(TRANSITIONS, source=state, target=target) for target in targets)
     assert counted(LOGINS, outcome=state) == (state in ENDS)
@@ -113,7 +113,7 @@ def test_every_state_is_seen_by_operators(state: State) -> None:
 
 @pytest.mark.parametrize("trigger", Trigger)
 def test_every_trigger_comes_from_a_command_and_is_documented(trigger: Trigger) -> None:
-    """From one, the deadline from none; it has a column in docs/state-machine.md, and a meaning."""
+    """Only the deadline comes from none; each trigger has a column in docs/state-machine.md, and a meaning."""
     kinds = [command for command in get_args(Command) if command.trigger is trigger]
     assert len(kinds) == (trigger is not Trigger.DEADLINE)
     assert kinds == ([type(COMMAND_OF[trigger])] if kinds else [])
@@ -125,7 +125,7 @@ def test_every_trigger_comes_from_a_command_and_is_documented(trigger: Trigger) 
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_is_given_counted_and_documented(outcome: Outcome) -> None:
-    """By a rule; the two that no rule gives say that nothing is decided yet, or that there is no session."""
+    """A rule gives it, except for two: nothing is decided yet, and there is no such session."""
     given = {(trigger, rule) for rules in RULES.values() for trigger, rule in rules.items()}
     triggers = {trigger for trigger, rule in given if outcome in {decided.outcome for decided in rule}}
     assert bool(triggers) != (outcome in {Outcome.PENDING, Outcome.UNKNOWN})

@@ -29,10 +29,10 @@ def name_of(value: object) -> str:
 
 
 class PlainReading:
-    """docs/architecture.md 4, read once more and written down without a table."""
+    """An independent implementation of docs/architecture.md 4, without a table."""
 
     ENDS: ClassVar = {"consumed": "used", "denied": "denied", "cancelled": "cancelled", "expired": "expired"}
-    """What each is told to whoever comes later."""
+    """Final states, and the outcome of every later command."""
 
     def __init__(self, lifetime: int, pickup_window: int) -> None:
         self.state, self.version = "pending", 1
@@ -40,15 +40,15 @@ class PlainReading:
         self.pickup_window = pickup_window
 
     def become(self, state: str) -> None:
-        """Go on to a state."""
+        """Change to a state."""
         self.state, self.version = state, self.version + 1
 
     def over(self, now: int) -> str | None:
-        """Return how a session that has ended, or whose time is over, is told to be; None while it lives."""
+        """Return the outcome of a command for a session that has ended or is overdue; None while it lives."""
         return self.ENDS.get(self.state, "expired" if now > self.deadline else None)
 
     def complete(self, now: int) -> str:
-        """Only a pending session, in time."""
+        """Complete a pending session, in time."""
         if self.state != "pending" or now > self.deadline:
             return "refused"
         self.become("completed")
@@ -56,7 +56,7 @@ class PlainReading:
         return "completed"
 
     def consume(self, now: int) -> str:
-        """Once, and only what is completed."""
+        """Consume a completed session, once."""
         if over := self.over(now):
             return over
         if self.state == "pending":
@@ -65,21 +65,21 @@ class PlainReading:
         return "consumed"
 
     def stop(self, state: str, now: int) -> str:
-        """Deny or cancel whatever lives, completed or not."""
+        """Deny or cancel a session that lives, completed or not."""
         if over := self.over(now):
             return over
         self.become(state)
         return state
 
     def sweep(self, now: int) -> str:
-        """Whatever has not ended ends when its time is over."""
+        """Expire a session that has not ended and is overdue."""
         if self.state not in self.ENDS and now > self.deadline:
             self.become("expired")
             return "expired"
         return "unchanged"
 
     def answer(self, trigger: Trigger, now: int) -> str:
-        """Return what becomes of a trigger, and change accordingly."""
+        """Apply a trigger; returns its outcome."""
         match trigger:
             case Trigger.COMPLETE:
                 return self.complete(now)
@@ -126,7 +126,7 @@ def test_decision_is_that_of_a_plain_reading(*, state: State, trigger: Trigger, 
 def test_any_history_agrees_with_a_plain_reading_of_the_design(
     lifetime: int, pickup_window: int, steps: list[tuple[Trigger, int]]
 ) -> None:
-    """Whatever comes when, state, version, deadline and outcome are those of an independent model."""
+    """After any series of triggers, state, version, deadline and outcome are those of an independent model."""
     session, model, now = a_session(deadline=lifetime), PlainReading(lifetime, pickup_window), 0
     for trigger, elapsed in steps:
         now += elapsed
@@ -135,7 +135,7 @@ def test_any_history_agrees_with_a_plain_reading_of_the_design(
         after = session_after(session, decided, now, pickup_window)
         assert decided.outcome == expected
         assert (after.state, after.version, after.deadline) == (model.state, model.version, model.deadline)
-        # A fact is made public exactly when the version grows, and it is the new state's.
+        # An event is published exactly when the version grows, and its type is the new state's.
         event = event_for(session, after, COMMAND_OF.get(trigger))
         assert (event is not None) == (after.version == session.version + 1)
         if event is not None:
@@ -162,7 +162,7 @@ def test_pickup_window_only_ever_lengthens_a_session(completed_at: int, deadline
 
 
 def test_who_a_login_is_for_is_known_from_its_completion_on() -> None:
-    """What the completion brought stays with the session; no other decision brings or changes it."""
+    """The subject that a completion brings stays with the session; no other decision brings or changes one."""
     pending = a_session()
     expired = session_after(pending, decide(pending, DEADLINE_PASSED, DEADLINE + 1), DEADLINE + 1, 1, "eve")
     assert expired.login_subject is None
@@ -172,7 +172,7 @@ def test_who_a_login_is_for_is_known_from_its_completion_on() -> None:
 
 
 def test_a_session_knows_since_when_it_is_in_its_state() -> None:
-    """A change of state notes its time, for how long logins take; a decision without one leaves it."""
+    """A change of state records its time, from which durations are measured; other decisions leave it as it is."""
     completed = session_after(a_session(), decide(a_session(), COMPLETE, 1), 1, PICKUP_WINDOW)
     refused = session_after(completed, decide(completed, COMPLETE, 2), 2, PICKUP_WINDOW)
     consumed = session_after(completed, decide(completed, CONSUME, 3), 3, PICKUP_WINDOW)

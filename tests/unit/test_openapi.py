@@ -34,14 +34,14 @@ def media_types() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_document_is_valid_openapi() -> None:
-    """It is what OpenAPI 3.1 says, every reference resolved."""
+    """It follows OpenAPI 3.1, and every reference resolves."""
     validate(DOCUMENT)
     assert DOCUMENT["openapi"].startswith("3.1.")
 
 
 @pytest.mark.parametrize("content", [pytest.param(content, id=place) for place, content in media_types()])
 def test_every_body_has_examples_that_fit_its_schema(content: dict[str, Any]) -> None:
-    """Whoever copies an example sends, or expects, what the schema says."""
+    """A developer who copies an example sends, or expects, a valid body."""
     validator = Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]})
     examples = content["examples"].values()
     assert examples
@@ -81,7 +81,7 @@ def test_every_known_error_is_an_answer_of_some_operation() -> None:
 
 
 def test_every_request_header_is_described_in_both_spellings() -> None:
-    """Clients of either name find theirs."""
+    """Clients find the spelling that they use."""
     components = DOCUMENT["components"]
     described = {*components["parameters"], *components["securitySchemes"]}
     suffixes = {name.removeprefix(prefix) for name in described for prefix in PREFIXES if name.startswith(prefix)}

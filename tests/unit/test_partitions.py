@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 from runtime.redis.partitions import EachPartition
 
 PATIENCE = 0.05  # seconds
-AT_ONCE = 5.0  # seconds; as long as this machine may take over something that waits for nothing
+AT_ONCE = 5.0  # seconds; as long as this machine may take for something that does not wait
 
 
 class Work:
-    """What is done in three partitions: at once, unless a test holds it up or has it fail."""
+    """Work on three partitions: done at once, unless a test delays it or makes it fail."""
 
     def __init__(self) -> None:
         self.begun: dict[int, int] = defaultdict(int)
@@ -31,7 +31,7 @@ class Work:
         )
 
     async def do(self, partition: int) -> None:
-        """Do it in one partition."""
+        """Work on one partition."""
         self.begun[partition] += 1
         await self.held[partition].wait()
         if failure := self.failures.get(partition):
@@ -56,7 +56,7 @@ async def work() -> AsyncIterator[Work]:
 
 
 async def test_step_does_it_once_in_each_partition_or_in_those_asked_for(work: Work) -> None:
-    """And has done so when it returns."""
+    """The work is done when the step returns."""
     await work.step()
     await work.step([2])
     await work.step([])
@@ -94,7 +94,7 @@ async def test_step_in_which_no_partition_answers_ends_with_the_first_that_does(
 
 
 async def test_failure_of_some_is_told_once_and_repaired_before_the_next_try(work: Work) -> None:
-    """One line when it begins, whatever its partitions and reasons, and one when it is over."""
+    """One log line when it begins, for any number of partitions and reasons, and one when it is over."""
     work.failures = {0: RedisConnectionError("gone"), 2: OSError("gone too")}
     with capture_logs() as logs:
         for _ in range(3):
@@ -115,7 +115,7 @@ async def test_failure_of_some_is_told_once_and_repaired_before_the_next_try(wor
 
 
 async def test_failure_of_all_is_raised_and_not_told(work: Work) -> None:
-    """It is the caller's to log it, and to wait. What is then left of it is told."""
+    """The caller logs it, and waits. When only some partitions still fail, the step logs those."""
     work.failures = {partition: RedisConnectionError(str(partition)) for partition in range(3)}
     with capture_logs() as logs:
         for _ in range(2):
@@ -128,7 +128,7 @@ async def test_failure_of_all_is_raised_and_not_told(work: Work) -> None:
 
 
 async def test_defect_in_one_partition_is_logged_with_its_place(work: Work) -> None:
-    """Unlike a Redis that is away, it is not expected; the other partitions go on all the same."""
+    """Unlike a lost connection, it is not expected; the other partitions go on all the same."""
     defect = work.failures[1] = ZeroDivisionError()
     with capture_logs() as logs:
         await work.step()

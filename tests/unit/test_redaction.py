@@ -1,4 +1,4 @@
-"""What looks like a secret of ours is masked in every line, however it got there."""
+"""Text that looks like one of our secrets is masked in every log line, wherever it came from."""
 
 import io
 import json
@@ -44,7 +44,7 @@ every_secret = pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS.k
 
 @pytest.fixture(params=["json", "console"])
 def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What a process that logs at DEBUG writes to standard error."""
+    """Return what a process that logs at DEBUG writes to standard error."""
     written = io.StringIO()
     monkeypatch.setattr("sys.stderr", written)
     root, factory = logging.getLogger(), logging.getLogRecordFactory()
@@ -69,7 +69,7 @@ def test_a_secret_is_masked_wherever_it_stands_in_a_text(secret: str, around: st
 
 @every_secret
 def test_what_stands_around_a_secret_stays(secret: str) -> None:
-    """Who reads the log learns what happened to which session."""
+    """A reader of the log still learns what happened to which session."""
     masked = redact(f"polling {secret} of {SESSION_ID} failed")
     assert masked.startswith("polling ")
     assert masked.endswith(f"{MASK} of {SESSION_ID} failed")
@@ -109,7 +109,7 @@ def test_a_secret_is_masked_in_every_part_of_a_standard_line(secret: str, lines:
 
 @every_secret
 def test_a_request_id_that_looks_like_a_secret_is_not_taken(secret: str) -> None:
-    """Request ids are logged and repeated as they come; a tool that puts a code there gets an id of ours."""
+    """Request ids are logged and returned as they come; a tool that sends a code as one gets an id of ours."""
     assert Note("build-7/42").request_id == "build-7/42"
     assert secret not in Note(secret).request_id
 
@@ -127,7 +127,7 @@ def test_a_request_id_that_looks_like_a_secret_is_not_taken(secret: str) -> None
     ],
 )
 def test_a_value_is_masked_because_of_its_name(name: str, lines: io.StringIO) -> None:
-    """A refresh token of somebody else's making looks like nothing; its name tells."""
+    """A refresh token of another issuer has no known shape; the name of its field gives it away."""
     structlog.get_logger("test").warning("refused", **{name: "correct horse"}, nested=[{name: b"battery staple"}])
     assert MASK in lines.getvalue()
     assert "horse" not in lines.getvalue()
@@ -173,7 +173,7 @@ def test_what_is_no_secret_stays_readable(text: str) -> None:
     ["a", "eyJ", "token ", 'token="', "://a:", "BCDF-", "lrp_", "token='\\", "client_", '"secret":', "a.b", "polling-"],
 )
 def test_no_text_takes_long(text: str) -> None:
-    """A stranger's may be logged, 64 KiB of a body at most; a process that looks for secrets in it answers nobody."""
+    """Up to 64 KiB of a stranger's text may be logged; a process that searches it answers nobody meanwhile."""
     started = time.process_time()
     redact((text * 65_536)[:65_536])
     redact(text + "a" * 65_536)
@@ -182,7 +182,7 @@ def test_no_text_takes_long(text: str) -> None:
 
 
 def test_numbers_stay_numbers(lines: io.StringIO) -> None:
-    """Counts under a telling name are no secrets, and JSON stays JSON."""
+    """Counts under the name of a secret are not secrets, and JSON stays JSON."""
     structlog.get_logger("test").info("read", token_count=3, late=True, none=None)
     assert "3" in lines.getvalue()
     if lines.getvalue().startswith("{"):
@@ -210,7 +210,7 @@ BEGINNINGS = [
     "a",
     "\n",
 ]
-"""Of what patterns look for."""
+"""Characters and prefixes that the patterns look for."""
 
 surroundings = st.text() | st.lists(st.sampled_from(BEGINNINGS)).map("".join)
 
@@ -220,7 +220,7 @@ surroundings = st.text() | st.lists(st.sampled_from(BEGINNINGS)).map("".join)
 @example("lrp_", "", SECRETS["JWT"])
 @example("BBBBBBBB", "", SECRETS["login code as shown"])
 def test_no_surroundings_hide_a_secret(before: str, after: str, secret: str) -> None:
-    """Whatever text stands before and after it."""
+    """With any text before and after it."""
     assert secret[-8:] not in redact(before + secret + after)
 
 

@@ -1,4 +1,4 @@
-"""The rooms of the house: whose they are, what each says of itself, and how much stands in one."""
+"""The top-level packages: their names, their docstrings, and how many modules a folder has."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ MOST_MODULES = 15
 
 
 def folders() -> dict[str, Path]:
-    """Return every folder with modules, of packages in this checkout or installed, and of what is not installed."""
+    """Return every folder with modules: of our packages, in this checkout or installed, and of bench and docs."""
     tops = {name: Path(str(import_module(name).__file__)).parent for name in NAMES} | {
         "bench": ROOT / "bench",
         "docs/generate": ROOT / "docs/generate",

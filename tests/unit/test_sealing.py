@@ -11,13 +11,13 @@ TOKEN = "rt-top-secret"
 
 @given(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=80).filter(str.isascii))
 def test_holder_of_the_polling_code_opens_what_was_sealed_to_it(token: str, code: str) -> None:
-    """Whatever the token, the code that it was sealed to opens it."""
+    """The code that a token was sealed to opens it, whatever the token is."""
     sealed = seal(token, public_key(code), PROJECT, SESSION)
     assert unseal(sealed, code, PROJECT, SESSION) == token
 
 
 def test_key_pair_follows_from_the_code() -> None:
-    """The same code always gives the same key, so that no key need be kept; another code gives another."""
+    """The same code always gives the same key, so that no key is stored; another code gives another key."""
     assert public_key(CODE) == public_key(CODE) != public_key(CODE + "x")
     assert len(public_key(CODE)) == PUBLIC_KEY_LENGTH
     # Golden: tokens sealed before an upgrade must open after it.
@@ -25,7 +25,7 @@ def test_key_pair_follows_from_the_code() -> None:
 
 
 def test_sealed_token_of_an_earlier_version_opens() -> None:
-    """The suite and what is bound to it stay: this was sealed when sealing was new."""
+    """The cipher suite and the bound data never change: the first version sealed this token."""
     sealed = bytes.fromhex(
         "2e6ea17427e381b9b45e14184c3cd74c1ac1561e99fde8936f9b904852f99a6cc270832f73a2333c"
         "97ece7483c62c92992fec62da6a99f70b5e5f4ae75"
@@ -50,7 +50,7 @@ def test_sealing_twice_gives_nothing_to_compare() -> None:
     ],
 )
 def test_sealed_token_opens_nowhere_else(code: str, project: str, session: str) -> None:
-    """Another code, project or session does not open it, and the error tells nothing."""
+    """Another code, project or session does not open it, and the error reveals nothing."""
     sealed = seal(TOKEN, public_key(CODE), PROJECT, SESSION)
     with pytest.raises(SealingError) as refused:
         unseal(sealed, code, project, session)

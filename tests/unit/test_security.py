@@ -1,4 +1,4 @@
-"""SECURITY.md names the test of each attack; here, that there are such tests."""
+"""SECURITY.md names a test for each attack: those tests exist."""
 
 from runtime.codes import LOGIN_CODE_ALPHABET, LOGIN_CODE_LENGTH
 from runtime.settings import Settings
@@ -8,12 +8,12 @@ TEXT = (ROOT / "SECURITY.md").read_text()
 
 
 def test_every_test_that_the_threat_model_names_exists() -> None:
-    """A test that is renamed or removed is missed here."""
+    """So a named test cannot be renamed or removed unnoticed."""
     assert missing_tests(TEXT) == []
 
 
 def test_every_attack_names_a_test() -> None:
-    """Each row of the table ends with one at least."""
+    """The last column of each row names at least one."""
     table = TEXT.partition("## Attacks")[2].partition("###")[0]
     attacks = rows(table)
     assert len(attacks) > 10

@@ -66,7 +66,7 @@ def test_login_code_is_read_however_it_was_typed(code: str, data: st.DataObject)
 
 @given(anything)
 def test_any_other_text_is_no_login_code(text: str) -> None:
-    """Reading a login code never raises, and gives a code of the alphabet or nothing."""
+    """Reading a text never raises, and returns a code of the alphabet or None."""
     code = normalise_login_code(text)
     assert code is None or (len(code) == LOGIN_CODE_LENGTH and set(code) <= set(LOGIN_CODE_ALPHABET))
 
@@ -89,7 +89,7 @@ def test_login_code_means_nothing_outside_its_project() -> None:
 
 @given(st.integers(0, MAX_PARTITIONS - 1))
 def test_session_id_carries_its_partition(partition: int) -> None:
-    """A session's partition is read from its id, and an id of a partition that does not exist is none."""
+    """A session's partition is read from its id; an id of a partition that does not exist is not valid."""
     session_id = new_session_id(partition)
     assert len(session_id) == SESSION_ID_LENGTH
     assert partition_of(session_id) == partition
@@ -99,7 +99,7 @@ def test_session_id_carries_its_partition(partition: int) -> None:
 
 @given(st.integers(0, MAX_PARTITIONS - 1))
 def test_polling_code_leads_back_to_its_session(partition: int) -> None:
-    """A polling code is taken apart into session id and digest; only the digest says that it is the right one."""
+    """A polling code is split into session id and digest; only the digest proves that it is the right one."""
     session_id = new_session_id(partition)
     code = new_polling_code(session_id)
     assert code.digest == hashlib.sha256(code.text.encode()).digest()
@@ -109,7 +109,7 @@ def test_polling_code_leads_back_to_its_session(partition: int) -> None:
 
 @given(anything, st.integers(0, len(POLLING_CODE)), st.integers(0, len(POLLING_CODE)))
 def test_malformed_polling_code_never_raises(text: str, start: int, end: int) -> None:
-    """Whatever is pasted into a polling code, reading it gives a code of this very text or nothing."""
+    """Reading a text returns a polling code of exactly this text, or None."""
     for candidate in (text, POLLING_CODE[:start] + text + POLLING_CODE[end:]):
         code = parse_polling_code(candidate, 1)
         assert code is None or (code.text == candidate and is_session_id(code.session_id, 1))
@@ -137,7 +137,7 @@ def test_malformed_polling_code_is_none(text: str) -> None:
 
 @given(anything)
 def test_malformed_session_id_never_raises(text: str) -> None:
-    """Whether a text is a session id can be asked of any text."""
+    """Any text can be tested for being a session id."""
     assert not is_session_id(text, MAX_PARTITIONS) or len(text) == SESSION_ID_LENGTH
 
 
@@ -156,7 +156,7 @@ def test_malformed_session_id_never_raises(text: str) -> None:
     ],
 )
 def test_whatever_is_drawn_has_its_shape(shape: str, draw: Callable[[], str]) -> None:
-    """The shapes that are published, recognised and masked in logs are those of what is drawn, to the character."""
+    """The shapes that are published, recognised and masked in logs match the drawn values to the character."""
     for _ in range(50):
         drawn = draw()
         assert re.fullmatch(shape, drawn)
@@ -164,7 +164,7 @@ def test_whatever_is_drawn_has_its_shape(shape: str, draw: Callable[[], str]) ->
 
 
 def test_whatever_begins_like_a_secret_is_masked() -> None:
-    """Each prefix of a code, token or key is known to the redaction of logs."""
+    """The redaction of logs knows each prefix of a code, token or key."""
     drawn = [new_polling_code(new_session_id(0)).text, mint_refresh_token(), *map(new_key, KEY_PREFIXES.values())]
     assert [redact(secret) for secret in drawn] == [f"{prefix}{MASK}" for prefix in SECRET_PREFIXES]
 

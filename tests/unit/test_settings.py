@@ -78,7 +78,7 @@ def test_setting_is_read_from_its_variable(field: str) -> None:
 
 
 def test_empty_and_foreign_variables_are_no_settings() -> None:
-    """An empty variable counts as unset; variables of others, and of our own client, are left alone."""
+    """An empty variable counts as unset; variables of other programs, and of our own client, are ignored."""
     environment = {"LOGIN_RELAY_PORT": "", "PORT": "x", "login_relay_port": "x", **dict.fromkeys(NOT_SETTINGS, "x")}
     assert load_settings(environment) == Settings()
 
@@ -118,7 +118,7 @@ def test_error_names_the_variable_and_never_the_value(field: str, value: str) ->
 
 @pytest.mark.parametrize("field", ["log_level", "log_format"])
 def test_error_of_a_choice_lists_the_choices(field: str) -> None:
-    """Whoever mistypes a level is told the levels."""
+    """The error for a mistyped level lists the valid ones."""
     with pytest.raises(SettingError, match=VALUES[field][0]):
         load_settings({variable(field): "verbose"})
 

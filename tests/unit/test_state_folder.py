@@ -45,7 +45,7 @@ def check(folder: Path) -> None:
     "name", ["demo-project.json", URL_FILE, LOG_FILE, "serve.lock", "valkey.lock", "valkey.sock", "appendonlydir/1.aof"]
 )
 def test_folder_with_a_link_in_it_is_refused(folder: Path, target: Path, name: str) -> None:
-    """Whatever file of ours, or of the server, it stands for; and in a folder of the server's too."""
+    """In place of any file of ours or of the server, in the server's own folder too."""
     check(folder)
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).symlink_to(target)
@@ -56,7 +56,7 @@ def test_folder_with_a_link_in_it_is_refused(folder: Path, target: Path, name: s
 
 
 def test_link_in_the_place_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
-    """It could name any folder of the user's."""
+    """It could point to any folder of the user."""
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(SettingError, match="symbolic link"):
         check(tmp_path / "link")
@@ -73,7 +73,7 @@ def test_folder_of_another_user_is_refused_by_its_owners_name(folder: Path) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file another user's")
 def test_file_of_a_user_without_a_name_is_refused(folder: Path) -> None:
-    """By the number of the user."""
+    """The error gives the user's number."""
     write_private(folder / URL_FILE, b"unix:///tmp/valkey.sock")
     os.chown(folder / URL_FILE, 4_242_424, -1)
     with pytest.raises(SettingError, match=f"{URL_FILE} belongs to the user with the id 4242424"):
@@ -105,7 +105,7 @@ def test_what_is_not_a_regular_file_is_refused(folder: Path, make: Callable[[Pat
 
 
 def test_files_are_their_owners_alone(folder: Path) -> None:
-    """New ones, and those that were others' to read before; whatever the umask."""
+    """New files, and those that others could read before; whatever the umask."""
     before = os.umask(0)
     try:
         write_private(folder / "new", b"1")
@@ -122,7 +122,7 @@ def test_files_are_their_owners_alone(folder: Path) -> None:
 
 
 def test_file_is_written_as_a_whole(folder: Path) -> None:
-    """Who has it open reads the old content to its end; nothing is left beside the new one."""
+    """A process that has it open reads the old content to its end; no other file is left beside the new one."""
     path = folder / "demo-project.json"
     write_private(path, b"old")
     with path.open("rb") as reader:
@@ -133,7 +133,7 @@ def test_file_is_written_as_a_whole(folder: Path) -> None:
 
 
 def test_failure_to_write_names_the_file_and_leaves_nothing(folder: Path) -> None:
-    """Not a traceback, in which what was to be written could be read."""
+    """There is no traceback, which could show the content."""
     (folder / "taken").mkdir()
     with pytest.raises(SettingError, match="taken"):
         write_private(folder / "taken", b"keys")

@@ -1,4 +1,4 @@
-"""The tables from what use cases say to what the Stack dialect's clients hear."""
+"""The tables that translate the results of use cases into the Stack dialect's answers."""
 
 from typing import get_args
 
@@ -46,14 +46,14 @@ ANSWERS: list[tuple[LoginRefusal, int, int | None]] = [
 
 @pytest.mark.parametrize(("refusal", "status", "retry_after"), ANSWERS)
 def test_refusal_of_a_login_has_its_answer(refusal: LoginRefusal, status: int, retry_after: int | None) -> None:
-    """Its status, and after how many whole seconds to come again: never sooner than the budget starts anew."""
+    """Status and Retry-After, in whole seconds and never before the budget starts again."""
     answer = of_login(refusal)
     assert answer.status == status
     assert (None if isinstance(answer, KnownError) else answer.retry_after) == retry_after
 
 
 def test_every_refusal_is_rendered() -> None:
-    """One without a handler would be told as a defect of the relay."""
+    """A refusal without a handler would be answered as a defect of the relay."""
     assert {*get_args(LoginRefusal), *get_args(RequestRefusal)} <= EXCEPTION_HANDLERS.keys()
     assert {type(refusal) for refusal, *_ in ANSWERS} == set(get_args(LoginRefusal))
 
@@ -82,5 +82,5 @@ def test_every_outcome_of_a_poll_has_a_word_of_its_own() -> None:
 def test_a_session_that_moved_meanwhile_is_told_as_the_lifecycle_says(
     command: Command, state: State | None, *, overdue: bool, outcome: Outcome
 ) -> None:
-    """The API has no second opinion on what a state means."""
+    """The API does not interpret states by itself."""
     assert outcome_of_moved(command, Moved(state, overdue)) is outcome
