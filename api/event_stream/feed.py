@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from api.event_stream.catching_up import PER_SECOND, CatchUps
 from api.event_stream.refusals import CursorNotOurs, EventsGone, TooManyStreams
-from events.cursor import Cursor, EntryId, decode_cursor, encode_cursor
+from events.cursor import Cursor, decode_cursor, encode_cursor
 from events.log import EventLog, LoggedEvent
 from runtime.loops import keep_running
 
@@ -26,10 +26,9 @@ _log = structlog.get_logger("api")
 
 
 class Frame(NamedTuple):
-    """An event as clients receive it, and its place in the log."""
+    """An event, and as clients receive it."""
 
-    partition: int
-    entry_id: EntryId
+    logged: LoggedEvent
     data: bytes
 
 
@@ -38,7 +37,7 @@ def encode_frame(logged: LoggedEvent) -> Frame:
     message = ServerSentEventMessage(
         data=msgspec.json.encode(logged.event), event=logged.event.type, id=encode_cursor(logged.cursor)
     )
-    return Frame(logged.partition, logged.entry_id, message.encode())
+    return Frame(logged, message.encode())
 
 
 class Inbox:

@@ -4,7 +4,7 @@ A client that reads too slowly is dropped, so that no stream grows without bound
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import structlog
 from litestar.response import ServerSentEventMessage
@@ -42,7 +42,7 @@ class EventStream:
         self._heartbeat_period = heartbeat_period
         self._beat_at = 0.0
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield what to send, until the end."""
         self._beat_at = asyncio.get_running_loop().time() + self._heartbeat_period
         yield self._mark("connected")
@@ -95,13 +95,25 @@ class EventStream:
         taken = []
         waiting = self.inbox.waiting
         while frame is not None:
-            if frame.entry_id > self._position[frame.partition]:  # else it was read before the joining
-                self._position[frame.partition] = frame.entry_id
-                taken.append(frame.data)
+            logged = frame.logged
+            if logged.entry_id > self._position[logged.partition]:  # else it was read before the joining
+                self._position[logged.partition] = logged.entry_id
+                taken.append(self._data_of(frame))
             if waiting.empty():
                 return b"".join(taken), False
             frame = waiting.get_nowait()
         return b"".join(taken), True
+
+    def _data_of(self, frame: Frame) -> bytes:
+        """Return a frame's bytes, with an id from which its client can go on without a repetition.
+
+        Of two entries of the same millisecond in two partitions, the stream may have read the later one before the feed
+        has the earlier one: by the feed's id, the client would receive the later one again.
+        """
+        position, cursor = self._position, frame.logged.cursor
+        if all(own <= theirs for own, theirs in zip(position, cursor, strict=True)):
+            return frame.data
+        return encode_frame(frame.logged._replace(cursor=tuple(map(max, position, cursor)))).data
 
     def _is_beat(self) -> bool:
         return asyncio.get_running_loop().time() >= self._beat_at

@@ -9,11 +9,11 @@ from litestar.types import HTTPDisconnectEvent, Message
 from redis.asyncio import Redis
 
 from api.event_stream.catching_up import PER_SECOND
-from api.event_stream.feed import MAX_WAITING, Feed
+from api.event_stream.feed import MAX_WAITING, Feed, encode_frame
 from api.event_stream.stream import HEARTBEAT_PERIOD, EventStream
 from api.stack.events import EventStreamResponse
 from events.cursor import START, decode_cursor, encode_cursor
-from events.log import EventLog
+from events.log import EventLog, LoggedEvent
 from runtime.redis.connections import reader_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
@@ -250,3 +250,33 @@ async def test_stream_that_catches_up_for_long_has_heartbeats(
     ids = [line for line in before.splitlines() if line.startswith("id: ")]
     assert len(set(ids)) > 3
     assert client.count("event: ") == 1
+
+
+async def test_id_of_an_event_never_falls_behind_what_its_client_has(
+    feed: Feed, redis: Redis, keys: Keys, initiations: Initiations
+) -> None:
+    """A stream that had read a partition further than the feed would have its client receive that again."""
+    log = EventLog(keys)
+    events: list[LoggedEvent] = []
+    while len({event.partition for event in events}) < 2:
+        await initiate(initiations)
+        events = (await log.read(redis, (START,) * 2)).events
+    late = events[-1]
+    early = next(event for event in events if event.partition != late.partition)
+    for partition in keys.partitions:
+        await redis.xtrim(keys.events(partition), maxlen=0)
+    position = [START, START]
+    position[late.partition] = late.entry_id
+    stream = EventStream(feed, OURS, tuple(position), always)
+    chunks = stream.chunks()
+    await anext(chunks)
+    stream.inbox.offer(encode_frame(early))
+    [id_] = [line for line in (await anext(chunks)).decode().splitlines() if line.startswith("id: ")]
+    position[early.partition] = early.entry_id
+    assert decode_cursor(id_.removeprefix("id: "), 2) == tuple(position)
+    await chunks.aclose()
+
+
+async def always() -> bool:
+    """Return that the client's key is valid."""
+    return True
