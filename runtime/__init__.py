@@ -1,4 +1,4 @@
-"""What every process starts from: settings, shapes of codes and keys, the clock, logs, and how it is watched.
+"""What every process needs: settings, the shapes of codes and keys, the clock, logs, metrics and traces.
 
-It knows no session, and speaks no HTTP but `/metrics`.
+It knows nothing of sessions, and the only HTTP it speaks is `/metrics`.
 """

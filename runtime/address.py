@@ -1,17 +1,17 @@
-"""Client addresses as text, and what they are counted under."""
+"""Client addresses as text, and the network or address that a budget counts them under."""
 
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 UNKNOWN_ADDRESS = "unknown"
-"""The address of a client that is not known, as over a Unix socket."""
+"""Stands for the address of a client whose address is not known, as over a Unix socket."""
 
 IPV6_PREFIX = 64  # bits; a household or a server has at least such a network to itself (RFC 6177 §2)
 
 
 @lru_cache(maxsize=4_096)
 def counted_as(address: str) -> str:
-    """Return what a client address is counted under: its network if it is IPv6, else itself."""
+    """Return what a budget counts a client address under: the /64 of an IPv6 address, any other address itself."""
     try:
         parsed = ip_address(address)
     except ValueError:  # unknown

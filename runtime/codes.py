@@ -1,6 +1,6 @@
-"""The shapes of codes, ids, keys and tokens: how each is drawn, recognised and digested. All else takes them from here.
+"""The shapes of codes, ids, keys and tokens: how each is drawn, recognised and digested. No other module repeats them.
 
-The *login code* is shown to the person and typed or pasted by them; the *polling code* is the tool's secret.
+The *login code* is shown to the person, who types or pastes it. The *polling code* is the tool's secret.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import NamedTuple
 LOGIN_CODE_ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628 §6.1: no vowels, nothing that looks like a digit
 LOGIN_CODE_LENGTH = 12  # 20^12 = 51.9 bits
 LOGIN_CODE_GROUP = 4  # letters between two dashes, as people read it
-MAX_PARTITIONS = 64  # so many hash tags were found that spread evenly; an id's two digits would do for 256
+MAX_PARTITIONS = 64  # the number of evenly spread hash tags in `keys.TAGS`; the two digits of an id would allow 256
 SESSION_ID_LENGTH = 26  # two hexadecimal digits of the partition, then 96 random bits
 POLLING_CODE_PREFIX = "lrp_"
 POLLING_SECRET_BYTES = 24  # 192 bits, 32 characters
@@ -26,13 +26,13 @@ SECRET_PREFIXES = (
     *(PUBLISHABLE_KEY_PREFIX, SERVER_KEY_PREFIX, ADMIN_KEY_PREFIX),
 )
 
-# Regular expressions, to be matched with the whole text. In a pattern that is searched for, `$` lets a line feed pass.
+# Regular expressions for `fullmatch`. They have no `$`: it would also match before a last line feed.
 _BASE64URL = "[A-Za-z0-9_-]"  # RFC 4648 §5
 LOGIN_CODE_GROUP_SHAPE = f"[{LOGIN_CODE_ALPHABET}]{{{LOGIN_CODE_GROUP}}}"
 LOGIN_CODE_SHAPE = f"({LOGIN_CODE_GROUP_SHAPE}-){{2}}{LOGIN_CODE_GROUP_SHAPE}"
-"""As people read it."""
+"""A login code as it is displayed."""
 TYPED_LOGIN_CODE_SHAPE = f"[ -]*([{LOGIN_CODE_ALPHABET}{LOGIN_CODE_ALPHABET.lower()}][ -]*){{{LOGIN_CODE_LENGTH}}}"
-"""As people may type it."""
+"""A login code as a person may type it."""
 SESSION_ID_SHAPE = f"[0-9a-f]{{{SESSION_ID_LENGTH}}}"
 POLLING_CODE_SHAPE = f"{POLLING_CODE_PREFIX}{SESSION_ID_SHAPE}{_BASE64URL}{{32}}"
 KEY_SHAPE = f"({'|'.join(SECRET_PREFIXES[1:])}){_BASE64URL}{{43}}"
@@ -42,7 +42,7 @@ CODE_VERIFIER_SHAPE = "[A-Za-z0-9._~-]{43,128}"  # RFC 7636 §4.1
 
 _POLLING_CODE = re.compile(POLLING_CODE_SHAPE)
 _SESSION_ID = re.compile(SESSION_ID_SHAPE)
-_SECRET_OF_POLLING_CODE = len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH  # where it begins
+_SECRET_OF_POLLING_CODE = len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH  # index of its first character
 
 
 class PollingCode(NamedTuple):
@@ -51,12 +51,12 @@ class PollingCode(NamedTuple):
     text: str
     session_id: str
     digest: bytes
-    """SHA-256 of the whole code: all that is stored of it."""
+    """SHA-256 of the whole code. Only this is stored."""
 
 
 def new_login_code() -> str:
-    """Return a fresh login code, normalised (no dashes)."""
-    number = secrets.randbelow(len(LOGIN_CODE_ALPHABET) ** LOGIN_CODE_LENGTH)  # one draw, not one a symbol
+    """Return a new random login code, normalised (no dashes)."""
+    number = secrets.randbelow(len(LOGIN_CODE_ALPHABET) ** LOGIN_CODE_LENGTH)  # one draw instead of one per symbol
     symbols = []
     for _ in range(LOGIN_CODE_LENGTH):
         number, position = divmod(number, len(LOGIN_CODE_ALPHABET))
@@ -65,14 +65,14 @@ def new_login_code() -> str:
 
 
 def display_login_code(code: str) -> str:
-    """Return a normalised login code as people read it: `WDJB-MJHT-XKQP`."""
+    """Return a normalised login code as it is displayed: `WDJB-MJHT-XKQP`."""
     return "-".join(code[i : i + LOGIN_CODE_GROUP] for i in range(0, len(code), LOGIN_CODE_GROUP))
 
 
 def normalise_login_code(text: str) -> str | None:
-    """Return what `text` says as a login code, without case, dashes and spaces; None if it cannot be one."""
+    """Return `text` as a login code in capitals, without dashes and spaces; None if it is not a valid login code."""
     if not text.isascii():
-        return None  # in capitals, some other letters become two, or one of the alphabet
+        return None  # `upper` turns some other letters into two, or into one of the alphabet
     code = text.upper().replace("-", "").replace(" ", "")
     if len(code) != LOGIN_CODE_LENGTH or not all(symbol in LOGIN_CODE_ALPHABET for symbol in code):
         return None
@@ -80,12 +80,12 @@ def normalise_login_code(text: str) -> str | None:
 
 
 def login_code_digest(project_id: str, code: str) -> bytes:
-    """Return the 32 bytes that stand for a normalised login code; it means nothing outside its project."""
+    """Return the 32-byte digest of a normalised login code. It covers the project: a code is valid in that one only."""
     return hashlib.sha256(f"login-code:{project_id}:{code}".encode()).digest()
 
 
 def new_session_id(partition: int) -> str:
-    """Return a fresh session id that carries its partition."""
+    """Return a new random session id that carries its partition."""
     return f"{partition:02x}{secrets.token_hex(12)}"
 
 
@@ -95,13 +95,13 @@ def partition_of(session_id: str) -> int:
 
 
 def new_polling_code(session_id: str) -> PollingCode:
-    """Return a fresh polling code for a session."""
+    """Return a new random polling code for a session."""
     code = POLLING_CODE_PREFIX + session_id + secrets.token_urlsafe(POLLING_SECRET_BYTES)
     return PollingCode(code, session_id, hashlib.sha256(code.encode()).digest())
 
 
 def parse_polling_code(text: str, partitions: int) -> PollingCode | None:
-    """Take a polling code apart; None if it is not one that `new_polling_code` makes for one of `partitions`."""
+    """Return the parts of a polling code; None if `text` is not a valid one, or names none of `partitions`."""
     if not _POLLING_CODE.fullmatch(text):
         return None
     session_id = text[len(POLLING_CODE_PREFIX) : _SECRET_OF_POLLING_CODE]
@@ -116,15 +116,15 @@ def s256(code_verifier: str) -> bytes:
 
 
 def is_session_id(text: str, partitions: int) -> bool:
-    """Whether `text` has the form of a session id of one of `partitions`."""
+    """Return whether `text` has the form of a session id of one of `partitions`."""
     return _SESSION_ID.fullmatch(text) is not None and partition_of(text) < partitions
 
 
 def mint_refresh_token() -> str:
-    """Return a fresh refresh token, for a completion that brings none."""
+    """Return a new random refresh token, for a completion that sends none."""
     return new_key(MINTED_TOKEN_PREFIX)
 
 
 def new_key(prefix: str) -> str:
-    """Return a fresh key that begins with one of the prefixes above."""
+    """Return a new random key that begins with `prefix`, one of the prefixes above."""
     return prefix + secrets.token_urlsafe(KEY_BYTES)

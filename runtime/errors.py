@@ -1,13 +1,13 @@
-"""What can go wrong anywhere. No message here ever holds a code, a token or a key."""
+"""Errors that any room may raise. Their messages never hold a code, a token or a key."""
 
 
 class LoginRelayError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base class of the errors that this project raises on purpose."""
 
 
 class SettingError(LoginRelayError):
-    """A setting is missing or wrong; the message is one line that names the variable."""
+    """A setting is missing or wrong. The message is one line that names the variable."""
 
 
 class RelayUnavailableError(LoginRelayError):
-    """Redis cannot be reached or refused to work just now; the caller may try again."""
+    """Redis cannot be reached, or refused a command. The caller may try again."""

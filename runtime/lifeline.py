@@ -1,20 +1,20 @@
-"""Lifelines: a process of ours that lost the one it works for stops by itself, however the other went."""
+"""Lifelines: a process stops by itself when the process that it works for has ended, even if that one was killed."""
 
 import os
 import signal
 import threading
 import time
 
-PARENT_PERIOD = 0.5  # seconds between two looks for the parent
+PARENT_PERIOD = 0.5  # seconds between two checks of the parent
 
 
 def stop_when_stdin_closes() -> None:
-    """Send this process SIGTERM when nobody holds the other end of its standard input any more (`serve`, a pipe)."""
+    """Send this process SIGTERM when its standard input is closed: `serve` holds the other end of that pipe."""
     threading.Thread(target=_wait_for_stdin, name="lifeline", daemon=True).start()
 
 
 def stop_when_parent_ends() -> None:
-    """Send this process SIGTERM when its parent is gone: left alone, it would go on listening on the shared port."""
+    """Send this process SIGTERM when its parent has ended; otherwise it would keep listening on the shared port."""
     threading.Thread(target=_wait_for_parent, args=(os.getppid(),), name="lifeline", daemon=True).start()
 
 

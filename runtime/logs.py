@@ -1,7 +1,7 @@
-"""Logging: structlog to standard error, for people on a terminal and as JSON for machines.
+"""Logging: structlog to standard error, formatted for people on a terminal and as JSON for machines.
 
-Log what happened to a session by its id. Codes, tokens and keys never go into a log call;
-what gets there all the same is masked (`redaction.py`).
+Log calls name a session by its id and never pass codes, tokens or keys. `redaction.py` masks a secret that gets into a
+line by accident.
 """
 
 import logging
@@ -15,9 +15,9 @@ from runtime.settings import Settings
 
 
 def configure_logging(settings: Settings, *processors: Processor) -> None:
-    """Set up structlog for this process, and the standard library's logging for the libraries we use.
+    """Configure structlog for this process, and the standard library's logging for the libraries it uses.
 
-    `processors` add to every line what their process knows, such as the request that is being answered.
+    `processors` add fields to every line, such as the id of the request that is being answered.
     """
     as_json = writes_json(settings)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -42,5 +42,5 @@ def configure_logging(settings: Settings, *processors: Processor) -> None:
 
 
 def writes_json(settings: Settings) -> bool:
-    """Whether the lines are JSON."""
+    """Return whether log lines are JSON."""
     return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())

@@ -1,4 +1,4 @@
-"""Keeping the loops of a process going: what they serve would wait for ever if one ended unseen."""
+"""Keeps the loops of a process running: if one ended unnoticed, the requests that depend on it would never return."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,14 +10,14 @@ from redis.backoff import ExponentialWithJitterBackoff
 _log = structlog.get_logger("api")
 
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
-SOUND_FOR = 10.0  # seconds; a loop that ran for so long has got over its defect
+SOUND_FOR = 10.0  # seconds; the backoff starts again after a loop has run for this long
 
 
 async def keep_running(name: str, run: Callable[[], Awaitable[NoReturn]]) -> NoReturn:
-    """Run a loop until cancelled, and begin it again when a defect ends it.
+    """Run a loop until cancelled, and restart it after an unexpected exception, which is logged.
 
-    What it expects to go wrong it handles itself; anything else is logged here. The process goes on meanwhile: its
-    requests are bounded by times of their own.
+    The loop handles the errors that it expects. Until it is restarted, the process goes on answering: every request
+    has a time limit of its own.
     """
     clock, failures = asyncio.get_running_loop().time, 0
     while True:

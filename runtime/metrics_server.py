@@ -1,6 +1,6 @@
-"""`/metrics`: what a process has counted and how the commands stand, for Prometheus. On a port of its own.
+"""Serves `/metrics` to Prometheus, on a port of its own: the counters of a process and the state of the backlog.
 
-The API's port faces the internet; this one is for whoever scrapes, and listens on loopback unless told otherwise.
+The API's port faces the internet. This port is for the monitoring, and it listens on loopback by default.
 """
 
 import os
@@ -16,21 +16,21 @@ from runtime.settings import Settings, variable
 
 PATH = "/metrics"
 PORTS = range(9464, 9564)
-"""Where a process looks for a free port if none is named: several on one machine then need no settings."""
-SCRAPE_TIMEOUT = 10.0  # seconds; Prometheus' own
+"""The ports that a process tries if the settings name none. Several processes on one machine then need no settings."""
+SCRAPE_TIMEOUT = 10.0  # seconds; the default of Prometheus
 
 
 RECONNECTS = Counter(
     "login_relay_reconnects", "Interruptions of a connection to Redis, by what uses it and why.", ["loop", "reason"]
 )
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # one more series for each counter, that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call] # they double the series of every counter
 
 _log = structlog.get_logger("metrics")
 
 
 class MetricsServer(ThreadingMixIn, TCPServer):
-    """Serves `/metrics` from threads of its own; `listen` makes one."""
+    """Serves `/metrics` from threads of its own. `listen` constructs it."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -39,7 +39,7 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         self.address_family = family
 
         class Handler(MetricsHandler):
-            timeout = SCRAPE_TIMEOUT  # of a client that does not speak
+            timeout = SCRAPE_TIMEOUT  # ends the connection of a client that sends nothing
 
             def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
                 if self.path.partition("?")[0] == PATH:
@@ -53,21 +53,21 @@ class MetricsServer(ThreadingMixIn, TCPServer):
 
     @property
     def url(self) -> str:
-        """Return where the metrics are."""
+        """The address of the metrics."""
         host, port = self.server_address[:2]
         return f"http://[{host!s}]:{port}{PATH}" if ":" in str(host) else f"http://{host!s}:{port}{PATH}"
 
     def start(self) -> None:
-        """Serve until the process ends."""
+        """Serve in a thread until the process ends."""
         Thread(target=self.serve_forever, name="metrics", daemon=True).start()
         _log.info("metrics", url=self.url)
 
 
 def listen(settings: Settings, registry: CollectorRegistry) -> MetricsServer | None:
-    """Return a server that has its port and does not serve yet; None if no metrics are wanted or no port is free.
+    """Return a server that is bound to its port but not started; None if metrics are off or no port is free.
 
     Raises:
-        SettingError: the settings name an address that cannot be listened on.
+        SettingError: the settings name an address or a port that cannot be listened on.
 
     """
     host, named = settings.metrics_host, settings.metrics_port

@@ -1,7 +1,7 @@
-"""The last line of defence for secrets in logs: whatever looks like one of ours is masked before a line is written.
+"""The last defence against secrets in logs: masks everything that looks like one of ours before a line is written.
 
-Log calls name sessions by their id and pass no secrets (`logs.py`). This catches what comes by accident: in the text of
-an exception, in a library's message, in the representation of an object.
+Log calls pass no secrets (`logs.py`). This module catches those that get in by accident: in the text of an exception,
+in a library's message, in the `repr` of an object.
 """
 
 import logging
@@ -13,19 +13,19 @@ from runtime.codes import LOGIN_CODE_ALPHABET, LOGIN_CODE_GROUP_SHAPE, LOGIN_COD
 
 MASK = "[redacted]"
 
-# What comes from a stranger may be logged too, and may be long: no pattern looks at the same text again and again.
+# A client's text may be logged too, and may be long: every pattern takes time linear in the length of the text.
 _TELLING = r"(?:(?:polling|login)[_-]?code|token|secret|password|verifier|(?:client|server|admin|api)[_-]key)"
 _NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
 _FOUR = LOGIN_CODE_GROUP_SHAPE
 _SECRETS = (
-    # WDJB MJHT XKQP. This and the next come first: else their beginning may be taken for the end of what stands before
-    # them, and the rest stay.
+    # WDJB MJHT XKQP. This and the next come first: a later pattern could match text before the secret together with the
+    # secret's first characters, and leave the rest unmasked.
     (re.compile(rf"{_FOUR}(?: {_FOUR}){{2,}}", re.ASCII | re.IGNORECASE), MASK),
-    # A JWT: base64url of `{"`, and what comes after dots. What only begins like one is passed over at once, as itself.
+    # A JWT: base64url of `{"`, then parts after dots. Text that only begins like one is read once and kept as it is.
     (re.compile(r"eyJ[\w-]*+(\.[\w-]++(?:\.[\w-]*+)++)?", re.ASCII), lambda found: MASK if found[1] else found[0]),
-    # Polling codes, minted tokens, the three keys of a project: what they are stays readable.
+    # Polling codes, minted tokens, the three keys of a project. The prefix stays readable.
     (re.compile(rf"({'|'.join(SECRET_PREFIXES)})[\w-]+", re.ASCII), rf"\1{MASK}"),
-    # WDJBMJHTXKQP, WDJB-MJHT-XKQP, and what runs on from them
+    # WDJBMJHTXKQP, WDJB-MJHT-XKQP, and further groups of letters after them
     (
         re.compile(
             rf"(?:[{LOGIN_CODE_ALPHABET}]{{{LOGIN_CODE_LENGTH},}}|{_FOUR}-{_FOUR}-{_FOUR})(?:-{_FOUR})*",
@@ -34,7 +34,7 @@ _SECRETS = (
         MASK,
     ),
     (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{MASK}@"),  # the password of a URL
-    # `refresh_token='…'` and `"refresh_token": "…"`, as in the representation of a Struct or a dict.
+    # `refresh_token='…'` and `"refresh_token": "…"`, as in the `repr` of a Struct or a dict.
     (
         re.compile(rf"({_TELLING}\\?[\"']?\s*[=:]\s*b?)(?:(\\?[\"']).*?\2|[^\s\"',;&)}}\]]+)", re.IGNORECASE),
         rf"\1{MASK}",
@@ -43,14 +43,17 @@ _SECRETS = (
 
 
 def redact(text: str) -> str:
-    """Return `text` with all that looks like a secret of ours masked."""
+    """Return `text` with everything masked that looks like a secret of ours."""
     for pattern, mask in _SECRETS:
         text = pattern.sub(mask, text)
     return text
 
 
 def redact_event(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Mask secrets in a line of the log, and every text whose name says that it is one (a structlog processor)."""
+    """Return a log line with its secrets masked, and every text whose field name says that it is a secret.
+
+    It is a structlog processor.
+    """
     for name, value in event.items():
         event[name] = _masked(name, value)
     return event
@@ -65,15 +68,13 @@ def _masked(name: str, value: object) -> object:
         return [_masked(name, inner) for inner in value]
     if _NAME.search(name):
         return MASK
-    return redact(
-        value if isinstance(value, str) else repr(value)
-    )  # the renderers too take the repr of what is no text
+    return redact(value if isinstance(value, str) else repr(value))  # renderers also call repr() on non-text
 
 
 class RedactedRecord(logging.LogRecord):
-    """A line of the standard library's logging, masked before any handler or formatter sees it."""
+    """A record of the standard library's logging, masked before a handler or formatter sees it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of LogRecord
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the arguments of LogRecord
         super().__init__(*args, **kwargs)
         self.msg, self.args = redact(self.getMessage()), ()
         if self.exc_info and self.exc_info[0] is not None:

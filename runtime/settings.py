@@ -1,4 +1,4 @@
-"""All settings: environment variables `LOGIN_RELAY_…` into one frozen Struct. Only composition roots read them.
+"""All settings: environment variables `LOGIN_RELAY_…`, read into one frozen Struct by the composition roots only.
 
 The table in the README is generated from this file.
 """
@@ -19,14 +19,14 @@ PREFIX = "LOGIN_RELAY_"
 Network = IPv4Network | IPv6Network
 
 NOT_SETTINGS = frozenset({f"{PREFIX}PUBLISHABLE_KEY"})
-"""Variables of the same family that the `login` command reads, and no server."""
+"""Variables with the same prefix that only the `login` command reads."""
 
 Milliseconds = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of every process. Times are in milliseconds, as Redis has them."""
+    """The settings of every process. Times are in milliseconds, as in Redis, unless the name ends in `_s`."""
 
     redis_url: Annotated[
         str | None,
@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     redis_url_file: Annotated[
         str | None,
-        Meta(description="File that holds that URL, for one with a password. `LOGIN_RELAY_REDIS_URL` wins over it."),
+        Meta(description="File that holds that URL, if it has a password. `LOGIN_RELAY_REDIS_URL` takes precedence."),
     ] = None
     redis_memory_mb: Annotated[
         int,
@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^[A-Za-z0-9_.:-]{1,64}$(?!\n)",  # in Python `$` also matches before a last line feed
-            description="Start of every Redis key; lets deployments share a Redis.",
+            description="Start of every Redis key. With different prefixes, deployments can share a Redis.",
         ),
     ] = "lr"
     partitions: Annotated[
@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=MAX_PARTITIONS,
-            description="Hash tags over which sessions are spread; fixed for a deployment's life.",
+            description="Number of hash tags over which sessions are spread. It is fixed for the life of a deployment.",
         ),
     ] = 1
     session_lifetime_ms: Annotated[
@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1_000,
             le=86_400_000,
-            description="Life of a session whose tool asks for none; a tool may ask for 1 s to 24 h.",
+            description="Lifetime of a session if its tool does not ask for one. A tool may ask for 1 s to 24 h.",
         ),
     ] = 900_000
     longest_lifetime_ms: Annotated[
@@ -94,22 +94,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=60,
-            description="Seconds that a poller should leave between polls (`interval` at initiate).",
+            description="Seconds that a tool should wait between polls (`interval` in the answer to initiate).",
         ),
     ] = 2
     long_poll_max_s: Annotated[
-        int, Meta(ge=0, le=300, description="Longest time in seconds for which `Prefer: wait=N` holds a pending poll.")
+        int, Meta(ge=0, le=300, description="Longest time in seconds that `Prefer: wait=N` holds a pending poll.")
     ] = 30
     hold_polls_s: Annotated[
         int,
-        Meta(ge=0, le=60, description="Hold every pending poll this many seconds, whether or not it asks (0: never)."),
+        Meta(
+            ge=0,
+            le=60,
+            description="Hold every pending poll for this many seconds, even if it does not ask for it (0: never).",
+        ),
     ] = 0
     held_polls_max: Annotated[
         int,
         Meta(
             ge=0,
-            description="Polls that an API process holds at once; more are answered at once. It takes 16 384 "
-            "connections, and others need some of them.",
+            description="Polls that an API process holds at a time; further ones are answered immediately. The process "
+            "accepts 16 384 connections, and other requests need some of them.",
         ),
     ] = 12_000
     outcome_wait_ms: Annotated[
@@ -117,18 +121,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5_000
     backlog_limit: Annotated[
         int,
-        Meta(ge=1, description="Undecided commands per partition beyond which new ones are refused with 503."),
+        Meta(ge=1, description="Most undecided commands in a partition; beyond it new ones are refused with 503."),
     ] = 100_000
     replay_window_ms: Annotated[
         Milliseconds,
-        Meta(description="How long a consumed token can be heard again with the same Idempotency-Key."),
+        Meta(description="How long a poll with the same Idempotency-Key receives a consumed token again."),
     ] = 60_000
     idempotency_ms: Annotated[
         Milliseconds, Meta(description="How long a completion's outcome is kept for its Idempotency-Key.")
     ] = 86_400_000
     retention_ms: Annotated[
         Milliseconds,
-        Meta(description="How long a session is remembered after its deadline, and an event kept on its stream."),
+        Meta(description="How long a session is kept after its deadline, and an event on its stream."),
     ] = 86_400_000
     abandoned_retention_ms: Annotated[
         Milliseconds,
@@ -143,17 +147,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1_000_000
     project_cache_ms: Annotated[
         int,
-        Meta(ge=0, le=5_000, description="How long an API process may go on using a project it has read."),
+        Meta(ge=0, le=5_000, description="How long an API process may use its cached copy of a project."),
     ] = 5_000
     block_ms: Annotated[
-        Milliseconds, Meta(description="How long a worker's read of the stream blocks (XREADGROUP BLOCK).")
+        Milliseconds, Meta(description="How long a worker's read of the stream may block (XREADGROUP BLOCK).")
     ] = 1_500
     socket_timeout_ms: Annotated[
-        Milliseconds, Meta(description="A blocking connection silent for this long is taken for dead.")
+        Milliseconds, Meta(description="A blocking connection that is silent for this long is considered lost.")
     ] = 4_500
     min_idle_ms: Annotated[
         Milliseconds,
-        Meta(description="An entry pending for this long is taken over from its worker (XAUTOCLAIM)."),
+        Meta(description="An entry that has been pending for this long is taken over from its worker (XAUTOCLAIM)."),
     ] = 2_000
     reclaim_period_ms: Annotated[Milliseconds, Meta(description="How often a worker looks for such entries.")] = 500
     sweep_period_ms: Annotated[Milliseconds, Meta(description="How often a worker expires sessions that are due.")] = (
@@ -169,15 +173,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=100,
-            description="How long a client may take over a request's head, and again over its body; an idle connection "
-            "is closed after it too. A proxy that keeps idle connections must close them sooner.",
+            description="How long a client may take to send the head of a request, and again for its body. An idle "
+            "connection is closed after the same time, so a proxy must close its idle connections sooner.",
         ),
     ] = 10_000
     trusted_proxies: Annotated[
         str,
         Meta(
             description="Networks (CIDR, separated by commas) of the proxies whose `Forwarded` and `X-Forwarded-For` "
-            "name the client's address."
+            "headers are trusted to name the client's address."
         ),
     ] = ""
     budget_window_ms: Annotated[
@@ -203,37 +207,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1_000
     throttle_polls: Annotated[
         bool,
-        Meta(
-            description="Answer polls of a pending session that come sooner than 0.8 intervals after the last with 429."
-        ),
+        Meta(description="Answer 429 to polls of a pending session that come less than 0.8 intervals after the last."),
     ] = False
     admin_jwks_file: Annotated[
         str | None,
-        Meta(description="JWKS file with the public keys of admin access tokens. Unset: every such token is refused."),
+        Meta(description="JWKS file with the public keys for admin access tokens. Unset: all such tokens are refused."),
     ] = None
     admin_issuer: Annotated[
         str | None,
-        Meta(description="Their issuer: their `iss` must be this text. Needed with the JWKS file."),
+        Meta(description="Issuer of admin access tokens, compared with `iss`. Required with the JWKS file."),
     ] = None
     admin_audience: Annotated[
         str | None,
-        Meta(
-            description="Name of this relay for the issuer: their `aud` must be or list it. Needed with the JWKS file."
-        ),
+        Meta(description="Audience of admin access tokens: `aud` must be or contain it. Required with the JWKS file."),
     ] = None
     admin_token_max_age_s: Annotated[
-        int, Meta(ge=1, description="Longest life in seconds of an admin access token, from its `iat` to its `exp`.")
+        int, Meta(ge=1, description="Longest lifetime in seconds of an admin access token, from `iat` to `exp`.")
     ] = 3_600
     admin_projects_claim: Annotated[
         str,
-        Meta(min_length=1, description="Claim of an admin access token that lists the project ids it is for."),
+        Meta(min_length=1, description="Claim of an admin access token that lists the ids of its projects."),
     ] = "project_ids"
     metrics_host: Annotated[
         str, Meta(min_length=1, description="Address on which each process serves `/metrics` to Prometheus.")
     ] = "127.0.0.1"
     metrics_port: Annotated[
         Annotated[int, Meta(ge=0, le=65_535)] | None,
-        Meta(description="Its port. Unset: the first free one from 9464 on. 0: no metrics."),
+        Meta(description="Port of `/metrics`. Unset: the first free port from 9464 on. 0: no metrics."),
     ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe level that is logged.")
@@ -252,7 +252,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings from an environment. An empty variable counts as unset.
 
     Raises:
-        SettingError: naming the variable and what is wrong with it; never repeating its value, which may be a secret.
+        SettingError: the message names the variable and the defect, never the value, which may be a secret.
 
     """
     known = {variable(field): field for field in Settings.__struct_fields__}
@@ -275,10 +275,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def trusted_networks(settings: Settings) -> tuple[Network, ...]:
-    """Return the networks of the proxies that name their clients.
+    """Return the networks of the trusted proxies.
 
     Raises:
-        SettingError: one of them is no network.
+        SettingError: one of them is not a valid network.
 
     """
     try:
@@ -289,17 +289,17 @@ def trusted_networks(settings: Settings) -> tuple[Network, ...]:
 
 
 def _name_the_variable(message: str) -> str:
-    """Turn msgspec's `… - at `$.port`` into `LOGIN_RELAY_PORT: …`."""
+    """Return msgspec's `… - at `$.port`` as `LOGIN_RELAY_PORT: …`."""
     reason, _, path = message.rpartition(" - at ")
     field = path.strip("`").removeprefix("$.")
-    if reason.startswith("Invalid enum value"):  # the one message of msgspec that repeats the value
+    if reason.startswith("Invalid enum value"):  # the only message of msgspec that quotes the value
         choices = get_args(get_args(Settings.__annotations__[field])[0])
         reason = f"Expected one of {', '.join(choices)}"
     return f"{variable(field)}: {reason}"
 
 
 def _check_order(settings: Settings) -> None:
-    """Refuse times that would break a promise (`docs/adr/` gives the chain)."""
+    """Raise SettingError for times that would break a promise (ADR 4 explains the order)."""
     chain = (
         ("block_ms", settings.block_ms, "socket_timeout_ms", settings.socket_timeout_ms),
         (

@@ -1,6 +1,6 @@
-"""Traces (OpenTelemetry): off unless a collector is named, and then nothing of it is imported.
+"""Traces (OpenTelemetry). Unless the environment names a collector, they are off and OpenTelemetry is not imported.
 
-Its own variables (`OTEL_…`) configure it, so that it is like every other service of its operator.
+OpenTelemetry's own variables (`OTEL_…`) configure them, as in the operator's other services.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
 class Tracing:
-    """Makes spans and reads where they come from."""
+    """Starts spans and reads the trace context of requests."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - only when traces are on
@@ -33,30 +33,30 @@ class Tracing:
         self.tracer = provider.get_tracer("login-relay")
 
     def context(self, traceparent: str | None, tracestate: str | None = None) -> "Context":
-        """Return the context that these headers name (W3C Trace Context §3); an empty one if they are malformed."""
+        """Return the context in these headers (W3C Trace Context §3); an empty one if they are malformed."""
         from opentelemetry.context import Context  # noqa: PLC0415 - only when traces are on
 
         headers = {"traceparent": traceparent or "", "tracestate": tracestate or ""}
         return self._propagator.extract(headers, context=Context())
 
     def close(self) -> None:
-        """Send what was not sent yet; a collector that is away delays the end of the process by two seconds."""
+        """Send the remaining spans. An unreachable collector delays the end of the process by two seconds at most."""
         closing = Thread(target=self._provider.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(CLOSE_TIMEOUT)
 
 
 def traceparent(span: "Span") -> str:
-    """Return the header that names a span (W3C Trace Context §3.2)."""
+    """Return the `traceparent` header of a span (W3C Trace Context §3.2)."""
     context = span.get_span_context()
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def check_tracing(environ: Mapping[str, str]) -> bool:
-    """Whether traces are wanted.
+    """Return whether traces are on.
 
     Raises:
-        SettingError: they are, and OpenTelemetry is not installed.
+        SettingError: they are on, and OpenTelemetry is not installed.
 
     """
     wanted = [name for name in ENDPOINTS if environ.get(name)]
@@ -72,7 +72,7 @@ def check_tracing(environ: Mapping[str, str]) -> bool:
 
 
 def start_tracing(environ: Mapping[str, str], service: str) -> Tracing | None:
-    """Return what makes this process' spans and sends them; None if no collector is named.
+    """Return the tracing of this process; None if no collector is named.
 
     Raises:
         SettingError: OpenTelemetry is not installed.

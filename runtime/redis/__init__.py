@@ -1,1 +1,1 @@
-"""Redis itself: its connections, pipelining, scripts and keys. What is kept in it is for the rooms above."""
+"""How Redis is reached: connections, pipelining, scripts and keys. The rooms above decide what is stored there."""

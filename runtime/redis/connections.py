@@ -1,6 +1,6 @@
-"""The kinds of Redis connections a process needs, each with the time-outs that its use demands. Nothing else opens one.
+"""The kinds of Redis connections that a process needs, each with its own time-outs. No other module opens one.
 
-redis-py's defaults do not fit: it re-sends a timed-out command ten times, a blocking read among them.
+redis-py's defaults do not fit: it re-sends a timed-out command ten times, even a blocking read.
 """
 
 from pathlib import Path
@@ -19,19 +19,19 @@ from runtime.errors import RelayUnavailableError, SettingError
 from runtime.redis.pipelining import PipeliningRedis
 from runtime.settings import Settings, variable
 
-COMMAND_TIMEOUT = 2.0  # seconds; every script takes microseconds, so silence means trouble
+COMMAND_TIMEOUT = 2.0  # seconds; a script takes microseconds, so silence means that Redis is in trouble
 CONNECT_TIMEOUT = 1.0  # seconds
-MAX_COMMAND_CONNECTIONS = 64  # per process; more only queue inside Redis
+MAX_COMMAND_CONNECTIONS = 64  # per process; commands on further ones would only wait inside Redis
 POOL_WAIT = 2.0  # seconds; a request that finds no free connection for this long is refused
 
 CONNECTION_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
-"""What redis-py raises for a lost peer; its TimeoutError is not a ConnectionError."""
+"""What redis-py raises if the connection is lost. Its TimeoutError is not a ConnectionError."""
 REDIS_TROUBLE = (RedisError, OSError)
-"""Whatever can go wrong with a Redis: it is lost, or it refuses. Python's TimeoutError is an OSError."""
+"""What a command may raise: Redis is lost, or it refuses. Python's TimeoutError is an OSError."""
 
 
 def command_client(settings: Settings, name: str) -> Redis:
-    """Return the client for scripts and reads. It may re-send: every script is idempotent.
+    """Return the client for scripts and reads. It may re-send a command: every script is idempotent.
 
     Raises:
         SettingError: the Redis URL is missing or malformed.
@@ -52,7 +52,7 @@ def command_client(settings: Settings, name: str) -> Redis:
 
 
 def reader_client(settings: Settings, name: str) -> Redis:
-    """Return the client for one loop's blocking reads: one connection, never re-sent."""
+    """Return the client for one loop's blocking reads. It has one connection and never re-sends a command."""
     return Redis.from_pool(
         ConnectionPool(
             **_connection(
@@ -67,7 +67,7 @@ def reader_client(settings: Settings, name: str) -> Redis:
 
 
 def subscriber_client(settings: Settings, name: str) -> Redis:
-    """Return the client for pub/sub. Its user probes it: redis-py sends PINGs too, but does not miss their answers."""
+    """Return the client for pub/sub. Its caller must probe it: redis-py sends PINGs, but ignores a missing reply."""
     return Redis.from_pool(
         ConnectionPool(
             **_connection(
@@ -81,7 +81,7 @@ def subscriber_client(settings: Settings, name: str) -> Redis:
 
 
 def given_redis_url(settings: Settings) -> str | None:
-    """Return the URL that the settings give, or that is in the file that they name; None if they do neither.
+    """Return the Redis URL from the settings or from the file that they name; None if neither is set.
 
     Raises:
         SettingError: the file cannot be read, or is empty.
@@ -103,15 +103,15 @@ def given_redis_url(settings: Settings) -> str | None:
 
 
 def unavailable(error: Exception) -> RelayUnavailableError:
-    """Say in one line why Redis could not be used."""
+    """Return the error that says in one line why Redis could not be used."""
     if isinstance(error, CONNECTION_LOST):
         return RelayUnavailableError(f"Redis cannot be reached: {str(error).rstrip('.')}")
-    # Of what Redis answers only the code: the rest of the text may quote what was sent.
+    # Only the code of Redis' error: the rest of its text may quote what was sent.
     return RelayUnavailableError(f"Redis refused: {str(error).split(' ', 1)[0]}")
 
 
 def needs_repair(error: ResponseError) -> bool:
-    """Whether Redis refused a stream read for a reason that passes or that recreating the group mends."""
+    """Return whether Redis refused a stream read for a reason that passes by itself or by recreating the group."""
     return str(error).startswith(
         (
             "NOGROUP",
@@ -128,23 +128,23 @@ def needs_repair(error: ResponseError) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the code of an error of Redis (`NOGROUP`, …), else the error's type; the text may quote arguments."""
+    """Return the code of an error that Redis sent (`NOGROUP`, …), or the type of any other: a text may hold secrets."""
     return error_code(error) or type(error).__name__
 
 
 def error_code(error: Exception) -> str:
-    """Return the code of an error that Redis gave (`NOGROUP`, …); empty if the error is another one."""
+    """Return the code of an error that Redis sent (`NOGROUP`, …); empty for any other error."""
     return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
 
 
 class _PackingInC:
-    """Puts commands together with hiredis. redis-py's own asyncio connections do so in Python, five times as long."""
+    """Packs commands with hiredis. redis-py's asyncio connections do it in Python, which takes five times as long."""
 
     def pack_command(self, name: str, *args: bytes | str | float) -> list[bytes]:
-        """Return a command as it is sent; its name may be two words.
+        """Return a command as it is sent. Its name may be two words.
 
         Raises:
-            DataError: an argument is of a type that Redis has not.
+            DataError: an argument has a type that cannot be sent.
 
         """
         try:
@@ -154,18 +154,18 @@ class _PackingInC:
 
 
 def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any]:
-    """Return what a pool makes connections from. What is ruled here wins over the URL's own parameters."""
+    """Return the options of a connection pool. `rules` and the options set here override the URL's."""
     url = given_redis_url(settings)
     if url is None:
         message = f"{variable('redis_url')} is not set: name a Redis, or use `login-relay serve`, which brings its own"
         raise SettingError(message)
     try:
         from_url = parse_url(url)
-    except ValueError:  # its text repeats the URL, which may hold a password
+    except ValueError:  # its text quotes the URL, which may hold a password
         names = f"{variable('redis_url')}, or the text in the file of {variable('redis_url_file')},"
         message = f"{names} is not a redis://, rediss:// or unix:// URL"
         raise SettingError(message) from None
-    # `protocol` and `legacy_responses` pin one shape of reply for every version of the server.
+    # With `protocol` and `legacy_responses`, replies have the same shape whatever the server's version.
     return {
         **from_url,
         "connection_class": type("Connection", (_PackingInC, from_url.get("connection_class", Connection)), {}),

@@ -1,6 +1,7 @@
-"""Every Redis key and channel, each by one function; nothing else builds a key.
+"""Every Redis key and channel, each by one function. No other module builds a key.
 
-All keys of a session share one hash tag, its partition's, so that one script reaches them all on one node of a cluster.
+All keys of a session share one hash tag, that of its partition, so that one script can reach them all on a node of a
+cluster.
 """
 
 from base64 import urlsafe_b64encode
@@ -14,7 +15,7 @@ TAGS = (
     *("18", "bb", "19", "bc", "61", "63", "60", "62", "21", "23", "20", "22", "58", "fb", "59", "fc"),
     *("6d", "6b", "6a", "6c", "b1", "78", "b0", "79", "f1", "9", "f0", "8", "2d", "2b", "2a", "2c"),
 )
-"""The hash tags by partition. The first 2^k of them fall into 2^k equal ranges of the 16 384 slots (a test says so)."""
+"""The hash tags by partition. For every k, the first 2^k fall into 2^k equal ranges of the 16 384 slots."""
 
 GROUP = "workers"
 """The consumer group of every `commands` stream."""
@@ -39,7 +40,7 @@ class Keys:
         return f"{self._roots[partition]}:commands"
 
     def events(self, partition: int) -> str:
-        """Stream: public facts."""
+        """Stream: the published events."""
         return f"{self._roots[partition]}:events"
 
     def dead_letters(self, partition: int) -> str:
@@ -47,11 +48,11 @@ class Keys:
         return f"{self._roots[partition]}:dead-letters"
 
     def deadlines(self, partition: int) -> str:
-        """Sorted set: session id by the time at which it may be expired."""
+        """Sorted set: session ids, scored by deadline."""
         return f"{self._roots[partition]}:deadlines"
 
     def hints(self, partition: int) -> str:
-        """Channel: ids of sessions that left the state they were in."""
+        """Channel: ids of sessions whose state has changed."""
         return f"{self._roots[partition]}:hints"
 
     def replies(self, partition: int, api_id: str) -> str:
@@ -76,27 +77,27 @@ class Keys:
         return f"{self._roots[partition]}:outcome:{command_id}"
 
     def worker(self, consumer: str) -> str:
-        """String: the last sign of life of one worker process."""
+        """String: the latest heartbeat of one worker process."""
         return f"{self.prefix}:worker:{consumer}"
 
     def wrong_codes_of_address(self, address: str) -> str:
-        """Counter: wrong codes that came from a client address lately, for any project."""
+        """Counter: recent wrong codes from a client address, in any project."""
         return f"{self.prefix}:{{guesses}}:address:{address}"
 
     def wrong_codes_with_key(self, project_id: str, key: str) -> str:
-        """Counter: wrong codes that came with one key of a project lately."""
+        """Counter: recent wrong codes sent with one key of a project."""
         return f"{self.prefix}:{{guesses}}:key:{project_id}:{key}"
 
     def wrong_codes_in_project(self, project_id: str) -> str:
-        """Counter: wrong codes that came for a project lately."""
+        """Counter: recent wrong codes in a project."""
         return f"{self.prefix}:{{guesses}}:project:{project_id}"
 
     def initiations_of_address(self, partition: int, project_id: str, address: str) -> str:
-        """Counter: sessions that a client address initiated lately in a project."""
+        """Counter: sessions that a client address recently initiated in a project."""
         return f"{self._roots[partition]}:initiations:address:{project_id}:{address}"
 
     def initiations_in_project(self, partition: int, project_id: str) -> str:
-        """Counter: sessions that a project's tools initiated lately."""
+        """Counter: sessions recently initiated in a project."""
         return f"{self._roots[partition]}:initiations:project:{project_id}"
 
     def live_sessions(self, partition: int, project_id: str) -> str:
@@ -108,19 +109,19 @@ class Keys:
         return f"{self._roots[partition]}:live:{project_id}:{address}"
 
     def polled(self, session_id: str) -> str:
-        """String: there until a pending session may be polled again."""
+        """String: exists until a pending session may be polled again."""
         return f"{self._of_session[session_id[:2]]}:polled:{session_id}"
 
     def audited(self, partition: int, mark: str) -> str:
-        """String: there until the same thing is told in an audit event again."""
+        """String: exists until an audit event with the same cause may be published again."""
         return f"{self._roots[partition]}:audited:{mark}"
 
     def audit_events(self, partition: int, project_id: str, type_: str) -> str:
-        """Counter: audit events of one type that a project had lately."""
+        """Counter: recent audit events of one type in a project."""
         return f"{self._roots[partition]}:audits:{project_id}:{type_}"
 
     def allowed_origins(self) -> str:
-        """Sorted set, by the alphabet: `origin project-id` for each origin that a project allows. Permanent."""
+        """Sorted set in lexicographic order: `origin project-id` for each origin that a project allows. Permanent."""
         return f"{self.prefix}:{{projects}}:origins"
 
     def project(self, project_id: str) -> str:
@@ -128,22 +129,22 @@ class Keys:
         return f"{self.prefix}:{{projects}}:project:{project_id}"
 
     def project_names(self) -> str:
-        """Hash: project id by name. Permanent."""
+        """Hash: project ids by name. Permanent."""
         return f"{self.prefix}:{{projects}}:names"
 
     def permanent(self) -> frozenset[str]:
-        """Return every key that lives without a TTL, projects themselves aside."""
+        """Return every key without a TTL, except the hashes of the projects."""
         streams = (self.commands, self.events, self.dead_letters, self.deadlines)
         return frozenset(
             {self.project_names(), self.allowed_origins()} | {key(p) for key in streams for p in self.partitions}
         )
 
     def partition_of_login(self, digest: bytes) -> int:
-        """Return the partition of the session that a login code's digest names."""
+        """Return the partition of the session that belongs to a login code, from the code's digest."""
         return int.from_bytes(digest[24:]) % len(self.partitions)
 
     def partition_of_project(self, project_id: str) -> int:
-        """Return the partition whose `events` stream tells what happens to a project as a whole."""
+        """Return the partition whose `events` stream has the events of a project itself."""
         return crc32(project_id.encode()) % len(self.partitions)
 
     def partition_of(self, session_id: str) -> int:

@@ -1,6 +1,6 @@
-"""Doing something in every partition, side by side, so that a partition that does not answer holds up no other.
+"""Does something in every partition concurrently, so that a partition that does not answer delays no other.
 
-On a cluster each partition is on one node, and a node may stand still or be gone while the others serve.
+On a cluster each partition is on one node, and a node may hang or be down while the others serve.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from runtime.redis.connections import REDIS_TROUBLE, reason_of
 if TYPE_CHECKING:
     from prometheus_client import Counter
 
-PATIENCE = 0.5  # seconds; a sound partition answers in milliseconds, and the others are to be served within a second
+PATIENCE = 0.5  # seconds; a healthy partition answers in milliseconds, and must be served within a second
 
 Do = Callable[[int], Awaitable[None]]
 
@@ -22,11 +22,11 @@ _log = structlog.get_logger("redis")
 
 
 class EachPartition:
-    """What a loop does in each partition when it takes a step.
+    """Does the work of a loop's step in each partition.
 
-    A step waits a short time only. It does not cancel what has not ended by then: the attempt goes on, and later steps
-    leave its partition out until it has ended. So no reply is thrown away, at most one attempt a partition is under
-    way, and a Redis that is slow everywhere still gets its work done.
+    A step waits for a short time only. An attempt that has not ended by then is not cancelled, and later steps skip its
+    partition until it has ended. So no reply is lost, each partition has at most one attempt under way, and the work
+    gets done even if Redis is slow everywhere.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class EachPartition:
         losses: "Counter | None" = None,
         patience: float = PATIENCE,
     ) -> None:
-        """Prepare `do` for each partition, with `repair` before it where the last try failed.
+        """Each attempt calls `do`, and `repair` before it if the last attempt in the partition failed.
 
-        `name` is the loop's. `losses` counts by it and by the reason. `patience` is in seconds.
+        `name` is the loop's. `losses` counts failures by loop and reason. `patience` is in seconds.
         """
         self._name = name
         self._do = do
@@ -51,16 +51,16 @@ class EachPartition:
         self._patience = patience
         self._under_way: dict[int, asyncio.Task[Exception | None]] = {}
         self._lost: set[int] = set()
-        """Partitions whose last try failed and whose loss has been logged."""
+        """Partitions whose last attempt failed and whose loss has been logged."""
 
     async def step(self, only: Iterable[int] | None = None) -> None:
-        """Do it in each partition, or `only` in some; returns when that has ended, or after the patience.
+        """Do the work in each partition, or in those of `only`; return when it has ended, or after the patience.
 
-        The loss of a partition is logged here, once, and so is its return. If everything that ended has failed, nothing
-        is logged: that is the loop's own failure, and the caller's to report.
+        The loss of a partition is logged once, and so is its return. If every attempt that ended has failed, nothing is
+        logged: then the loop itself has failed, and the caller reports it.
 
         Raises:
-            Exception: the first failure, if everything that ended has failed.
+            Exception: the first failure, if every attempt that ended has failed.
 
         """
         partitions = self._partitions if only is None else only
@@ -69,12 +69,12 @@ class EachPartition:
             await asyncio.wait(begun, timeout=self._patience)
         tasks = self._under_way.values()
         if len(tasks) == len(self._partitions) and not any(task.done() for task in tasks):
-            # There is no other partition to hold up, and a step that returned now would look like progress.
+            # No other partition is delayed by waiting, and a step that returned now would look like progress.
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         self._settle()
 
     async def aclose(self) -> None:
-        """Cancel what is under way, at the end of the loop."""
+        """Cancel the attempts that are under way, at the end of the loop."""
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -95,7 +95,7 @@ class EachPartition:
         return None
 
     def _settle(self) -> None:
-        """Take note of what has ended."""
+        """Log and count the results of the attempts that have ended."""
         ended = {partition: task for partition, task in self._under_way.items() if task.done()}
         failures: dict[int, Exception] = {}
         for partition, task in ended.items():

@@ -1,7 +1,7 @@
-"""A Redis client that sends together what concurrent tasks ask for: one write and one read for all of them.
+"""A Redis client that sends the commands of concurrent tasks together: one write and one read for all of them.
 
-Most of what a command costs a Python process is not the command, but a send, a wake-up and a turn at a connection of
-its own. Here, what is asked while `ROUND_TRIPS` are under way goes out with the next one; an idle client sends at once.
+Sending, waking up and checking out a connection cost a Python process more than the command itself. While
+`ROUND_TRIPS` are under way, further commands wait and share the next round trip. An idle client sends at once.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import DataError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-ROUND_TRIPS = 4  # under way at once; with one, a process that Redis keeps waiting has nothing to do meanwhile
+ROUND_TRIPS = 4  # under way at once; with one, a process has nothing to do while it waits for Redis
 MAX_TOGETHER = 256  # commands a round trip; scripts take some 20 µs each, so Redis is held for a few milliseconds
 
 
@@ -25,7 +25,7 @@ class _Asked(NamedTuple):
 
 
 class PipeliningRedis(Redis):
-    """Not for commands that block: all others would wait behind them."""
+    """Shares round trips. Not for blocking commands: all others would wait behind them."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
         super().__init__(**options)
@@ -33,7 +33,7 @@ class PipeliningRedis(Redis):
         self._senders: set[asyncio.Task[None]] = set()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
-        """Send a command with those of other tasks; returns its own reply, raises its own error."""
+        """Send a command together with those of other tasks; return its own reply or raise its own error."""
         asked = _Asked(args, options, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if len(self._senders) < ROUND_TRIPS:
@@ -41,7 +41,7 @@ class PipeliningRedis(Redis):
         return await asked.reply
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's
-        """Close, after the round trips that are under way."""
+        """Wait for the round trips that are under way, then close."""
         await asyncio.gather(*self._senders)
         await super().aclose(close_connection_pool)
 
@@ -52,20 +52,20 @@ class PipeliningRedis(Redis):
                 together, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
                 for asked, reply in zip(together, await self._round_trip(together), strict=True):
                     if asked.reply.done():
-                        continue  # whoever asked was cancelled
+                        continue  # its caller was cancelled
                     if isinstance(reply, Exception):
                         asked.reply.set_exception(reply)
                     else:
                         asked.reply.set_result(reply)
         finally:
             self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            # Only when this task itself was cancelled, at the end of the process: nobody is to wait for ever.
+            # Only if this task was cancelled, at the end of the process: its callers must not wait for ever.
             for asked in (*together, *self._asked):
                 asked.reply.cancel()
             self._asked = []
 
     async def _round_trip(self, together: list[_Asked]) -> list[Any]:
-        """Return a reply or an error for each."""
+        """Return a reply or an error for each command."""
         try:
             connection = await self.connection_pool.get_connection()
             try:
@@ -79,12 +79,12 @@ class PipeliningRedis(Redis):
             if len(together) == 1:
                 return [error]
             return [(await self._round_trip([asked]))[0] for asked in together]
-        except Exception as error:  # noqa: BLE001 - whatever it is, each of them is to know
+        except Exception as error:  # noqa: BLE001 - each caller receives it, whatever it is
             return [error] * len(together)
         return [self._parsed(asked, reply) for asked, reply in zip(together, replies, strict=True)]
 
     def _parsed(self, asked: _Asked, reply: Any) -> Any:  # noqa: ANN401 - redis-py's
-        """Return a reply in redis-py's form for its command, or the error that it is."""
+        """Return a reply in redis-py's form for its command, or the error if the reply is one."""
         parse = self.response_callbacks.get(asked.command[0])
         if parse is None or isinstance(reply, Exception):
             return reply
@@ -95,9 +95,9 @@ class PipeliningRedis(Redis):
 
 
 async def _exchange(connection: AbstractConnection, commands: list[tuple[Any, ...]]) -> list[Any]:
-    """Send commands and read their replies; an error is the reply of its command.
+    """Send commands and return their replies. The reply of a command that failed is its error.
 
-    redis-py would set a clock for each of them, which takes longer than to read it.
+    There is one time-out for all of them. redis-py would set one for each reply, which takes longer than reading it.
     """
     await connection.send_packed_command(connection.pack_commands(commands))
     replies: list[Any] = []

@@ -1,14 +1,14 @@
-"""The Lua scripts: read from the `lua/` of their room, addressed by hash, sent in full where Redis does not have them.
+"""Lua scripts: read from the `lua/` folder of their room, called by hash, and sent in full if Redis lacks them.
 
-A script's header is its signature: it names the keys and the arguments, with remarks in parentheses, and the last of
-either may be many (`…`). The script uses them by these names, and a call gives them by these names.
+A script's header is its signature. It names the keys and the arguments, with remarks in parentheses; `…` after the last
+name of either stands for any number of values. The script and its callers use these names.
 
     -- KEYS counters …
     -- ARGV window_ms, limits … (one of each counter)
 
-Every script is idempotent, so that a re-send (by redis-py, or here after NOSCRIPT) changes nothing. Because a script is
-addressed by the hash of its text, processes of two versions run side by side, each with its own. EVAL loads a script on
-the very node that runs it; SCRIPT LOAD names no key, and on a cluster would load it on some node.
+Every script is idempotent: a re-send (by redis-py, or here after NOSCRIPT) changes nothing. Because a script is called
+by the hash of its text, processes of two versions can run side by side, each with its own scripts. EVAL loads a script
+on the node that runs it. SCRIPT LOAD names no key, so on a cluster it would load the script on any node.
 """
 
 import re
@@ -36,13 +36,13 @@ class Call(NamedTuple):
 
 
 class Signature(Protocol):
-    """Makes a call, given each key and argument by its name."""
+    """Makes a call from the keys and arguments, each given by its name."""
 
     def __call__(self, **named: Argument | Sequence[Argument]) -> Call:
         """Return the call.
 
         Raises:
-            TypeError: a name is missing, or is not one of the script's.
+            TypeError: a name is missing, or the script has no such name.
 
         """
 
@@ -56,7 +56,7 @@ class Script(NamedTuple):
 
     @classmethod
     def named(cls, room: str, name: str) -> "Script":
-        """Read `lua/<name>.lua` of a room.
+        """Return the script in `lua/<name>.lua` of a room.
 
         Raises:
             ValueError: its header is malformed.
@@ -66,7 +66,7 @@ class Script(NamedTuple):
 
     @classmethod
     def of(cls, name: str, text: str) -> "Script":
-        """Make a script of its file's text: `time.lua` and the names of the header come after the first line.
+        """Return the script of a file's text, with `time.lua` and the names of the header after its first line.
 
         Raises:
             ValueError: its header is malformed.
@@ -78,23 +78,23 @@ class Script(NamedTuple):
             raise ValueError(f"{name}.lua: its header does not name its keys and arguments")
         first, _, rest = text.partition("\n")
         text = f"{first}\n{_TIME}{keys.as_locals('KEYS')}{arguments.as_locals('ARGV')}{rest}"
-        # As `namedtuple` does: a function of Python's own is the fastest check of names there is.
+        # As `namedtuple` does: no check of the names is faster than that of a Python function.
         source = f"lambda *, {', '.join(names)}: Call({keys.as_tuple()}, {arguments.as_tuple()})"
-        call = eval(source, {"Call": Call})  # noqa: S307 - of names that were looked at just now
-        call.__qualname__ = name  # for its TypeErrors
+        call = eval(source, {"Call": Call})  # noqa: S307 - its names were checked just now
+        call.__qualname__ = name  # its TypeErrors show it
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest(), call)
 
 
 class _Names(NamedTuple):
-    """What a section of a header names."""
+    """The names in one section of a header."""
 
     names: tuple[str, ...]
     many: bool
-    """Whether the last one stands for any number."""
+    """Whether the last one stands for any number of values."""
 
     @classmethod
     def of(cls, section: str, text: str) -> "_Names":
-        """Read a section, which may go on in lines that are indented; no names if there is none."""
+        """Return the names in a section, which may continue in indented lines; no names if there is no such section."""
         found = re.search(rf"^-- {section} (.*(?:\n--   .*)*)", text, re.MULTILINE)
         if found is None:
             return cls((), many=False)
@@ -102,7 +102,7 @@ class _Names(NamedTuple):
         return cls(tuple(map(str.strip, listed.removesuffix(" …").split(","))), many=listed.endswith(" …"))
 
     def as_locals(self, table: str) -> str:
-        """Return the Lua that gives the values in a table their names."""
+        """Return the Lua code that assigns the values in a table to their names."""
         each = self.names[:-1] if self.many else self.names
         lines = f"local {', '.join(each)} = unpack({table})\n" if each else ""
         if self.many:
@@ -110,7 +110,7 @@ class _Names(NamedTuple):
         return lines
 
     def as_tuple(self) -> str:
-        """Return the Python that puts the values of the names into a tuple."""
+        """Return the Python code that makes a tuple of the values of the names."""
         last = len(self.names) - 1
         return (
             f"({''.join(f'*{name},' if self.many and i == last else f'{name},' for i, name in enumerate(self.names))})"
@@ -118,7 +118,7 @@ class _Names(NamedTuple):
 
 
 async def run_script(redis: Redis, script: Script, call: Call) -> Reply:
-    """Run a script once; one round trip when Redis knows it."""
+    """Run a script and return its reply; one round trip if Redis has the script."""
     reply: Reply
     try:
         reply = await redis.execute_command("EVALSHA", script.sha, *_words(call))
@@ -128,7 +128,7 @@ async def run_script(redis: Redis, script: Script, call: Call) -> Reply:
 
 
 async def run_scripts(redis: Redis, script: Script, calls: Sequence[Call]) -> list[Reply | Exception]:
-    """Run a script for each call, in order, in one pipelined round trip. A call that failed gives its exception."""
+    """Run a script for each call, in order, in one round trip; return the reply or the exception of each."""
     results = await _pipeline(redis, [("EVALSHA", script.sha, *_words(call)) for call in calls])
     missing = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
     if missing:

@@ -1,4 +1,4 @@
--- What scripts need to know of the time: this text stands after the first line of each.
+-- The time functions of all scripts: `Script.of` inserts this text after the first line of each.
 
 -- Returns Redis' time in ms since the epoch.
 local function now_ms()
