@@ -1,1 +1,1 @@
-"""Speaks HTTP: checks who asks, records commands, waits for outcomes. It never changes a session's state itself."""
+"""Speaks HTTP: checks credentials, records commands, waits for outcomes. It never changes a session's state itself."""

@@ -1,4 +1,4 @@
-"""The API process: granian and its processes, on the address that the settings name. `python -m api` is one of them."""
+"""Starts granian and its API processes on the address that the settings name. `python -m api` starts one process."""
 
 import math
 import os
@@ -22,7 +22,7 @@ from runtime.tracing import check_tracing, start_tracing
 
 
 def main(processes: int = 1, *, until_stdin_closes: bool = False) -> int:
-    """Serve HTTP until SIGTERM or SIGINT; returns the exit code: 0 stopped cleanly, 2 a setting is wrong."""
+    """Serve HTTP until SIGTERM or SIGINT; return the exit code: 0 stopped cleanly, 2 a setting is wrong."""
     try:
         _serve(load_settings(os.environ), processes, until_stdin_closes=until_stdin_closes)
     except SettingError as error:
@@ -50,25 +50,25 @@ def _serve(settings: Settings, processes: int, *, until_stdin_closes: bool) -> N
     with metrics_of_processes(settings) as metrics:
         if metrics is not None:
             server.on_startup(metrics.start)
-        # Given a function: granian's own look-up by name would prefer an `api` in the folder it was started in.
+        # A function, not a name: granian would look a name up in the current folder first, where another `api` may be.
         server.serve(target_loader=_application, wrap_loader=False)
 
 
 def check(settings: Settings) -> None:
-    """Find what a process would refuse, before anything is started.
+    """Raise the errors that would stop an API process, before one is started.
 
     Raises:
         SettingError: a setting is unusable, or the address cannot be listened on.
 
     """
-    _ = command_client(settings, "login-relay:api")  # a malformed URL
-    AdminTokens.from_settings(settings)  # an unusable key file
-    check_tracing(os.environ)  # and what traces need
+    _ = command_client(settings, "login-relay:api")  # raises for a malformed URL
+    AdminTokens.from_settings(settings)  # raises for an unusable key file
+    check_tracing(os.environ)
     check_listen_address(settings.host, settings.port)
 
 
 def _application() -> Callable[..., Any]:
-    from api.app import create_app  # noqa: PLC0415 - after the metrics' folder was made
+    from api.app import create_app  # noqa: PLC0415 - after the folder of the metrics was created
 
     stop_when_parent_ends()
     return create_app(tracing=start_tracing(os.environ, "login-relay-api"))

@@ -1,4 +1,4 @@
-"""The API's composition root: settings in, a Litestar application out."""
+"""The API's composition root: makes a Litestar application from the settings."""
 
 import asyncio
 import contextlib
@@ -55,10 +55,10 @@ from statemachine.store.initiating import Initiations
 from statemachine.store.reading import Sessions
 from statemachine.store.retention import Retention
 
-CANCEL_WAIT = 1.0  # seconds; by then a loop has ended, or ends with the process
+CANCEL_WAIT = 1.0  # seconds; a loop that has not ended by then ends with the process
 
-# Nothing is kept, nothing is a page (OWASP's list for APIs), and nothing names the server: an empty `server` keeps it
-# from adding its own.
+# Nothing may be cached, nothing is a page (OWASP's list for APIs), and nothing names the server: an empty `server`
+# header stops granian from adding its own.
 _ON_ALL = (
     (b"cache-control", b"no-store, max-age=0"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -76,7 +76,7 @@ def _of_status(status: int) -> tuple[tuple[bytes, bytes], ...]:
 
 
 async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
-    """Give every response, errors of Litestar's own included, the headers that clients expect.
+    """Add the headers that clients expect to every response, including Litestar's own errors.
 
     The JavaScript client asks for 4xx answers as 200, with the real status in a header (`override-error-status`).
     """
@@ -86,7 +86,7 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
     note = noting.end(scope, status)
     request_id = note.request_id.encode()
     of_request = zip(REQUEST_ID, (request_id, request_id), strict=True)
-    # The server closes the connection then; a client must know it before it sends its next request.
+    # The server closes the connection in this case. The client must know it before it sends its next request.
     closing = _CLOSING if note.is_cut else ()
     message["headers"] = [*message["headers"], *_of_status(status), *of_request, *closing]
     if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR:
@@ -95,7 +95,7 @@ async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
 
 
 async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
-    """Note the request, and discard a body that no endpoint asks for; those that take a POST read their own."""
+    """Note the request, and discard a body that no endpoint reads. The endpoints of POST read theirs."""
     noting.begin(request.scope)
     if request.scope["method"] != "POST" and not await discard(request.receive, dict(request.scope["headers"])):
         note_cut()
@@ -114,7 +114,7 @@ def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
 
 
 def create_app(settings: Settings | None = None, tracing: Tracing | None = None) -> Litestar:
-    """Build the application; `settings` default to the environment's, no `tracing` means no traces.
+    """Return the application. `settings` default to the environment's; without `tracing` there are no traces.
 
     Raises:
         SettingError: a setting is missing or wrong.
@@ -182,7 +182,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
-            # First: Litestar answers OPTIONS itself at a path of which it has seen another endpoint before.
+            # First: at a path that already has another endpoint, Litestar would answer OPTIONS itself.
             preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete", "/auth/cli/cancel")),
             json_post("/auth/cli", Initiate(access, initiating, settings.poll_interval_s), bounds),
             json_post("/auth/cli/poll", poll, bounds),
@@ -198,14 +198,14 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         running = {asyncio.create_task(waiting.run()), asyncio.create_task(feed.run())}
-        # SIGTERM itself is the server's, which finishes what is under way first: held polls would keep it from ending.
+        # The server handles SIGTERM, and first finishes the requests under way: held polls would keep it from stopping.
         asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
         try:
             yield
         finally:
             for task in running:
                 task.cancel()
-            # A cancellation can be lost: in Python 3.11 asyncio.wait_for, which redis-py sends in, drops some.
+            # A cancellation can be lost: redis-py sends inside asyncio.wait_for, which drops some in Python 3.11.
             await asyncio.wait(running, timeout=CANCEL_WAIT)
             await reader.aclose()
             await subscriber.aclose()
@@ -226,7 +226,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,
-        # Said here, not left to LITESTAR_DEBUG and LITESTAR_PDB: no environment makes it show a stack trace, or stop.
+        # Set here, so that neither LITESTAR_DEBUG nor LITESTAR_PDB can make it show a stack trace or start a debugger.
         debug=False,
         pdb_on_exception=False,
     )

@@ -1,4 +1,4 @@
-"""Recording a command and waiting, for a bounded time, for what a worker makes of it."""
+"""Records commands and waits, for a bounded time, for the outcomes that workers decide."""
 
 import asyncio
 import hashlib
@@ -19,31 +19,31 @@ from statemachine.store.command_stream import CommandStream, Known, Moved, Recor
 from statemachine.store.reading import Sessions
 
 PATIENCE_MARGIN_MS = 1_000
-# A consume is committed, if at all, this long before its poller stops waiting; so one whose poller was told that the
-# session is pending has not been committed and never will be, and the token stays for the next poll.
+# A consume is committed at least this long before its poll stops waiting, or never. So if a poll has been answered that
+# the session is pending, its consume will not be committed any more, and the token stays for the next poll.
 
 
 class Limits(NamedTuple):
-    """How long commands are waited for and their outcomes kept (milliseconds), and how many may be undecided."""
+    """How long commands are waited for and outcomes are kept (milliseconds), and how many may be undecided."""
 
     wait_ms: int
     replay_window_ms: int
     idempotency_ms: int
-    """For outcomes of completions that may be sent again."""
+    """How long the outcome of a repeatable command is kept."""
     backlog: int
-    """Of one partition."""
+    """How many commands of one partition may be undecided."""
 
 
 def answer_within(outcome_wait_ms: int) -> float:
-    """Return in how many seconds a request is answered, if only with a refusal, whatever happens to workers and Redis.
+    """Return the seconds within which a request is answered or refused, whatever happens to workers and Redis.
 
-    The time that a held poll is held for comes on top.
+    A held poll may take longer by the time for which it is held.
     """
     return outcome_wait_ms / 1000 + COMMAND_TIMEOUT
 
 
 def command_id(kind: str, subject: bytes, idempotency_key: str | None) -> str:
-    """Return the id of a command: the same for the same key and subject, else a fresh one."""
+    """Return the id of a command: the same for the same kind, subject and key; without a key, a new random one."""
     if idempotency_key is None:
         return secrets.token_hex(16)
     return hashlib.sha256(b"\0".join((kind.encode(), subject, idempotency_key.encode()))).hexdigest()[:32]
@@ -59,22 +59,22 @@ class Commanding:
         self._keys = keys
         self._limits = limits
         self.patience_ms = max(limits.wait_ms - PATIENCE_MARGIN_MS, limits.wait_ms // 2)
-        """How long after its recording a command may be committed whose outcome must not come unheard."""
+        """How long after its recording a command may be committed if its request must receive the outcome."""
 
     @property
     def reply_to(self) -> str:
-        """Return the name under which workers reply to this process."""
+        """The name under which workers reply to this process."""
         return self._waiting.api_id
 
     async def decide(self, command: Command, *, repeatable: bool = False) -> Answer:
-        """Record a command and return what became of it.
+        """Record a command and return its outcome.
 
-        If the session is in no state that it changes, nothing is recorded: the answer is what the lifecycle says.
-        The outcome of a `repeatable` command is kept for as long as an Idempotency-Key counts.
+        If the session is not in the state that the command asks for, nothing is recorded, and the lifecycle gives the
+        outcome. The outcome of a `repeatable` command is kept for as long as an Idempotency-Key is valid.
 
         Raises:
             Busy: the backlog is full; nothing was recorded.
-            NotDoneInTime: the command is on the stream, and no worker decided it in time.
+            NotDoneInTime: the command is on the stream, but no worker decided it in time.
 
         """
         partition = self._keys.partition_of(command.session_id)
@@ -101,7 +101,7 @@ class Commanding:
                     return Answer(outcome_of_moved(command, moved))
 
     async def recorded(self, partition: int, id_: str) -> Answer:
-        """Return what became of a command that was recorded before.
+        """Return the outcome of a command that was recorded before.
 
         Raises:
             NotDoneInTime: no worker decided it in time.
@@ -117,7 +117,7 @@ class Commanding:
         try:
             return await asyncio.wait_for(reply, self._limits.wait_ms / 1000)
         except TimeoutError:
-            # The reply may have been lost in the last second; the key is the answer, never the reply.
+            # The reply may have been lost in the last second. Only the outcome key is authoritative, not the reply.
             return await self._look(partition, id_)
 
     async def _look(self, partition: int, id_: str) -> Answer | None:
@@ -126,7 +126,7 @@ class Commanding:
 
 
 def outcome_of_moved(command: Command, moved: Moved) -> Outcome:
-    """Return what a worker would have made of a command for a session that is not in the state it asks for."""
+    """Return the outcome that a worker would have decided for a command whose session was in another state."""
     if moved.state is None:
         return Outcome.UNKNOWN
     return decision(moved.state, command.trigger, overdue=moved.overdue).outcome

@@ -1,7 +1,7 @@
-"""Waiting for what workers publish: one pub/sub connection per process serves all its waiters.
+"""Waits for what workers publish. One pub/sub connection per process serves all its waiters.
 
-What is published only says that there is something to know, and it may be lost. So whoever waits registers first and
-looks second, and all that still wait are looked up in batches: at once after a reconnect, and once a second.
+A published message is only a hint and may be lost. Therefore a waiter first registers and then reads once, and all
+waiters are looked up in batches: immediately after a reconnect, and once a second.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from runtime.redis.partitions import EachPartition
 from statemachine.lifecycle import Outcome
 from statemachine.store.reading import Sessions
 
-FALLBACK_PERIOD = 1.0  # seconds; what a lost message costs at most
-SILENT_PERIODS = 3  # a connection on which not even a PING is answered for so long is half open
-FALLBACK_BATCH = 500  # look-ups a round trip
+FALLBACK_PERIOD = 1.0  # seconds; a lost message delays a waiter by this much at most
+SILENT_PERIODS = 3  # a connection on which no PING is answered for so many periods is half open
+FALLBACK_BATCH = 500  # look-ups per round trip
 
 _log = structlog.get_logger("api")
-RECONNECTS.labels("subscriber", "ConnectionError")  # present from the start, so that the first is seen as an increase
+RECONNECTS.labels("subscriber", "ConnectionError")  # present from the start, see api/request/metrics.py
 _OUTCOMES, _CHANGES = (WAITERS.labels(kind) for kind in ("outcome", "change"))
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
 
@@ -38,11 +38,11 @@ _Waiters = dict[str, list[asyncio.Future[T]]]
 
 
 class Answer(NamedTuple):
-    """What became of a command."""
+    """The outcome of a command."""
 
     outcome: Outcome
     sealed_token: bytes | None = None
-    """Only from the reply to the command that consumed the session; the fallback leaves it to be read."""
+    """Only in the reply to the command that consumed the session. After the fallback the caller must read it."""
 
 
 class Waiting:
@@ -56,31 +56,31 @@ class Waiting:
         self._subscriber = subscriber
         self._store = sessions
         self._keys = keys
-        # By channel, the partition that it is of.
+        # The partition of each channel.
         self._hints = {keys.hints(partition).encode(): partition for partition in keys.partitions}
         self._replies = {keys.replies(partition, api_id).encode(): partition for partition in keys.partitions}
-        # By partition, what is waited for, by the id of a command or of a session.
+        # The waiters of each partition, by the id of a command or of a session.
         self._commands: list[_Waiters[Answer]] = [{} for _ in keys.partitions]
         self._sessions: list[_Waiters[None]] = [{} for _ in keys.partitions]
         self._look_now = asyncio.Event()
         self.draining = False
-        """Whether the process is about to stop: no poll is held any more."""
+        """Whether the process is about to stop and holds no more polls."""
 
     @contextlib.contextmanager
     def for_outcome(self, partition: int, command_id: str) -> Iterator[asyncio.Future[Answer]]:
-        """Register for a command's outcome, as long as the context lasts."""
+        """Register a waiter for a command's outcome for the duration of the context; yield its future."""
         with _OUTCOMES.track_inprogress(), _registered(self._commands[partition], command_id) as future:
             yield future
 
     @contextlib.contextmanager
     def for_change(self, session_id: str) -> Iterator[asyncio.Future[None]]:
-        """Register for a pending session's next change, as long as the context lasts."""
+        """Register a waiter for a pending session's next change for the duration of the context; yield its future."""
         sessions = self._sessions[self._keys.partition_of(session_id)]
         with _CHANGES.track_inprogress(), _registered(sessions, session_id) as future:
             yield future
 
     def drain(self) -> None:
-        """Let all held polls answer now."""
+        """Wake all held polls, so that they are answered now."""
         self.draining = True
         for partition, sessions in enumerate(self._sessions):
             for session_id in sessions:
@@ -88,7 +88,7 @@ class Waiting:
 
     async def run(self) -> None:
         """Listen and look up until cancelled."""
-        # Not a task group, which passes on the first cancellation alone: redis-py can lose one in Python 3.11.
+        # Not a task group: that cancels its tasks only once, and redis-py can lose a cancellation in Python 3.11.
         await asyncio.gather(keep_running("listen", self._listen), keep_running("look up", self._look_up))
 
     async def _listen(self) -> NoReturn:
@@ -102,7 +102,7 @@ class Waiting:
                         if message["type"] == "message":
                             self._pass_on(message["channel"], message["data"])
                         elif message["type"] == "subscribe" and message["data"] == len(channels):
-                            # The last confirmation. Before it, the look-up could miss an outcome and its message too.
+                            # The last confirmation. An earlier look-up could miss an outcome and its message too.
                             self._look_now.set()
                             if failures:
                                 _log.info("listening again", failures=failures)
@@ -115,7 +115,7 @@ class Waiting:
                 await asyncio.sleep(_BACKOFF.compute(failures))
 
     async def _next(self, pubsub: PubSub) -> dict[str, Any]:
-        """Return what arrives next: a message, or a mere sign of life such as a confirmation or the answer to a PING.
+        """Return what arrives next: a message, or only a sign of life such as a confirmation or the answer to a PING.
 
         Raises:
             RedisConnectionError: the connection is lost, or has been silent for `SILENT_PERIODS`.
@@ -129,10 +129,10 @@ class Waiting:
         raise RedisConnectionError("silent")
 
     def _pass_on(self, channel: bytes, data: bytes) -> None:
-        """Tell waiters what was published.
+        """Resolve the waiters of a published message.
 
         Raises:
-            ValueError: it is not a message of ours.
+            ValueError: no API or worker published this message.
 
         """
         if channel in self._hints:
@@ -153,7 +153,7 @@ class Waiting:
                         await self._look_now.wait()
                 self._look_now.clear()
                 due = clock() + self._period
-                with contextlib.suppress(*REDIS_TROUBLE):  # those who wait do so for a bounded time
+                with contextlib.suppress(*REDIS_TROUBLE):  # the waiters have time limits of their own
                     await look_ups.step([p for p in self._keys.partitions if self._commands[p] or self._sessions[p]])
 
     async def _look_up_in(self, partition: int) -> None:
@@ -174,13 +174,13 @@ class Waiting:
 
 
 def _batches(waiters: "_Waiters[T]") -> list[list[str]]:
-    """Return the ids that are waited for just now, as many together as one round trip looks up."""
+    """Return the ids of all waiters, in batches for one round trip each."""
     ids = list(waiters)
     return [ids[start : start + FALLBACK_BATCH] for start in range(0, len(ids), FALLBACK_BATCH)]
 
 
 def _resolve(futures: "Iterable[asyncio.Future[T]]", result: T) -> int:
-    """Tell those who still wait; returns how many there were."""
+    """Resolve the futures that are still waiting; return how many there were."""
     waiting = [future for future in futures if not future.done()]
     for future in waiting:
         future.set_result(result)
@@ -189,7 +189,7 @@ def _resolve(futures: "Iterable[asyncio.Future[T]]", result: T) -> int:
 
 @contextlib.contextmanager
 def _registered(waiters: "_Waiters[T]", id_: str) -> "Iterator[asyncio.Future[T]]":
-    """Add a new future to `waiters`; the last one to leave takes the id with it."""
+    """Add a new future to `waiters` and yield it; remove it afterwards, and the id with its last future."""
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     futures = waiters.setdefault(id_, [])
     futures.append(future)

@@ -1,1 +1,1 @@
-"""What every request has in common: its body, its address, its notes, its limits. It knows no endpoint."""
+"""What all requests have in common: body, address, notes and limits. It knows no endpoint."""

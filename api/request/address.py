@@ -1,7 +1,8 @@
-"""Where a request comes from: the socket's peer, or, if that is a trusted proxy, whom the proxies name.
+"""The address that a request comes from: the socket's peer or, if that is a trusted proxy, the client that it names.
 
-Each proxy adds on the right whom it heard from, so what stands left of the right-most stranger is the stranger's own
-invention. A name that cannot be read, and two headers that disagree, leave the socket's peer.
+Each proxy appends the address of its peer on the right. The right-most address that is not a trusted proxy is the
+client's; the client may have made up everything left of it. If a header cannot be read or two headers disagree, the
+address is the socket's peer.
 """
 
 import re
@@ -15,19 +16,19 @@ from litestar.types import Scope
 from runtime.address import UNKNOWN_ADDRESS, counted_as
 from runtime.settings import Network
 
-MAX_READ = 4_096  # characters from the right; no chain of proxies is so long
+MAX_READ = 4_096  # characters from the right; no chain of proxies is longer
 
 Address = IPv4Address | IPv6Address
 
 
 class Sender(NamedTuple):
-    """Where a request comes from, as far as it is known."""
+    """Who sent a request, as far as it is known."""
 
     address: str
     counted_as: str
-    """The address, or its network if it is IPv6."""
+    """What budgets count: the address, or its network if it is IPv6."""
     user_agent: str
-    """As it was sent; it may hold anything."""
+    """As it was sent. It may contain anything."""
 
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110 §5.6.2
@@ -38,7 +39,7 @@ _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d{1,5})?")  # RFC 72
 
 
 def client_address(scope: Scope, trusted: Sequence[Network]) -> Address | None:
-    """Return the client's address; None if not even the socket has one, as a Unix socket."""
+    """Return the client's address; None if the socket has no address, like a Unix socket."""
     client = scope["client"]
     peer = _address(client[0]) if client else None
     if peer is None or not _is_trusted(peer, trusted):
@@ -48,19 +49,22 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> Address | None:
         # Lines of the same name are one list (RFC 9110 §5.3).
         if lines := [value.decode("latin-1") for name, value in scope["headers"] if name == header]:
             named.append(_right_most_stranger(last(",".join(lines)[-MAX_READ:]), trusted))
-    # A stranger can send the header that the proxy does not set; so one alone is believed, two must agree.
+    # A client can add the header that the proxy does not set: a single one is believed, two must agree.
     return named[0] if named and named[0] is not None and named.count(named[0]) == len(named) else peer
 
 
 def sender(scope: Scope, trusted: Sequence[Network]) -> Sender:
-    """Return the sender of a request that came through these proxies."""
+    """Return who sent a request, which may have come through trusted proxies."""
     address = str(client_address(scope, trusted) or UNKNOWN_ADDRESS)
     user_agent = dict(scope["headers"]).get(b"user-agent", b"")
     return Sender(address, counted_as(address), user_agent.decode("latin-1"))
 
 
 def _right_most_stranger(hops: Iterable[Address | None], trusted: Sequence[Network]) -> Address | None:
-    """Return the first hop from the right that is no trusted proxy, else the left-most; None if one is unreadable."""
+    """Return the right-most hop that is not a trusted proxy, else the left-most; None if a hop before it is unreadable.
+
+    `hops` come from the right.
+    """
     hop = None
     for hop in hops:
         if hop is None or not _is_trusted(hop, trusted):
@@ -71,8 +75,8 @@ def _right_most_stranger(hops: Iterable[Address | None], trusted: Sequence[Netwo
 def _last_forwarded(text: str) -> Iterable[Address | None]:
     """Yield the hops of `Forwarded` from the right.
 
-    An element is the shortest that is well formed and ends where the one after it began: what a stranger left open on
-    the left can swallow nothing.
+    Each element is the shortest well-formed text that ends where the next one begins. So a quotation mark that a client
+    leaves open on the left cannot swallow the elements of the proxies.
     """
     end = len(text)
     while end >= 0:

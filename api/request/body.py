@@ -1,4 +1,4 @@
-"""Reading request bodies: JSON into frozen Structs, and an error that says which field is wrong and why."""
+"""Reads request bodies: JSON into frozen Structs, or an error that says which field is wrong and why."""
 
 import re
 from typing import TypeVar
@@ -11,19 +11,21 @@ from api.request.refusals import Misfit, Unreadable
 T = TypeVar("T", bound=msgspec.Struct)
 
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$(?!\n)"
-"""Text that is shown to people: no control characters, nor what hides or reverses text (Unicode's bidirectional and
-invisible formatting). `$` alone would let a final newline pass."""
+"""Text that is shown to people: without control characters and without characters that hide or reverse text (Unicode's
+bidirectional and invisible formatting). `$` alone would accept a final newline."""
 
-_ENUM_VALUE = re.compile(r"^Invalid enum value .*(?= - at `)", re.DOTALL)  # msgspec repeats the value; we do not
+_ENUM_VALUE = re.compile(
+    r"^Invalid enum value .*(?= - at `)", re.DOTALL
+)  # msgspec quotes the value; an answer must not
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 
 
 def parse_body(body: bytes, headers: Headers, decoder: msgspec.json.Decoder[T]) -> T:
-    """Read a body; an absent one counts as `{}`.
+    """Return a decoded body. An absent body counts as `{}`.
 
     Raises:
         Unreadable: it is not JSON in UTF-8.
-        Misfit: it is, and is not what `decoder` reads.
+        Misfit: it is JSON, but does not fit the type of `decoder`.
 
     """
     if not body:
@@ -34,7 +36,7 @@ def parse_body(body: bytes, headers: Headers, decoder: msgspec.json.Decoder[T]) 
         try:
             return decoder.decode(body)
         except msgspec.ValidationError as error:
-            _any_json.decode(body.decode())  # it stopped at the first misfit; what follows may be no JSON
+            _any_json.decode(body.decode())  # the decoder stopped at the first misfit; the rest may not be JSON
             raise _misfit(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unreadable("The request body is not JSON in UTF-8, or nested too deeply.") from None

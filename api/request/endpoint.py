@@ -1,7 +1,7 @@
-"""What the endpoints have in common that take a JSON body: what they are asked, in what time, and how they answer.
+"""What all endpoints with a JSON body share: the request as they read it, their time limits, and their answers.
 
-A pending poll costs little more than its web server; so a body is read without Litestar's stream of chunks, and an
-answer is two messages, without the object that Litestar would make of it.
+A pending poll costs little more than the web server itself. Therefore a body is read without Litestar's stream of
+chunks, and an answer is sent as two messages, without Litestar's response object.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ JsonRequest = Request[Any, Any, Any]
 
 
 class JsonResponse(NamedTuple):
-    """An answer (an ASGI application); it may be sent any number of times."""
+    """An answer, as an ASGI application. It may be sent any number of times."""
 
     body: bytes
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Send it."""
+        """Send the answer."""
         length = str(len(self.body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length), *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
@@ -41,12 +41,12 @@ class JsonResponse(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What holds for all requests."""
+    """The limits of all requests."""
 
     reading: float
-    """Seconds that a body may take to arrive. (The server itself limits the time for the head.)"""
+    """Seconds that a body may take to arrive. (The server limits the time for the head.)"""
     answering: float
-    """Seconds that an answer may take then."""
+    """Seconds that the answer may take after that."""
     trusted_proxies: Sequence[Network]
     incoming: Incoming
 
@@ -66,17 +66,17 @@ class Asked:
         self.is_receiving = False
 
     async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
-        """Receive the body and return what it says.
+        """Receive the body and return it decoded.
 
-        To be called once it is known who asks: what comes before is answered without a body to wait for.
+        Call it after the credentials have been checked: a request that fails the check is answered without its body.
 
         Raises:
-            TooLarge, TooMuchAtOnce, Unreadable, Misfit: by what is wrong with it.
+            TooLarge, TooMuchAtOnce, Unreadable, Misfit: depending on what is wrong with it.
 
         """
         loop = asyncio.get_running_loop()
         due = loop.time() + self._bounds.reading
-        if due < (self._limit.when() or 0):  # by default it is later: to move the limit costs as much as to read a body
+        if due < (self._limit.when() or 0):  # by default it is not: moving the limit costs as much as reading a body
             self._limit.reschedule(due)
         self.was_asked_for = self.is_receiving = True
         body, self._has_ended = await self._bounds.incoming.receive(self._request.receive, self.headers)
@@ -86,25 +86,25 @@ class Asked:
 
     @property
     def idempotency_key(self) -> str | None:
-        """The Idempotency-Key; raises `Misfit` if it is not a valid one."""
+        """The Idempotency-Key. Raises `Misfit` if it is not valid."""
         return idempotency_key(self.headers)
 
     @property
     def wait(self) -> int | None:
-        """The seconds for which the client wants the answer held (`Prefer: wait=N`)."""
+        """The seconds for which the client asks to hold the answer (`Prefer: wait=N`)."""
         return wait_preference(self._request.scope["headers"]) if b"prefer" in self.headers else None
 
     @property
     def gone(self) -> Callable[[], Awaitable[object]]:
-        """Returns once the client of a held request has gone away: nothing else can come."""
+        """A function to await, during `hold`, that returns when the client has gone away: nothing else can arrive."""
         return self._request.receive
 
     def sender(self) -> Sender:
-        """Return where the request comes from."""
+        """Return who sent the request."""
         return sender(self._request.scope, self._bounds.trusted_proxies)
 
     async def hold(self, seconds: float) -> None:
-        """Let the answer take so many seconds more, and `gone` tell when the client leaves."""
+        """Give the answer `seconds` more; read the body to its end, so that `gone` waits for the client to leave."""
         self._limit.reschedule(asyncio.get_running_loop().time() + self._bounds.answering + seconds)
         if not self._has_ended:
             await self._request.receive()
@@ -115,17 +115,17 @@ class JsonEndpoint(Protocol):
     """Answers requests with a JSON body."""
 
     operation: Operation
-    """What the OpenAPI document says of it."""
+    """Its description in the OpenAPI document."""
 
     async def __call__(self, asked: Asked) -> JsonResponse:
-        """Answer one request, or raise how it is refused."""
+        """Answer one request, or raise its refusal."""
 
 
 def json_post(path: str, endpoint: JsonEndpoint, bounds: Bounds) -> HTTPRouteHandler:
-    """Return Litestar's handler of an endpoint that takes a POST.
+    """Return Litestar's handler for an endpoint of POST.
 
-    It raises what the endpoint raises, `TooSlow` if the body took too long, and `TimeoutError` if the answer did. Of a
-    request that is refused by its head only a small body is read.
+    The handler raises what the endpoint raises, `TooSlow` if the body took too long, and `TimeoutError` if the answer
+    did. If a request is refused before its body was read, only a small body is still received.
     """
     longer = max(bounds.reading, bounds.answering)
 

@@ -1,4 +1,4 @@
-"""Reading the headers that mean the same in every dialect."""
+"""Reads the headers that mean the same in every dialect."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
 def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
-    """Return a header by its spellings, the first that is there and not empty."""
+    """Return the first header of these names that is present and not empty; None if there is none."""
     for name in names:
         if value := headers.get(name, b"").strip():
             return value.decode("latin-1")
@@ -21,7 +21,7 @@ def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
 
 
 def wait_preference(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """Return the seconds of `Prefer: wait=N` (RFC 7240 §4.3); None without one that makes sense (§2: ignore it)."""
+    """Return the seconds of `Prefer: wait=N` (RFC 7240 §4.3); None if it is absent or malformed (§2: ignored)."""
     for name, value in headers:
         if name == b"prefer" and (found := _WAIT.search(value)):
             return int(found[1])
@@ -29,7 +29,7 @@ def wait_preference(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """Return the Idempotency-Key, None if there is none.
+    """Return the Idempotency-Key; None if the request has none.
 
     Raises:
         Misfit: it is not 1 to 255 visible ASCII characters.

@@ -15,7 +15,7 @@ from statemachine.store.reading import Sessions
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The answer of a process that is well."""
+    """The answer of a healthy process."""
 
     status: Literal["live", "ready"]
 
@@ -25,7 +25,7 @@ READY = msgspec.json.encode(Health("ready"))
 
 
 def health_endpoints(sessions: Sessions) -> list[HTTPRouteHandler]:
-    """Return both endpoints."""
+    """Return the handlers of both endpoints."""
 
     @get("/health/live", operation_id="live", media_type=MediaType.JSON)
     async def live() -> ASGIResponse:
@@ -33,8 +33,8 @@ def health_endpoints(sessions: Sessions) -> list[HTTPRouteHandler]:
 
     @get("/health/ready", operation_id="ready", media_type=MediaType.JSON)
     async def ready() -> ASGIResponse:
-        # A script, not PING: it is what requests need. Without Redis it raises, and the answer is 503.
-        async with asyncio.timeout(COMMAND_TIMEOUT):  # probes would pile up before a Redis that says nothing
+        # A script instead of PING, because requests need scripts. Without Redis it raises, and the answer is 503.
+        async with asyncio.timeout(COMMAND_TIMEOUT):  # otherwise probes would pile up while Redis hangs
             await sessions.read(new_session_id(0))
         return ASGIResponse(body=READY)
 

@@ -1,7 +1,7 @@
-"""Receiving request bodies: how large, in what time, and how much of them all a process holds at once.
+"""Receives request bodies within limits: the size of each, and the memory of all that are incomplete.
 
-The server closes a connection on which an answer overtook the body, and a client that is not told would send its next
-request into it: such an answer must say `connection: close`.
+If an answer is sent before the whole body has arrived, the server closes the connection. A client that does not know
+would send its next request into it, so such an answer must have the header `connection: close`.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from api.request.headers import Headers
 from api.request.refusals import TooLarge, TooMuchAtOnce, Unreadable
 
 MAX_BODY_BYTES = 65_536
-MAX_DISCARDED_BYTES = 4_096  # of a request that was refused by its head: as large as any that a tool sends
-DISCARD_PATIENCE = 1.0  # seconds; what an honest client sends is on its way with its head
-MAX_BYTES_AT_ONCE = 16_777_216  # in bodies that are not complete; 256 of the largest
+MAX_DISCARDED_BYTES = 4_096  # of a request that was refused by its head; no tool sends a larger body
+DISCARD_PATIENCE = 1.0  # seconds; an honest client sends the body right after the head
+MAX_BYTES_AT_ONCE = 16_777_216  # of incomplete bodies; 256 of the largest
 
 
 class Incoming:
@@ -24,19 +24,19 @@ class Incoming:
     def __init__(self, most: int = MAX_BYTES_AT_ONCE) -> None:
         self._most = most
         self._held = 0
-        """Bytes of bodies that are not complete."""
+        """Bytes of incomplete bodies."""
 
     async def receive(self, receive: Receive, headers: Headers) -> tuple[bytes, bool]:
         """Return a whole body, and whether the message that ends it was received too.
 
-        The server ends a body with an empty message. Where the announced length has come there is no need to ask for
-        it, which would cost a pending poll a tenth of its time.
+        The server ends a body with an empty message. Once the announced length has arrived, that message is not read:
+        reading it would cost a pending poll a tenth of its time.
 
         Raises:
-            TooLarge: it is larger than `MAX_BODY_BYTES`.
-            TooMuchAtOnce: the bodies that are not complete take too much together. One that comes in a single piece, as
-                small ones do, is never refused for the others.
-            Unreadable: the client left before it had sent it all.
+            TooLarge: the body is larger than `MAX_BODY_BYTES`.
+            TooMuchAtOnce: all incomplete bodies together take too much memory. A body that arrives in one piece, as
+                small ones do, is never refused because of the others.
+            Unreadable: the client left before it had sent the whole body.
 
         """
         announced = _announced(headers)
@@ -64,9 +64,9 @@ class Incoming:
 
 
 async def discard(receive: Receive, headers: Headers) -> bool:
-    """Receive a body that nobody will read, if it is small and on its way, and keep none of it.
+    """Receive and discard a body that no endpoint reads, if it is small and arrives soon.
 
-    Returns whether it came to its end.
+    Returns whether its end was received.
     """
     left = MAX_DISCARDED_BYTES
     if _announced(headers) > left:
@@ -84,6 +84,6 @@ async def discard(receive: Receive, headers: Headers) -> bool:
 
 
 def _announced(headers: Headers) -> int:
-    """Return the length that the head announces, -1 if it does not."""
+    """Return the length that the head announces; -1 if it announces none."""
     length = headers.get(b"content-length", b"")
     return int(length) if length.isdigit() else -1

@@ -1,6 +1,6 @@
-"""What an API process counts. Names and labels are part of the interface: `deploy/` and the documentation use them.
+"""The metrics of an API process. Names and labels are part of the interface: `deploy/` and the documentation use them.
 
-Counted here and not with Litestar's plugin, whose middleware costs a pending poll more than all of this
+They replace Litestar's plugin, whose middleware costs a pending poll more than all of them together
 (docs/adr/0012-requests-are-noted-in-batches.md).
 """
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from prometheus_client import Counter, Gauge, Histogram
 
 NO_ROUTE = "none"
-"""The route of a request that no endpoint took."""
+"""The route of a request that no endpoint matched."""
 
 REQUESTS = Histogram(
     "login_relay_http_request_duration_seconds",
@@ -36,7 +36,7 @@ FALLBACKS = Counter(
 )
 WAITERS = Gauge("login_relay_waiters", "Requests that wait just now.", ["waiting_for"], multiprocess_mode="livesum")
 
-# Present from the start, so that the first of each is seen as an increase.
+# Present from the start, so that Prometheus sees the first of each as an increase.
 for _kind in ("outcome", "change"):
     FALLBACKS.labels(_kind)
     WAITERS.labels(_kind)
@@ -48,5 +48,5 @@ for _command in ("CompleteSession", "ConsumeSession"):
 
 @lru_cache(maxsize=1024)
 def requests(route: str, status: int) -> Histogram:
-    """Return the histogram of one route and status; `labels` costs as much as the counting itself."""
+    """Return the histogram of one route and status. Cached: `labels` costs as much as counting."""
     return REQUESTS.labels(route, status)

@@ -1,7 +1,8 @@
-"""What is noted of each request: its id, its session, how long it took; for the log and the metrics.
+"""Notes the id, session and duration of each request for the log and the metrics.
 
-While a request is answered only a few attributes are set. Its line and its counts are written a moment later, many at
-once: one by one, they would cost a pending poll a tenth of its time (docs/adr/0012-requests-are-noted-in-batches.md).
+While a request is answered, only a few attributes are set. Its log line and its counts are written a moment later,
+together with those of other requests: one by one, they would cost a pending poll a tenth of its time
+(docs/adr/0012-requests-are-noted-in-batches.md).
 """
 
 import asyncio
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
     from api.request.spans import RequestSpans
 
-FLUSH_AFTER = 0.1  # seconds; what a killed process loses of its log at most
+FLUSH_AFTER = 0.1  # seconds; a killed process loses at most this much of its log
 
-REQUEST_ID_PATTERN = r"[A-Za-z0-9._~:/+=@-]{1,128}"  # what no terminal, shell or log viewer takes for its own
+REQUEST_ID_PATTERN = r"[A-Za-z0-9._~:/+=@-]{1,128}"  # no character that a terminal, shell or log viewer interprets
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 
 
@@ -45,7 +46,7 @@ class Note:
         *("at", "counter", "is_cut", "method", "request_id", "route", "seconds", "session_id", "span", "started"),
         "status",
     )
-    # Known when it is answered:
+    # Set by `Noting.end`:
     at: float
     seconds: float
     status: int
@@ -54,21 +55,21 @@ class Note:
 
     def __init__(self, given: str | None) -> None:
         if given is None or not _REQUEST_ID.fullmatch(given) or redact(given) != given:  # it would be logged
-            given = f"{random.getrandbits(128):032x}"  # a name, no secret; a system call is dear
+            given = f"{random.getrandbits(128):032x}"  # not a secret, so no costly system call
         self.request_id = given
         self.session_id: str | None = None
-        """Known once a code was read."""
+        """Known as soon as the request's code has been read."""
         self.counter: Counter | None = None
-        """What counts its outcome."""
+        """The counter of its outcome."""
         self.span: Span | None = None
         """None if traces are off."""
         self.is_cut = False
-        """Whether it is answered before its body came to its end."""
+        """Whether it was answered before the end of its body was received."""
         self.started = time.perf_counter()
 
 
 class AskedBy(NamedTuple):
-    """The request that a command comes from, for logs and traces."""
+    """The request that recorded a command, for logs and traces."""
 
     request_id: str | None
     traceparent: str | None
@@ -80,31 +81,31 @@ _current: ContextVar[Note | None] = ContextVar("request", default=None)
 
 
 def note_session(session_id: str) -> None:
-    """Note which session the request is about."""
+    """Note the session of the request that is being answered."""
     if (note := _current.get()) is not None:
         note.session_id = session_id
 
 
 def note_cut() -> None:
-    """Note that the request is answered before its body came to its end."""
+    """Note that the request is answered before the end of its body was received."""
     if (note := _current.get()) is not None:
         note.is_cut = True
 
 
 def note_count(counter: Counter) -> None:
-    """Note what counts the request's outcome."""
+    """Note the counter of the request's outcome; it is increased when the request has been answered."""
     if (note := _current.get()) is not None:
         note.counter = counter
 
 
 def note_outcome(outcome: str) -> None:
-    """Note what became of the request's command."""
+    """Note the outcome of the request's command in its span."""
     if (note := _current.get()) is not None and note.span is not None:
         note.span.add_event("outcome", {"login_relay.outcome": outcome})
 
 
 def asked_by() -> AskedBy:
-    """Return what the request's command carries of it."""
+    """Return the ids of the request that is being answered, for its command to carry."""
     note = _current.get()
     if note is None:
         return AskedBy(None, None)
@@ -112,7 +113,7 @@ def asked_by() -> AskedBy:
 
 
 def name_request(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add the request's id and its session's to a line of the log (a structlog processor)."""
+    """Return a log line with the ids of the current request and its session added (a structlog processor)."""
     if (note := _current.get()) is not None:
         event["request_id"] = note.request_id
         if note.session_id is not None:
@@ -121,7 +122,7 @@ def name_request(_: object, __: str, event: MutableMapping[str, Any]) -> Mutable
 
 
 class RequestLine(msgspec.Struct, omit_defaults=True):
-    """The line of one request. No path and no body: they may hold anything; `route` is one of ours."""
+    """The log line of one request. It has no path and no body, which may hold anything; `route` is one of ours."""
 
     timestamp: datetime
     level: str
@@ -146,7 +147,7 @@ class Noting:
         self._as_json = writes_json(settings)
 
     def begin(self, scope: Scope) -> Note:
-        """Begin to note a request."""
+        """Start the note of a request, make it the current one, and return it."""
         headers = dict(scope["headers"])
         note = Note(header(headers, self._id_headers))
         if self._spans is not None:
@@ -155,13 +156,13 @@ class Noting:
         return note
 
     def end(self, scope: Scope, status: int) -> Note:
-        """Note the answer; returns what was noted. `status` is the real one, whatever the client is sent."""
+        """Complete the note of the current request and return it. `status` is the real one, even if 200 is sent."""
         note = _current.get()
-        if note is None:  # Litestar refuses some before they have an endpoint
+        if note is None:  # Litestar refuses some requests before it calls `before_request`
             note = self.begin(scope)
             note.is_cut = True
         note.at, note.seconds = time.time(), time.perf_counter() - note.started
-        note.status, note.method = status, cast("HTTPScope", scope)["method"]  # nothing but HTTP is served
+        note.status, note.method = status, cast("HTTPScope", scope)["method"]  # only HTTP is served
         note.route = scope.get("path_template") or NO_ROUTE
         if self._counts or self._logs:
             if not self._answered:
@@ -172,13 +173,13 @@ class Noting:
         return note
 
     def close(self) -> None:
-        """Write and send all that is left."""
+        """Write the remaining notes and send the remaining spans."""
         self.flush()
         if self._spans is not None:
             self._spans.close()
 
     def flush(self) -> None:
-        """Count and log what was answered since the last time."""
+        """Count and log the requests answered since the last flush."""
         answered, self._answered = self._answered, []
         if self._counts:
             for note in answered:

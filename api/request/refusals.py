@@ -1,15 +1,15 @@
-"""The ways in which a request is refused for itself, whatever it asks for. They have no status and no text for clients.
+"""The refusals of a request as such, at any endpoint. They have no status and no text for clients.
 
-Each dialect has one table from these to its words.
+Each dialect has one table that gives them both.
 """
 
 
 class TooLarge(Exception):
-    """The body is larger than any that is read."""
+    """The body is larger than `MAX_BODY_BYTES`."""
 
 
 class TooMuchAtOnce(Exception):
-    """The bodies that are on their way take too much memory together; this one may come again."""
+    """The incomplete bodies take too much memory together. The client may send this one again."""
 
 
 class TooSlow(Exception):
@@ -17,21 +17,21 @@ class TooSlow(Exception):
 
 
 class Unreadable(Exception):
-    """The body is not complete, not JSON in UTF-8, or not said to be."""
+    """The body is not complete, not JSON in UTF-8, or its Content-Type is another."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        """A sentence that never repeats what was sent."""
+        """A sentence that never quotes the request."""
 
 
 class Misfit(Exception):
-    """The request can be read and does not fit."""
+    """The request can be read, but a value in it is missing or not valid."""
 
     def __init__(self, reason: str, where: str = "") -> None:
         super().__init__(reason, where)
         self.reason = reason
-        """Why it does not, without the value."""
+        """Why it is not valid, without the value."""
         self.where = where
         """The field or the header, as ``at `$.mode` `` or `in header Prefer`; empty if the reason names it."""
 

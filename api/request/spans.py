@@ -1,4 +1,4 @@
-"""The span of a request. Imported only when traces are on."""
+"""The spans of requests. Imported only when traces are on."""
 
 from collections.abc import Mapping
 
@@ -12,13 +12,13 @@ SERVER_ERROR = 500
 
 
 class RequestSpans:
-    """Makes the spans of requests, in the trace that a caller names in `traceparent`."""
+    """Starts and ends the spans of requests, in the trace that the caller's `traceparent` names."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
     def begin(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Span:
-        """Begin a request's span."""
+        """Start and return the span of a request."""
         route = scope.get("path_template") or NO_ROUTE
         parent, state = (headers.get(name, b"").decode("latin-1") for name in (b"traceparent", b"tracestate"))
         return self._tracing.tracer.start_span(
@@ -29,7 +29,7 @@ class RequestSpans:
         )
 
     def end(self, span: Span, status: int, request_id: str, session_id: str | None) -> None:
-        """End it."""
+        """End the span of an answered request."""
         span.set_attribute("http.response.status_code", status)
         span.set_attribute("login_relay.request_id", request_id)
         if session_id is not None:
@@ -39,5 +39,5 @@ class RequestSpans:
         span.end()
 
     def close(self) -> None:
-        """Send what was not sent yet."""
+        """Send the remaining spans."""
         self._tracing.close()

@@ -1,1 +1,1 @@
-"""The web server around the application: granian, its limits, the metrics of its processes. It knows no endpoint."""
+"""The web server of the application: granian, its limits and the metrics of its processes. It knows no endpoint."""

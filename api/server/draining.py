@@ -1,6 +1,6 @@
-"""The signal that makes a process end what it holds, polls and event streams. Imports nothing: its sender is light."""
+"""The signal on which a process ends its held polls and event streams. The sender imports nothing else of the API."""
 
 import signal
 
 DRAIN_SIGNAL = signal.SIGUSR1
-"""`login-relay api` sends it ahead of SIGTERM, which is the web server's: that waits for what is under way."""
+"""`login-relay api` sends it before SIGTERM, on which the web server waits for the requests that are under way."""

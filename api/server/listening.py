@@ -1,4 +1,4 @@
-"""Where the API listens: checked before anything is started, and written as a URL."""
+"""The address that the API listens on: checks it before anything is started, and writes it as a URL."""
 
 import errno
 import ipaddress
@@ -10,12 +10,12 @@ from runtime.settings import variable
 
 
 def check_listen_address(host: str, port: int) -> None:
-    """Make sure that the API could listen there.
+    """Check that the API can listen there.
 
-    granian binds with SO_REUSEPORT: on a port that another granian has it would silently get half of the connections.
+    granian binds with SO_REUSEPORT: on the port of another granian it would silently receive half of the connections.
 
     Raises:
-        SettingError: it could not.
+        SettingError: the API cannot listen there.
 
     """
     try:
@@ -37,7 +37,7 @@ def check_listen_address(host: str, port: int) -> None:
 
 
 def base_url(host: str, port: int) -> str:
-    """Return the URL by which this machine reaches an API that listens on `host`."""
+    """Return the URL at which this machine reaches an API that listens on `host`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The metrics of `login-relay api`: all its processes count, its parent process serves the sums."""
+"""The metrics of `login-relay api`: each of its processes counts, and their parent serves the sums."""
 
 import contextlib
 import fcntl
@@ -20,13 +20,13 @@ LOCK = "lock"
 
 @contextlib.contextmanager
 def metrics_of_processes(settings: Settings) -> Iterator["MetricsServer | None"]:
-    """Listen for whoever scrapes, as long as the context lasts; None if no metrics are wanted.
+    """Yield a server that listens on the port of the metrics; None if metrics are off or no port is free.
 
-    Enter it before the application is imported: prometheus_client looks for the folder that its processes share
-    (files in shared memory) when it is imported.
+    Enter the context before the application is imported: on import, prometheus_client looks for the folder that the
+    processes share (files in shared memory). It is removed when the context ends.
 
     Raises:
-        SettingError: the address that the settings name cannot be listened on.
+        SettingError: the settings name an address or a port that cannot be listened on.
 
     """
     if settings.metrics_port == 0:
@@ -49,15 +49,15 @@ def metrics_of_processes(settings: Settings) -> Iterator["MetricsServer | None"]
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock; the processes that are forked from this one hold it too."""
+    """Hold a folder's lock. The processes forked from this one hold it too."""
     with (folder / "lock.new").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (folder / "lock.new").rename(folder / LOCK)  # there from its first moment as one that is held
+        (folder / "lock.new").rename(folder / LOCK)  # so that it never exists without being held
         yield
 
 
 def _remove_abandoned() -> None:
-    """Remove the folders of processes that were killed: those whose lock nobody holds."""
+    """Remove the folders of processes that were killed: no process holds their locks any more."""
     for path in Path(gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         with contextlib.suppress(OSError), path.open("rb") as lock:  # held, another user's, or gone
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
