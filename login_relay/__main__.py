@@ -1,4 +1,4 @@
-"""`python -m login_relay`: how `serve` starts its children, whatever is on PATH."""
+"""`python -m login_relay`: `serve` starts its children this way, so that they do not depend on PATH."""
 
 from login_relay.cli import main
 

@@ -1,4 +1,4 @@
-"""The `login-relay` command: what it can do, and how every failure ends."""
+"""The `login-relay` command: the table of its commands, and the message and exit code of every failure."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from runtime.errors import LoginRelayError, SettingError
 
 
 class Place(NamedTuple):
-    """Where a command is, and its line in the help: `--help` imports none of them."""
+    """Where a command is, and its line in the help: `--help` imports no command."""
 
     module: str
     attribute: str
@@ -52,11 +52,11 @@ class CommandLine(click.Group):
     """A group whose commands are imported on use, and whose failures are one line each."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of the table."""
+        """Return the names of the commands, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """Import a command; None if there is no such one."""
+        """Import and return a command; None if the name is unknown."""
         if cmd_name not in COMMANDS:
             return None
         place = COMMANDS[cmd_name]
@@ -65,13 +65,13 @@ class CommandLine(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """Write the commands' lines."""
+        """Write the commands with their lines."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.line) for name, place in COMMANDS.items()])
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override] # noqa: ANN401 - click's; it always exits
         """Run and exit: 0 done, 1 failed, 2 wrong usage or setting, 130 interrupted."""
-        extra["standalone_mode"] = False  # or click would word the failures
+        extra["standalone_mode"] = False  # otherwise click would print the failures
         try:
             result = super().main(args, prog_name or "login-relay", **extra)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -99,7 +99,7 @@ def _fail(message: str, exit_code: int) -> NoReturn:
 @click.group(
     cls=CommandLine,
     epilog="Settings are environment variables, LOGIN_RELAY_…; the README lists them. Exit codes: 0 done, 1 failed, "
-    "2 wrong usage or setting, or a port or folder in use. `login` says its own.",
+    "2 wrong usage or setting, or a port or folder in use. `login --help` lists those of `login`.",
 )
 @click.version_option(package_name="login-relay", message="%(prog)s %(version)s")
 def main() -> None:

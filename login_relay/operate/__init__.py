@@ -1,1 +1,1 @@
-"""The operator's commands. They look at a running relay from outside, and run none of it."""
+"""The operator's commands. They inspect a running relay from outside and run no part of it."""

@@ -1,4 +1,4 @@
-"""`login-relay admin-token`: make admin access tokens, and the keys for them, where no identity system does."""
+"""`login-relay admin-token`: makes admin access tokens and their keys, for operators without an identity system."""
 
 import os
 import time
@@ -19,44 +19,51 @@ from runtime.settings import Settings, load_settings, variable
 AnyKey = OctKey | RSAKey | ECKey | OKPKey
 
 ALGORITHMS = {"Ed25519": "Ed25519", "P-256": "ES256", "P-384": "ES384"}
-"""The algorithm by the key's curve; an RSA key signs with PS256."""
+"""The algorithm for each curve. An RSA key signs with PS256."""
 
 
 @click.command("admin-token")
 @click.option(
     "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), help="File with the private key, a JWK."
 )
-@click.option("--project", "project_ids", type=click.UUID, multiple=True, metavar="ID", help="A project it is for.")
+@click.option(
+    "--project",
+    "project_ids",
+    type=click.UUID,
+    multiple=True,
+    metavar="ID",
+    help="A project of the token; may be repeated.",
+)
 @click.option(
     "--expires-in",
     type=Duration(),
     metavar="TIME",
-    help=f"30s, 10m, 1h; at most, and by default, {variable('admin_token_max_age_s')}.",
+    help=f"Lifetime, such as 30s, 10m or 1h. Maximum and default: {variable('admin_token_max_age_s')}.",
 )
 @click.option(
     "--generate",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Instead of a token: make a new Ed25519 key, write it to this file, and print the public half as a JWKS "
-    f"for {variable('admin_jwks_file')}.",
+    help="Generate an Ed25519 key instead of a token: write it to this file, and print its public half as a JWKS for "
+    f"{variable('admin_jwks_file')}.",
 )
 def admin_token(
     key_file: Path | None, project_ids: tuple[UUID, ...], expires_in: int | None, generate: Path | None
 ) -> None:
     """Print an admin access token for projects, signed with a private key.
 
-    It needs the API's LOGIN_RELAY_ADMIN_ISSUER and LOGIN_RELAY_ADMIN_AUDIENCE.
+    Set LOGIN_RELAY_ADMIN_ISSUER and LOGIN_RELAY_ADMIN_AUDIENCE to the values that the API has.
 
     \b
         login-relay admin-token --generate admin.jwk > admin-jwks.json
         login-relay admin-token --key admin.jwk --project ID
-    """  # noqa: D301 - click's mark for a paragraph that it must not wrap
+    """  # noqa: D301 - `\b` tells click not to wrap the paragraph
     if generate is not None:
         if key_file or project_ids:
-            raise click.UsageError("--generate goes with no other option")
+            raise click.UsageError("--generate cannot be combined with --key or --project")
         _generate(generate)
         return
     if not key_file or not project_ids:
-        raise click.UsageError("--key and --project are needed, or --generate")
+        raise click.UsageError("give --key and --project, or --generate")
     claims = _claims(load_settings(os.environ), project_ids, expires_in)
     key = _read(key_file)
     algorithm = _algorithm(key, key_file)
@@ -65,11 +72,11 @@ def admin_token(
 
 
 def _claims(settings: Settings, project_ids: tuple[UUID, ...], expires_in: int | None) -> dict[str, object]:
-    """Return what a token must say so that an API with these settings accepts it.
+    """Return the claims of a token that an API with these settings accepts.
 
     Raises:
         SettingError: the issuer or the audience is not set.
-        click.UsageError: the API would refuse a token of this life.
+        click.UsageError: the API would refuse a token with this lifetime.
 
     """
     for field in ("admin_issuer", "admin_audience"):
@@ -78,7 +85,7 @@ def _claims(settings: Settings, project_ids: tuple[UUID, ...], expires_in: int |
             raise SettingError(message)
     life = settings.admin_token_max_age_s if expires_in is None else expires_in // 1_000
     if not life:
-        raise click.UsageError("a token that expires at once is of no use")
+        raise click.UsageError("--expires-in is less than one second")
     if life > settings.admin_token_max_age_s:
         name = variable("admin_token_max_age_s")
         raise click.UsageError(f"--expires-in is more than {name} ({settings.admin_token_max_age_s} s)")
@@ -95,7 +102,7 @@ def _claims(settings: Settings, project_ids: tuple[UUID, ...], expires_in: int |
 def _generate(path: Path) -> None:
     key = OKPKey.generate_key("Ed25519", {"use": "sig"}, private=True, auto_kid=True)
     try:
-        # Exclusively: a key that is in use is not overwritten.
+        # O_EXCL: an existing key is not overwritten.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(key.as_dict(private=True)) + b"\n")
@@ -112,7 +119,7 @@ def _read(path: Path) -> AnyKey:
     except (msgspec.MsgspecError, JoseError, ValueError, TypeError):
         raise click.ClickException(f"{path} is not a JSON Web Key") from None
     if not key.is_private:
-        raise click.ClickException(f"{path} is no private key")
+        raise click.ClickException(f"{path} is not a private key")
     return key
 
 
@@ -122,4 +129,4 @@ def _algorithm(key: AnyKey, path: Path) -> str:
         return "PS256"
     if isinstance(key, OKPKey | ECKey) and key.curve_name in ALGORITHMS:
         return ALGORITHMS[key.curve_name]
-    raise click.ClickException(f"{path}: a key of this kind is not used to sign; Ed25519, P-256, P-384 and RSA are")
+    raise click.ClickException(f"{path}: this kind of key cannot sign; use Ed25519, P-256, P-384 or RSA")

@@ -1,4 +1,4 @@
-"""`login-relay dead-letters`: look at entries that no worker could decide, replay or drop them."""
+"""`login-relay dead-letters`: shows, replays or drops entries that no worker could decide."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,14 +16,14 @@ class Shown(msgspec.Struct, frozen=True):
     """A dead letter, as `--json` prints it. Fields are only ever added."""
 
     id: str
-    """`PARTITION:ID`: what the other commands take."""
+    """`PARTITION:ID`, the argument of the other commands."""
     moved_at: str
     reason: str
     deliveries: int
     entry: str
     bytes: int
     command: dict[str, object]
-    """What can be read of it, without the sealed token; empty if it is not JSON."""
+    """Its readable fields, without the sealed token; empty if it is not JSON."""
 
 
 def _shown(letter: DeadLetter) -> Shown:
@@ -47,7 +47,7 @@ def dead_letters() -> None:
 @json_option
 @on_relay
 async def list_letters(relay: Relay, *, as_json: bool) -> None:
-    """List all, the oldest of each partition first. --json prints one object a line."""
+    """List all, the oldest of each partition first. --json prints one object per line."""
     rows = []
     async for letter in DeadLetters(relay.redis, relay.keys).all():
         shown = _shown(letter)
@@ -64,7 +64,7 @@ async def list_letters(relay: Relay, *, as_json: bool) -> None:
 @json_option
 @on_relay
 async def show(relay: Relay, letter_id: str, *, as_json: bool) -> None:
-    """Show all that can be read of one."""
+    """Show everything that can be read of a dead letter."""
     shown = _shown(await _find(relay, letter_id))
     if as_json:
         click.echo(msgspec.json.encode(shown))
@@ -78,7 +78,7 @@ async def show(relay: Relay, letter_id: str, *, as_json: bool) -> None:
 @click.argument("letter_ids", metavar="ID...", nargs=-1, required=True)
 @on_relay
 async def replay(relay: Relay, letter_ids: Sequence[str]) -> None:
-    """Put the commands back on the stream, as new entries, for the workers to try again."""
+    """Put the commands back on the stream as new entries, so that the workers try them again."""
     letters = DeadLetters(relay.redis, relay.keys)
 
     async def again(letter: DeadLetter) -> str | None:
@@ -92,7 +92,7 @@ async def replay(relay: Relay, letter_ids: Sequence[str]) -> None:
 @click.argument("letter_ids", metavar="ID...", nargs=-1, required=True)
 @on_relay
 async def drop(relay: Relay, letter_ids: Sequence[str]) -> None:
-    """Delete them for good."""
+    """Delete dead letters for good."""
     letters = DeadLetters(relay.redis, relay.keys)
 
     async def away(letter: DeadLetter) -> str | None:
@@ -102,7 +102,7 @@ async def drop(relay: Relay, letter_ids: Sequence[str]) -> None:
 
 
 async def _each(relay: Relay, letter_ids: Sequence[str], act: Callable[[DeadLetter], Awaitable[str | None]]) -> None:
-    """Act on each dead letter and say what came of it; fail at the first that is not there or not to be replayed."""
+    """Act on each dead letter and print the result; fail at the first that is missing or must not be replayed."""
     for letter_id in letter_ids:
         try:
             done = await act(await _find(relay, letter_id))

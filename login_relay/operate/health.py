@@ -1,4 +1,4 @@
-"""`login-relay health`: what a container's health check runs."""
+"""`login-relay health`: the command for the health check of a container."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ from login_relay.operate.relay import Relay, on_relay
 from runtime.settings import load_settings
 from statemachine.store.workers import read_workers
 
-TIMEOUT = 2.0  # seconds; an API that needs longer is not well
+TIMEOUT = 2.0  # seconds; an API that takes longer is not healthy
 
 
 @click.group()
@@ -20,9 +20,9 @@ def health() -> None:
 
 
 @health.command("api")
-@click.option("--url", help="The API's base URL.  [default: where the settings say that it listens]")
+@click.option("--url", help="The API's base URL.  [default: the address that the settings name]")
 def health_api(url: str | None) -> None:
-    """Ask the API whether it could serve a request now."""
+    """Check whether the API can serve a request now."""
     settings = load_settings(os.environ)
     base = (url or base_url(settings.host, settings.port)).rstrip("/")
     try:
@@ -39,7 +39,7 @@ def health_api(url: str | None) -> None:
 @health.command("worker")
 @on_relay
 async def health_worker(relay: Relay) -> None:
-    """Look for a fresh sign of life of a worker on this machine."""
+    """Check for a recent heartbeat of a worker on this machine."""
     host = socket.gethostname()
     if not any(worker.alive and worker.host == host for worker in await read_workers(relay.redis, relay.keys)):
         message = f"no worker on {host} gives a sign of life"

@@ -1,4 +1,4 @@
-"""What an operator's command works on: the Redis of a running relay, for the time of one command."""
+"""Connects an operator's command to the Redis of a running relay, for the duration of the command."""
 
 import asyncio
 import functools
@@ -23,7 +23,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 class Relay(NamedTuple):
-    """A relay's Redis and what is needed to find things in it."""
+    """A relay's Redis, with the settings and keys to read it."""
 
     settings: Settings
     redis: Redis
@@ -31,7 +31,7 @@ class Relay(NamedTuple):
 
 
 def on_relay(command: Callable[Concatenate[Relay, P], Coroutine[None, None, R]]) -> Callable[P, R]:
-    """Make a command of a coroutine that works on a relay."""
+    """Return a synchronous command that runs a coroutine on a relay."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

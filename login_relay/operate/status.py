@@ -1,4 +1,4 @@
-"""`login-relay status`: how the commands stand, partition by partition, and who works on them."""
+"""`login-relay status`: the backlog of each partition, and the workers."""
 
 import click
 import msgspec
@@ -16,7 +16,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     backlog: int
     """Commands not decided yet."""
     pending: int
-    """Those of them that a worker has read."""
+    """Undecided commands that a worker has read."""
     oldest_unread_ms: int | None
     oldest_pending_ms: int | None
     dead_letters: int
@@ -30,7 +30,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 async def read_partitions(relay: Relay) -> list[PartitionStatus]:
-    """Return how the commands stand, partition by partition."""
+    """Return the status of each partition."""
     stream = CommandStream(relay.redis, relay.keys)
     found = []
     for partition in relay.keys.partitions:

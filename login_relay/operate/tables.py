@@ -1,4 +1,4 @@
-"""What the operator's commands print for people: tables and ages."""
+"""Tables and ages, as the operator's commands print them for people."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000  # milliseconds
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return rows under their heads, each column as wide as its widest cell; numbers are right-aligned."""
+    """Return a table as text. Each column is as wide as its widest cell, and numbers are right-aligned."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
     numeric = [bool(rows) and all(isinstance(row[column], int) for row in rows) for column in range(len(head))]
@@ -20,7 +20,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def age(milliseconds: int | None) -> str:
-    """Return a length of time as people say it: `340 ms`, `4.2 s`, `12 min`, `3 h`, `5 d`; a dash for None."""
+    """Return a duration as people write it: `340 ms`, `4.2 s`, `12 min`, `3 h`, `5 d`; a dash for None."""
     if milliseconds is None:
         return "-"
     if milliseconds < SECOND:

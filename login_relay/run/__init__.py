@@ -1,1 +1,1 @@
-"""`login-relay serve`, `api` and `worker`: the processes, and the embedded server. What they do is not here."""
+"""`login-relay serve`, `api` and `worker`: starts the processes and the embedded server. Their work is elsewhere."""

@@ -26,8 +26,8 @@ from runtime.settings import load_settings, variable
 def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes: bool) -> None:
     """Serve the HTTP API.
 
-    Run as many as needed on one Redis. SIGTERM or Ctrl-C stops it when its requests are answered, or after
-    LOGIN_RELAY_SHUTDOWN_GRACE_MS.
+    Run as many as needed on one Redis. On SIGTERM or Ctrl-C it answers its requests and stops, after
+    LOGIN_RELAY_SHUTDOWN_GRACE_MS at the latest.
     """
     settings = load_settings(os.environ)
     given = {"redis_url": resolve_redis_url(settings), "host": host, "port": port}

@@ -1,4 +1,4 @@
-"""The `demo` project of `serve`: made on first start, so that a login can be tried by pasting two commands."""
+"""The `demo` project of `serve`: created on the first start, so that pasting two commands is enough to try a login."""
 
 import os
 import shlex
@@ -18,11 +18,11 @@ from runtime.settings import Settings
 NAME = "demo"
 FILE = "demo-project.json"
 HEADERS_FILE = "demo-backend.headers"
-"""What a backend sends, one header a line: curl reads them there, so the server key is on no command line."""
+"""The headers of a backend, one per line. curl reads them from this file, so no command line shows the server key."""
 
 
 class DemoProject(msgspec.Struct, frozen=True):
-    """The demo project with its keys: what the file holds, in the form of `projects create --json`."""
+    """The demo project with its keys: the content of the file, in the format of `projects create --json`."""
 
     project_id: str
     name: str
@@ -32,10 +32,10 @@ class DemoProject(msgspec.Struct, frozen=True):
 
 
 async def demo_project(projects: Projects, folder: Path) -> DemoProject | None:
-    """Return the demo project, made now if there is none; None if there is one whose keys are not known here.
+    """Return the demo project, which is created if necessary; None if it exists and its keys are not known here.
 
-    Redis has only digests of keys; so that the pastes work after a restart, this one project's are kept in the state
-    folder, in files that only its owner can read.
+    Redis stores only digests of keys. So that the pasted commands also work after a restart, the keys of this one
+    project are kept in the state folder, in files that only its owner can read.
     """
     demo = await _kept_or_made(projects, folder / FILE)
     if demo is not None:
@@ -73,14 +73,14 @@ def _read(path: Path) -> DemoProject | None:
 
 
 def what_to_paste(settings: Settings, folder: Path, demo: DemoProject | None) -> str:
-    """Return what to do next, for a person at a terminal. No secret is in it: it may end in a journal, or a history."""
+    """Return the next steps for a person at a terminal. The text holds no secret: a journal or history may keep it."""
     url = base_url(settings.host, settings.port)
     command = _own_command()
     if demo is None:
         return f"""\
 Ready at {url} (Ctrl-C stops it).
 
-The project `{NAME}` has other keys than its file. Paste this into a second terminal, then start again:
+The keys of the project `{NAME}` differ from those in its file. Paste this into a second terminal, then start again:
 
   {command} projects rotate {NAME} --json > {shlex.quote(str(folder / FILE))}
 """
@@ -101,7 +101,7 @@ The project's secret keys are in {folder / FILE}.
 
 
 def _own_command() -> str:
-    """Return how to call `login-relay` from here: by name if that finds this one, else by its path."""
+    """Return the command that calls this `login-relay` from here: its name if PATH leads to it, otherwise its path."""
     path = Path(sys.argv[0])
     if path.name != "login-relay":
         return f"{shlex.quote(sys.executable)} -m login_relay"

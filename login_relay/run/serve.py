@@ -1,4 +1,4 @@
-"""`login-relay serve`: the embedded server, workers and the API in one go, as children of this process."""
+"""`login-relay serve`: runs the embedded server, workers and the API as children of one process."""
 
 import asyncio
 import contextlib
@@ -28,15 +28,15 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, variable
 from statemachine.store.workers import read_workers
 
-READY_TIMEOUT = 60.0  # seconds; two are usual, a busy machine takes its time
-READY_PERIOD = 0.1  # seconds between two looks
-KILL_AFTER = 2.0  # seconds beyond its own grace after which a child is killed
+READY_TIMEOUT = 60.0  # seconds; it usually takes two, on a busy machine longer
+READY_PERIOD = 0.1  # seconds between two checks
+KILL_AFTER = 2.0  # seconds after its grace has passed; then a child is killed
 CANCEL_PERIOD = 0.2  # seconds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ChildError(LoginRelayError):
-    """A child ended by itself, or did not become ready."""
+    """A child process ended by itself or did not become ready in time."""
 
 
 class Child(NamedTuple):
@@ -67,11 +67,11 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
 
 
 def _check(settings: Settings) -> None:
-    """Find what a child would refuse, before anything is made or started."""
+    """Raise the SettingErrors of the children before anything is created or started."""
     if settings.redis_url is not None:
         _ = command_client(settings, "login-relay:serve")
     if settings.admin_jwks_file is not None:
-        from api.stack.admin_tokens import AdminTokens  # noqa: PLC0415 - the web framework comes with it
+        from api.stack.admin_tokens import AdminTokens  # noqa: PLC0415 - it imports the web framework
 
         AdminTokens.from_settings(settings)
     check_listen_address(settings.host, settings.port)
@@ -83,8 +83,8 @@ async def _until_signalled(settings: Settings, folder: Path, workers: int) -> No
     task = asyncio.create_task(_serve(settings, folder, workers, is_unwinding))
 
     def stop() -> None:
-        # Never during the orderly stop, which a second Ctrl-C must not interrupt; until then, again and again: redis-py
-        # sends inside `asyncio.wait_for`, which in Python 3.11 drops a cancellation that comes as the sending is done.
+        # Not during the orderly stop, which a second Ctrl-C must not interrupt. Until then repeatedly: redis-py sends
+        # inside `asyncio.wait_for`, which in Python 3.11 drops a cancellation that arrives just as the sending ends.
         if not is_unwinding.is_set():
             task.cancel()
             loop.call_later(CANCEL_PERIOD, stop)
@@ -96,7 +96,7 @@ async def _until_signalled(settings: Settings, folder: Path, workers: int) -> No
 
 
 async def _serve(settings: Settings, folder: Path, workers: int, is_unwinding: asyncio.Event) -> None:
-    # What the stack enters first it leaves last: the API stops before the workers, and they before their Redis.
+    # The stack leaves in reverse order: the API stops before the workers, and the workers before their Redis.
     async with contextlib.AsyncExitStack() as stack:
         try:
             await _run(settings, folder, workers, stack)
@@ -136,10 +136,10 @@ async def _run(settings: Settings, folder: Path, workers: int, stack: contextlib
 
 @contextlib.asynccontextmanager
 async def _children(names: Sequence[str], settings: Settings) -> AsyncIterator[list[Child]]:
-    """Run `login-relay NAME` for each name, as long as the context lasts; then stop them all at once."""
-    # By the environment, which other users cannot see: a Redis URL may hold a password.
+    """Run `login-relay NAME` for each name for the duration of the context, then stop all of them at once."""
+    # Settings are passed in the environment, which other users cannot see: a Redis URL may hold a password.
     environment = {
-        variable("log_level"): "warning",  # the terminal is for what to paste
+        variable("log_level"): "warning",  # leaves the terminal to the commands to paste
         **os.environ,
         variable("redis_url"): settings.redis_url or "",
         variable("host"): settings.host,
@@ -167,15 +167,15 @@ async def _stop(process: asyncio.subprocess.Process, grace: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), grace)
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # its own children included, if it died without them
+        os.killpg(process.pid, signal.SIGKILL)  # with its own children, which may have outlived it
     await process.wait()
 
 
 async def _until_one_ends(children: Sequence[Child]) -> None:
-    """Wait until a child ends, which none should.
+    """Wait until a child ends, which is always a failure.
 
     Raises:
-        ChildError: always; it says which, and how.
+        ChildError: always. The message says which child ended, and how.
 
     """
     waiting = {asyncio.create_task(child.process.wait()): child for child in children}
@@ -192,10 +192,10 @@ async def _until_one_ends(children: Sequence[Child]) -> None:
 
 
 async def _until_ready(settings: Settings, redis: Redis, keys: Keys, worker_pids: set[int]) -> None:
-    """Wait until the API could serve a request and every worker has given a sign of life.
+    """Wait until the API can serve a request and every worker has sent a heartbeat.
 
     Raises:
-        ChildError: it takes too long.
+        ChildError: they are not ready in time.
 
     """
     url = f"{base_url(settings.host, settings.port)}/health/ready"

@@ -1,7 +1,7 @@
-"""The state folder: private to its owner, made when it is missing. It holds keys, and what to connect to.
+"""The state folder: private to its owner, and created if it is missing. It holds keys and the URL of a Redis.
 
-An attacker who could put a link or a file into it could have keys written elsewhere, or sent to a Redis of their own.
-So all of it is checked before anything in it is read, no link in it is followed, and its files are 0600.
+An attacker who puts a link or a file into it could redirect keys to another place or to another Redis. Therefore the
+whole folder is checked before anything in it is read, no link in it is followed, and its files have mode 0600.
 """
 
 import os
@@ -18,7 +18,7 @@ PRIVATE = 0o600
 
 
 def make_state_folder(settings: Settings) -> Path:
-    """Make the folder, with mode 0700, if it is missing, and check it; returns its absolute path.
+    """Create the folder with mode 0700 if it is missing, check it, and return its absolute path.
 
     Raises:
         SettingError: it cannot be used.
@@ -37,15 +37,16 @@ def make_state_folder(settings: Settings) -> Path:
 
 
 def check_state_folder(folder: Path) -> None:
-    """Check a folder and all that is in it, before anything of it is used; a missing one is fine.
+    """Check a folder and everything in it before it is used. A missing folder is accepted.
 
     Raises:
-        SettingError: it, or something in it, is a link or another user's; or other users can write to the folder.
+        SettingError: the folder or something in it is a link or belongs to another user, or other users can write to
+            the folder.
 
     """
     try:
         mode = _own(folder)
-        # Each file in it is private by itself; but who can write to a folder can put others in their place.
+        # Each file in it is private, but a user who can write to the folder can replace them.
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
             message = f"{STATE_DIR}: other users can write to {folder}; name a folder of your own"
             raise SettingError(message)
@@ -56,15 +57,15 @@ def check_state_folder(folder: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file of the state folder and give it mode 0600; returns its descriptor.
+    """Open a file of the state folder, give it mode 0600, and return its descriptor.
 
     Raises:
-        FileNotFoundError: there is none, and `flags` do not say to make it.
-        SettingError: it is a link, not a regular file, or another user's.
+        FileNotFoundError: it does not exist, and `flags` do not create it.
+        SettingError: it is a link, not a regular file, or belongs to another user.
 
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for its other end; a regular file does not mind it.
+        # Without O_NONBLOCK, opening a named pipe would wait for its other end. On a regular file it has no effect.
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, PRIVATE)
     except FileNotFoundError:
         raise
@@ -72,7 +73,7 @@ def open_private(path: Path, flags: int) -> int:
         raise _unusable(path, error) from None
     try:
         _check_regular(path, os.fstat(descriptor))
-        os.fchmod(descriptor, PRIVATE)  # not by its path, which may be another file by now
+        os.fchmod(descriptor, PRIVATE)  # not by path, which may lead to another file by now
     except BaseException:
         os.close(descriptor)
         raise
@@ -80,10 +81,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_private(path: Path) -> bytes | None:
-    """Return what a file of the state folder holds; None if there is no such file.
+    """Return the content of a file of the state folder; None if there is no such file.
 
     Raises:
-        SettingError: it is a link, not a regular file, or another user's.
+        SettingError: it is a link, not a regular file, or belongs to another user.
 
     """
     try:
@@ -95,14 +96,14 @@ def read_private(path: Path) -> bytes | None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of the state folder with mode 0600, as a whole: a reader finds its old or its new content.
+    """Write a file of the state folder atomically, with mode 0600: a reader sees its old or its new content.
 
     Raises:
         SettingError: it cannot be written.
 
     """
     try:
-        # A new file, of mode 0600, takes the name: a link of that name is replaced, not followed.
+        # A new file with mode 0600 is renamed over it, so a link of that name is replaced and not followed.
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -131,10 +132,15 @@ def _raise_unless_gone(error: OSError) -> None:
 
 
 def _own(path: Path) -> int:
-    """Return the mode of a file or folder that is not a link and this user's; 0 if there is no such one."""
+    """Return the mode of a file or folder; 0 if it does not exist.
+
+    Raises:
+        SettingError: it is a link or belongs to another user.
+
+    """
     try:
         found = path.lstat()
-    except FileNotFoundError:  # a server may be at work in the folder
+    except FileNotFoundError:  # the server may have removed a file meanwhile
         return 0
     _check_owner(path, found)
     if stat.S_ISLNK(found.st_mode):

@@ -15,8 +15,8 @@ from worker.__main__ import main
 def worker(*, until_stdin_closes: bool) -> None:
     """Decide the commands that the API records.
 
-    Run as many as needed on one Redis; each takes its share. SIGTERM or Ctrl-C stops it when what it has in hand is
-    done, or after LOGIN_RELAY_SHUTDOWN_GRACE_MS.
+    Run as many as needed on one Redis; each takes its share. On SIGTERM or Ctrl-C it finishes its current entries and
+    stops, after LOGIN_RELAY_SHUTDOWN_GRACE_MS at the latest.
     """
     os.environ[variable("redis_url")] = resolve_redis_url(load_settings(os.environ)) or ""
     sys.exit(main(until_stdin_closes=until_stdin_closes))
