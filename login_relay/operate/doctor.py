@@ -1,6 +1,6 @@
-"""`login-relay doctor`: whether a Redis is set up so that the relay can keep its promises, and what to type if not.
+"""`login-relay doctor`: checks whether a Redis is set up for what the relay promises, and says what to type if not.
 
-It changes nothing but a key of its own, for a moment.
+It changes nothing except a key of its own, which it deletes.
 """
 
 import time
@@ -23,21 +23,21 @@ from statemachine.store.reading import Sessions
 MIN_REDIS, MIN_VALKEY = (7, 0), (7, 2)
 MAX_CLOCK_DIFFERENCE = 2.0  # seconds
 MIN_PUBSUB_BUFFER = 1 << 20  # bytes; a hand-over is under 12 KiB, and a busy API may be some hundred of them late
-MEMORY_LEFT = 0.1  # of maxmemory; below that it is time to act
+MEMORY_LEFT = 0.1  # of maxmemory; with less, the operator must act
 ROUND_TRIP = 2.0  # seconds for a message to come back
 
 CONFIGURED = ("appendfsync", "client-output-buffer-limit", "min-replicas-to-write")
-"""What only CONFIG GET tells; managed servers often forbid it."""
+"""The options that only CONFIG GET shows. Managed servers often forbid it."""
 
 
 class Level(StrEnum):
-    """How a check came out."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
-    """Nothing is wrong; there is something to know."""
+    """Nothing is wrong, but the operator should know it."""
     UNSEEN = "unseen"
-    """The server does not let us look."""
+    """The server does not allow the check."""
     FINDING = "finding"
     """A promise of the relay does not hold on this server."""
 
@@ -49,7 +49,7 @@ class Check(msgspec.Struct, frozen=True, omit_defaults=True):
     level: Level
     says: str
     type: str | None = None
-    """What to type, or to set, to mend it."""
+    """What to type or to set to correct it."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 class Seen(NamedTuple):
-    """What a server tells of itself."""
+    """What a server reports about itself."""
 
     info: Mapping[str, Any]
     config: Mapping[str, str] | None
@@ -80,7 +80,7 @@ def check_version(seen: Seen) -> Check:
 
 
 def check_role(seen: Seen) -> Check:
-    """The relay writes, and speaks to one server."""
+    """The relay writes, and uses one server."""
     if seen.info.get("cluster_enabled"):
         return Check(
             "role", Level.FINDING, "the server is in cluster mode", "set cluster-enabled no: one server is used"
@@ -91,7 +91,7 @@ def check_role(seen: Seen) -> Check:
 
 
 def check_memory(seen: Seen) -> Check:
-    """Eviction would drop sessions, or the stream with its group."""
+    """Eviction would delete sessions, or a stream with its group."""
     policy, limit, used = (seen.info[name] for name in ("maxmemory_policy", "maxmemory", "used_memory"))
     if policy != "noeviction":
         says = f"maxmemory-policy is {policy}: a full server would drop sessions and commands without a word"
@@ -103,7 +103,7 @@ def check_memory(seen: Seen) -> Check:
 
 
 def check_persistence(seen: Seen) -> Check:
-    """Without an append-only file, a server that dies takes what it acknowledged with it."""
+    """Without an append-only file, a server that is killed loses what it has acknowledged."""
     if not seen.info["aof_enabled"]:
         says = "there is no append-only file: a server that dies loses logins that were acknowledged"
         return Check("persistence", Level.FINDING, says, _config("appendonly", "yes"))
@@ -126,7 +126,7 @@ def check_persistence(seen: Seen) -> Check:
 
 
 def check_replicas(seen: Seen) -> Check:
-    """A primary that nobody follows goes on acknowledging what a failover will undo."""
+    """A primary without connected replicas goes on acknowledging writes that a failover will undo."""
     count = seen.info["connected_slaves"]
     if not count:
         return Check("replicas", Level.OK, "none")
@@ -139,7 +139,7 @@ def check_replicas(seen: Seen) -> Check:
 
 
 def check_subscribers(seen: Seen) -> Check:
-    """The limits that end a subscriber which does not read."""
+    """Checks the limits at which a subscriber that does not read is cut off."""
     if seen.config is None:
         return Check("subscribers", Level.UNSEEN, "the output buffer limit of subscribers cannot be seen")
     words = seen.config["client-output-buffer-limit"].split()
@@ -170,7 +170,7 @@ def _config(name: str, value: str) -> str:
 
 
 async def look(redis: Redis) -> Seen:
-    """Ask a server about itself."""
+    """Return what a server reports about itself."""
     info: dict[str, Any] = await redis.info()
     try:
         config: Mapping[str, str] = await redis.execute_command("CONFIG GET", *CONFIGURED)
@@ -180,7 +180,7 @@ async def look(redis: Redis) -> Seen:
 
 
 async def check_clock(redis: Redis) -> Check:
-    """Redis' clock decides; this machine's dates log lines and judges admin access tokens."""
+    """Redis' clock decides deadlines; this machine's clock dates log lines and judges admin access tokens."""
     before = time.time()
     seconds, microseconds = await redis.time()
     difference = seconds + microseconds / 1_000_000 - (before + time.time()) / 2
@@ -193,7 +193,7 @@ async def check_clock(redis: Redis) -> Check:
 
 
 async def check_keys(relay: Relay) -> list[Check]:
-    """Whether prefix and partitions are those that the data was written with."""
+    """Check that the prefix and the partitions are those with which the data was written."""
     redis, settings = relay.redis, relay.settings
     everywhere = Keys(settings.prefix, MAX_PARTITIONS)
     used = [p for p in everywhere.partitions if await redis.exists(everywhere.commands(p), everywhere.deadlines(p))]
@@ -208,7 +208,7 @@ async def check_keys(relay: Relay) -> list[Check]:
 
 
 async def check_round_trips(relay: Relay) -> list[Check]:
-    """A script, a write and a message, as the processes need them."""
+    """Try a script, a write and a message, which the processes need."""
     me = f"doctor-{uuid.uuid4().hex}"
 
     async def script() -> None:
@@ -240,14 +240,14 @@ async def check_round_trips(relay: Relay) -> list[Check]:
 
 
 def _why(error: RedisError | TimeoutError) -> str:
-    """Say why something was refused, without the text of the answer, which may quote what was sent."""
+    """Return why a command was refused, without the text of the error, which may quote what was sent."""
     if type(error) is ResponseError:
         return f"refused: {str(error).split(' ', 1)[0]}"
     return f"refused: {type(error).__name__}"
 
 
 async def diagnose(relay: Relay) -> Diagnosis:
-    """Check everything."""
+    """Return the results of all checks."""
     seen = await look(relay.redis)
     checks = [rule(seen) for rule in RULES]
     checks.append(await check_clock(relay.redis))
@@ -262,7 +262,7 @@ async def diagnose(relay: Relay) -> Diagnosis:
 async def doctor(relay: Relay, *, as_json: bool) -> int:
     """Check that Redis is set up for what the relay promises, and say what to type if not.
 
-    Exit code 1 if anything was found. What a server does not let us look at is no finding.
+    Exit code 1 if there is a finding. A check that the server does not allow is not a finding.
     """
     diagnosis = await diagnose(relay)
     if as_json:

