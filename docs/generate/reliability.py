@@ -23,12 +23,12 @@ class Timed(NamedTuple):
 
 
 WORKER_KILLED = Timed(
-    "worker killed mid-batch", "client_times", "from its death to the answer of each client whose request it had"
+    "worker killed mid-batch", "client_times", "from its death to the answer of each request that it had in hand"
 )
 TIMED = (
     WORKER_KILLED,
-    Timed("Redis killed and restarted", "relay_times", "from when Redis serves again to the first complete login"),
-    Timed("pub/sub forbidden 3 s", "client_times", "each completion and each hand-over that was begun meanwhile"),
+    Timed("Redis killed and restarted", "relay_times", "from the moment Redis serves again to the first whole login"),
+    Timed("pub/sub forbidden 3 s", "client_times", "each completion and each hand-over that began meanwhile"),
 )
 
 RIVALS = (
@@ -56,8 +56,8 @@ def _setting(runs: Sequence[dict[str, Any]]) -> str:
     clients, processors = (" or ".join(sorted({str(run[name]) for run in runs})) for name in ("clients", "processors"))
     return (
         f"{clients} clients log in over two API processes, three workers and one Valkey, all on {processors} "
-        "processors, while these are killed, frozen and cut off: first many faults at once, then one by one. "
-        f"Runs of `make chaos SECONDS={seconds}`, with the seeds that give their faults again:"
+        "processors, while processes are killed, frozen and cut off: first many faults at once, then one by one. "
+        f"These are runs of `make chaos SECONDS={seconds}`; each seed reproduces its faults:"
     )
 
 
@@ -73,7 +73,7 @@ def _verdicts(runs: Sequence[dict[str, Any]]) -> str:
 
 def _recoveries(runs: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "| fault, with no other near | times | measured | p50 | p99 | worst |",
+        "| fault, with no other at the time | times | measured | p50 | p99 | worst |",
         "| --- | ---: | --- | ---: | ---: | ---: |",
     ]
     for timed in TIMED:
@@ -88,15 +88,15 @@ def _recoveries(runs: Sequence[dict[str, Any]]) -> str:
 
 def _beside_rivals(runs: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "Task queues that could carry the commands too give a dead worker's task to another by their defaults after:",
+        "Task queues that could carry the commands too give a dead worker's task to another one, by default, after:",
         "",
         "| | |",
         "| --- | ---: |",
     ]
     if times := _times(runs, WORKER_KILLED):
-        lines.append(f"| login-relay, at worst above | {times[-1]:.1f} s |")
+        lines.append(f"| login-relay, the worst above | {times[-1]:.1f} s |")
     lines += [f"| [{name}]({link}) | {after} |" for name, link, after in RIVALS]
-    lines += ["", "Theirs can be shortened, down to how long their tasks may run; a command here takes milliseconds."]
+    lines += ["", "Their times can be shortened to the longest run of a task; a command here takes milliseconds."]
     return "\n".join(lines)
 
 
