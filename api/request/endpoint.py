@@ -135,6 +135,7 @@ def json_post(path: str, endpoint: JsonEndpoint, bounds: Bounds) -> HTTPRouteHan
         asked = Asked(request, limit, bounds)
         try:
             async with limit:
+                await asyncio.sleep(0)  # the server reads in another thread: a turn later the body is there to be taken
                 return await endpoint(asked)
         except Exception as error:
             if asked.is_receiving or not (asked.was_asked_for or await discard(request.receive, asked.headers)):
