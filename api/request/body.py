@@ -10,13 +10,7 @@ from api.request.refusals import Misfit, Unreadable
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$(?!\n)"
-"""Text that is shown to people: without control characters and without characters that hide or reverse text (Unicode's
-bidirectional and invisible formatting). `$` alone would accept a final newline."""
-
-_ENUM_VALUE = re.compile(
-    r"^Invalid enum value .*(?= - at `)", re.DOTALL
-)  # msgspec quotes the value; an answer must not
+_ENUM_VALUE = re.compile(r"^Invalid enum value .*(?= - at `)", re.DOTALL)  # msgspec quotes the value; we do not
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 
 

@@ -8,9 +8,8 @@ from msgspec import Meta
 from api.logins.completing import Completing
 from api.logins.denying import Denying
 from api.logins.inspecting import Asking, Inspecting
-from api.request.body import PRINTABLE
 from api.request.endpoint import Asked, JsonResponse
-from api.request.refusals import Misfit
+from api.request.printable import PATTERN, check_printable
 from api.stack.access import Access, require_server_access
 from api.stack.described import (
     IDEMPOTENCY_KEY,
@@ -38,7 +37,7 @@ from api.stack.errors import (
 from runtime.clock import rfc3339
 from runtime.codes import SESSION_ID_SHAPE, TYPED_LOGIN_CODE_SHAPE
 
-MAX_REFRESH_TOKEN_BYTES = 8_192
+MAX_REFRESH_TOKEN_LENGTH = 8_192
 MAX_SUBJECT_LENGTH = 256
 
 
@@ -64,8 +63,9 @@ class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             str,
             Meta(
                 min_length=1,
-                max_length=MAX_REFRESH_TOKEN_BYTES,
-                description="Handed to the tool; at most 8192 bytes in UTF-8. Absent: the relay mints one.",
+                max_length=MAX_REFRESH_TOKEN_LENGTH,
+                pattern=r"^[\x21-\x7e]*$(?!\n)",  # RFC 6749 appendix A.17: tools print it, and send it in headers
+                description="Handed to the tool: visible ASCII. Absent: the relay mints one.",
             ),
         ]
         | msgspec.UnsetType
@@ -76,9 +76,10 @@ class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             Meta(
                 min_length=1,
                 max_length=MAX_SUBJECT_LENGTH,
-                pattern=PRINTABLE,
                 description="Who the login is for, in your own terms. Told in events, as `login_subject`, and never "
-                "to the tool. It is kept in clear: no secret.",
+                "to the tool. It is kept in clear: no secret. No character may be invisible (Unicode categories C, "
+                "Zl, Zp and fillers).",
+                extra_json_schema={"pattern": PATTERN},
             ),
         ]
         | msgspec.UnsetType
@@ -121,11 +122,6 @@ _decoder = msgspec.json.Decoder(CompleteRequest)
 _MINTED = JsonResponse(msgspec.json.encode(Minted()))
 _DONE = JsonResponse(msgspec.json.encode(Done(success=True)))
 _CHECKED = JsonResponse(msgspec.json.encode(Checked("none")))
-
-
-def _check_refresh_token(token: str) -> None:
-    if len(token.encode()) > MAX_REFRESH_TOKEN_BYTES:  # the Struct counts characters
-        raise Misfit(f"Expected at most {MAX_REFRESH_TOKEN_BYTES} bytes in UTF-8", "at `$.refresh_token`")
 
 
 STRUCTS = (CompleteRequest, Minted, Done, Checked, Inspected)
@@ -200,8 +196,7 @@ class Complete:
         body, key = await asked.json(_decoder), asked.idempotency_key
         refresh_token = None if body.refresh_token is msgspec.UNSET else body.refresh_token
         subject = None if body.subject is msgspec.UNSET else body.subject
-        if refresh_token is not None:
-            _check_refresh_token(refresh_token)
+        check_printable(subject=subject)
         match body.mode:
             case "complete":
                 await self._completing.complete(caller, body.login_code, refresh_token, subject, key)

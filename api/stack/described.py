@@ -32,7 +32,7 @@ SESSION_ID = "0084b16ba1cbbb1e5a92d2ff3d"
 POLLING_CODE = f"lrp_{SESSION_ID}THIS-IS-AN-EXAMPLE-AND-NO-SECRET"
 CODE_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B, as is the next
 CODE_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-REFRESH_TOKEN = "the refresh token"  # noqa: S105 - an example
+REFRESH_TOKEN = "the-refresh-token"  # noqa: S105 - an example
 
 _OF_KNOWN_ERRORS = spellings("known-error")
 _OF_ALL = ("cache-control", *spellings("request-id"), *spellings("actual-status"))

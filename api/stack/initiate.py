@@ -7,8 +7,8 @@ from litestar.openapi.spec import Link
 from msgspec import Meta
 
 from api.logins.initiating import Initiating
-from api.request.body import PRINTABLE
 from api.request.endpoint import Asked, JsonResponse
+from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit
 from api.stack.access import Access
 from api.stack.described import (
@@ -41,7 +41,9 @@ from runtime.codes import (
 )
 from statemachine.session import ClientFacts
 
-Fact = Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
+MAX_FACTS_BYTES = 256  # what a session and its event keep for each login that anybody starts
+
+Fact = Annotated[str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": PATTERN})]
 
 
 class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +83,13 @@ class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[Literal["S256"], Meta(description="How it was made. Absent: so, too; there is no other method.")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
-    client_name: Annotated[Fact | None, Meta(description="Name of the tool, shown to whoever approves.")] = None
+    client_name: Annotated[
+        Fact | None,
+        Meta(
+            description="Name of the tool, shown to whoever approves. No character may be invisible (Unicode "
+            "categories C, Zl, Zp and fillers). This and the next two have at most 256 bytes in UTF-8 together."
+        ),
+    ] = None
     client_version: Annotated[Fact | None, Meta(description="Version of the tool, shown likewise.")] = None
     hostname: Annotated[Fact | None, Meta(description="Machine that the tool runs on, shown likewise.")] = None
 
@@ -174,7 +182,7 @@ class Initiate:
             raise Misfit("Expected `code_challenge` with it", "at `$.code_challenge_method`")
         initiated = await self._initiating.start(
             caller,
-            ClientFacts(body.client_name, body.client_version, body.hostname),
+            _facts(body),
             lifetime_ms=body.expires_in_millis or None,
             code_challenge=challenge,
         )
@@ -186,3 +194,12 @@ class Initiate:
             session_id=initiated.session_id,
         )
         return JsonResponse(_encoder.encode(response))
+
+
+def _facts(body: InitiateRequest) -> ClientFacts:
+    check_printable(client_name=body.client_name, client_version=body.client_version, hostname=body.hostname)
+    given = (body.client_name, body.client_version, body.hostname)
+    if sum(len(fact.encode()) for fact in given if fact is not None) > MAX_FACTS_BYTES:
+        names = "`client_name`, `client_version` and `hostname`"
+        raise Misfit(f"Expected at most {MAX_FACTS_BYTES} bytes in UTF-8 in {names} together")
+    return ClientFacts(*given)

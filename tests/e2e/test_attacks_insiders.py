@@ -14,7 +14,7 @@ from tests.support.attacker import INVALID_LOGIN_CODE, INVALID_POLLING_CODE, Cli
 from tests.support.redis_server import RedisServer
 from tests.support.services import Service, StartService
 
-TOKEN = "the token of a victim"
+TOKEN = "the-token-of-a-victim"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_following_a_link_completes_nothing(service: Service, victim: Client, me
 def test_a_login_code_without_the_backend_s_key_completes_nothing(victim: Client) -> None:
     """Fixation: who sees the code, and has the publishable key that ships in the tool, cannot put a token of theirs."""
     login = victim.initiate()
-    answer = victim.complete(login.login_code, victim.project.client_headers, refresh_token="of the attacker")
+    answer = victim.complete(login.login_code, victim.project.client_headers, refresh_token="of-the-attacker")
     assert answer.headers["x-stack-known-error"] == "INSUFFICIENT_ACCESS_TYPE"
     assert victim.complete(login.login_code, refresh_token=TOKEN).status_code == 200
     assert victim.poll(login.polling_code).json()["refresh_token"] == TOKEN

@@ -1,8 +1,11 @@
+import re
+
 import msgspec
 import pytest
 
 from api.request.body import parse_body
 from api.request.headers import idempotency_key, wait_preference
+from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooSlow, Unreadable
 from api.stack.complete import CompleteRequest
 from api.stack.errors import KNOWN_ERRORS, KnownError, PlainError, of_request
@@ -100,11 +103,37 @@ def test_client_fact_is_printable_text(fact: str) -> None:
     assert parse_body(msgspec.json.encode({"client_name": fact}), JSON, initiate).client_name == fact
 
 
-@pytest.mark.parametrize("fact", ["", "x" * 129, "a\x1b[2Jb", "a\nb", "a\n", "\x7f", "a\u2028b", "\x85"])
-def test_client_fact_that_would_garble_a_terminal_is_refused(fact: str) -> None:
-    """Facts are shown to the person who approves: no control characters, not even at the end."""
+@pytest.mark.parametrize("fact", ["", "x" * 129])
+def test_client_fact_has_1_to_128_characters(fact: str) -> None:
+    """An empty one says nothing; absent facts are left out."""
     with pytest.raises(Misfit):
         parse_body(msgspec.json.encode({"client_name": fact}), JSON, initiate)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x1b[2Jb", "a\nb", "a\n", "\x7f", "a\u2028b", "\x85", "\ue000", "\U000e0041", "\u3164"]
+)
+def test_text_that_garbles_a_terminal_or_hides_something_is_refused(text: str) -> None:
+    """It is shown to people: no control characters, not even at the end, and nothing invisible."""
+    with pytest.raises(Misfit) as refused:
+        check_printable(client_name="fine", hostname=text)
+    assert refused.value.where == "at `$.hostname`"
+
+
+@pytest.mark.parametrize("text", ["a", "two words", "Ünïcode 猫 🐈", "e\u0301", "\u0e01\u0e34", "❤\ufe0f"])
+def test_text_in_any_script_is_printable(text: str) -> None:
+    """Letters, marks, digits, punctuation, symbols and spaces; an absent field is printable too."""
+    check_printable(client_name=text, client_version=None, hostname=msgspec.UNSET)
+
+
+def test_openapi_refuses_no_text_that_is_accepted() -> None:
+    """Its pattern cannot name every character that is refused, but it names no other."""
+    documented = re.compile(PATTERN)
+    refused = [character for character in map(chr, range(0x10000)) if not documented.search(character)]
+    assert len(refused) > 100
+    for character in refused:
+        with pytest.raises(Misfit):
+            check_printable(text=character)
 
 
 @pytest.mark.parametrize("key", [b"a", b"~!" * 127, b"0b0f8a5e-8a52-4f9c-9a63-d81a2a2f0a11"])

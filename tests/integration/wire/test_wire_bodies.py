@@ -181,12 +181,57 @@ def test_client_facts_are_short_and_printable(wire: Wire, field: str) -> None:
         assert is_misfit(wire.post(INITIATE, json={field: fact}), f"`$.{field}`"), repr(fact)
 
 
-TOKENS_THAT_DO_NOT_FIT = {"empty": "", "8193 bytes": "x" * 8_193, "8194 bytes, 4097 characters": "é" * 4_097}
+UNSEEN = {
+    "soft hyphen": "\u00ad",
+    "grapheme joiner": "\u034f",
+    "Arabic letter mark": "\u061c",
+    "Hangul fillers": "\u115f\u1160\u3164\uffa0",
+    "Mongolian vowel separator": "\u180e",
+    "line separator": "\u2028",
+    "paragraph separator": "\u2029",
+    "blank Braille pattern": "\u2800",
+    "annotation anchor": "\ufff9",
+    "private use": "\ue000",
+    "no character": "\uffff",
+    "tags": "".join(map(chr, (0xE0001, 0xE0041, 0xE007F))),
+}
+
+
+@pytest.mark.parametrize("text", UNSEEN.values(), ids=UNSEEN)
+def test_what_people_are_shown_has_nothing_that_they_cannot_see(wire: Wire, text: str) -> None:
+    """Each such character, in a fact or in a subject, is refused by the field's name (docs/wire.md, 3 and 5)."""
+    for character in text:
+        for field in ("client_name", "client_version", "hostname"):
+            response = wire.post(INITIATE, json={field: f"acme{character}"})
+            assert is_misfit(response, f"Expected only characters that can be seen - at `$.{field}`"), ascii(character)
+    response = wire.complete(Login("BBBB-BBBB-BBBB", ""), subject=f"user{text}")
+    assert is_misfit(response, "Expected only characters that can be seen - at `$.subject`")
+
+
+def test_client_facts_have_256_bytes_together(wire: Wire) -> None:
+    """In UTF-8: they are kept for each login that anybody starts (docs/wire.md, section 3)."""
+    most = {"client_name": "\N{CAT}" * 31, "client_version": "é" * 64, "hostname": "xxxx"}
+    assert wire.post(INITIATE, json=most).status_code == httpx.codes.OK
+    for field, fact in most.items():
+        response = wire.post(INITIATE, json={**most, field: f"{fact}x"})
+        assert is_misfit(response, "Expected at most 256 bytes in UTF-8"), field
+
+
+TOKENS_THAT_DO_NOT_FIT = {
+    "empty": "",
+    "8193 characters": "x" * 8_193,
+    "white space": "a b",
+    "line feed": "token\n",
+    "NUL": "\0",
+    "escape sequence": "\x1b]0;title\x07token",
+    "DEL": "token\x7f",
+    "not ASCII": "tökén",
+}
 
 
 @pytest.mark.parametrize("token", TOKENS_THAT_DO_NOT_FIT.values(), ids=TOKENS_THAT_DO_NOT_FIT)
-def test_refresh_token_has_1_to_8192_bytes(wire: Wire, token: str) -> None:
-    """Bytes in UTF-8, not characters; what does not fit completes nothing (docs/wire.md 5)."""
+def test_refresh_token_is_1_to_8192_characters_of_visible_ascii(wire: Wire, token: str) -> None:
+    """A terminal can show it, a header can carry it; what does not fit completes nothing (docs/wire.md, section 5)."""
     login = wire.initiate()
     assert is_misfit(wire.complete(login, refresh_token=token), "`$.refresh_token`")
     assert wire.poll(login).json() == {"status": "waiting"}

@@ -100,18 +100,15 @@ def test_the_documented_curl_completes_a_login_with_a_minted_token(wire: Wire) -
 
 TOKENS = {
     "text": "rt",
-    "white space": " a b\tc\n",
-    "NUL": "\0",
-    "any script": "ünï 猫 🐈",
-    "JSON": '{"a":"\\u0000"}',
-    "8192 bytes": "x" * 8_192,
-    "8192 bytes, 4096 characters": "é" * 4_096,
+    "all of visible ASCII": "".join(map(chr, range(0x21, 0x7F))),
+    "JWT": "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln",
+    "8192 characters": "x" * 8_192,
 }
 
 
 @pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS)
 def test_the_clients_form_hands_over_its_own_token(wire: Wire, token: str) -> None:
-    """Of 1 to 8192 bytes, unchanged to the last."""
+    """Of 1 to 8192 characters, unchanged to the last."""
     login = wire.initiate()
     response = wire.complete(login, refresh_token=token)
     assert (response.status_code, response.json()) == (200, {"success": True})
