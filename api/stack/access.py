@@ -101,6 +101,12 @@ _KEYS = {
 _ACCESS_TYPES = {access_type.name.lower(): access_type for access_type in AccessType}
 
 
+class _TimedRead(NamedTuple):
+    read: ProjectRead
+    at: float
+    """By this machine's monotonic clock, in seconds."""
+
+
 # Stands for a project that there is not.
 _NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
 _NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
@@ -182,13 +188,8 @@ class Access:
         read = task.result() if task.done() else await asyncio.shield(task)
         return read.read.project, read.read.now + int((time.monotonic() - read.at) * 1000)
 
-    async def _read(self, project_id: str) -> "_TimedRead":
+    async def _read(self, project_id: str) -> _TimedRead:
         return _TimedRead(await self._projects.read(project_id), time.monotonic())
-
-
-class _TimedRead(NamedTuple):
-    read: ProjectRead
-    at: float
 
 
 def _is_uuid(text: str) -> bool:
