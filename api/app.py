@@ -45,7 +45,7 @@ from events.log import EventLog
 from projects.audit import Refusals
 from projects.budgets import Guesses, InitiationLimits
 from projects.store import Projects
-from runtime.logs import configure_logging
+from runtime.logs import configure_logging, writes_json
 from runtime.redis.connections import command_client, reader_client, subscriber_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, trusted_networks
@@ -127,7 +127,13 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         from api.request.spans import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
 
         spans = RequestSpans(tracing)
-    noting = Noting(settings, (*REQUEST_ID, b"x-request-id"), spans)
+    noting = Noting(
+        (*REQUEST_ID, b"x-request-id"),
+        spans,
+        counts=settings.metrics_port != 0,
+        logs=settings.log_level in {"debug", "info"},
+        as_json=writes_json(settings),
+    )
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")

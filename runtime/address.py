@@ -1,7 +1,9 @@
 """Client addresses as text, and the network or address that a budget counts them under."""
 
 from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
 
 UNKNOWN_ADDRESS = "unknown"
 """Stands for the address of a client whose address is not known, as over a Unix socket."""

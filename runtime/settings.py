@@ -5,18 +5,17 @@ The table in the README is generated from this file.
 
 import difflib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
+from runtime.address import Network
 from runtime.codes import MAX_PARTITIONS
 from runtime.errors import SettingError
 
 PREFIX = "LOGIN_RELAY_"
-
-Network = IPv4Network | IPv6Network
 
 NOT_SETTINGS = frozenset({f"{PREFIX}PUBLISHABLE_KEY"})
 """Variables with the same prefix that only the `login` command reads."""

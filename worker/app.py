@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Awaitable, Iterator
+from functools import partial
 
 import structlog
 from prometheus_client import REGISTRY
@@ -42,7 +43,8 @@ def watched(settings: Settings) -> Iterator[Tracing | None]:
         SettingError: the metrics have no address, or the traces cannot be exported.
 
     """
-    REGISTRY.register(Standing(settings))
+    connect = partial(command_client, settings, "login-relay:metrics")
+    REGISTRY.register(Standing(connect, Keys(settings.prefix, settings.partitions)))
     if (metrics := listen(settings, REGISTRY)) is not None:
         metrics.start()
     tracing = start_tracing(os.environ, "login-relay-worker")

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from litestar.types import Scope
 
-from runtime.address import UNKNOWN_ADDRESS, counted_as
-from runtime.settings import Network
+from runtime.address import UNKNOWN_ADDRESS, Network, counted_as
 
 MAX_READ = 4_096  # characters from the right; no chain of proxies is longer
 

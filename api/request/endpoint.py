@@ -20,7 +20,7 @@ from api.request.headers import Headers, idempotency_key, wait_preference
 from api.request.incoming import Incoming, discard
 from api.request.note import note_cut
 from api.request.refusals import TooSlow
-from runtime.settings import Network
+from runtime.address import Network
 
 JsonRequest = Request[Any, Any, Any]
 

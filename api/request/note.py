@@ -23,9 +23,7 @@ from prometheus_client import Counter
 
 from api.request.headers import header
 from api.request.metrics import NO_ROUTE, requests
-from runtime.logs import writes_json
 from runtime.redaction import redact
-from runtime.settings import Settings
 from runtime.tracing import traceparent
 
 if TYPE_CHECKING:
@@ -138,13 +136,21 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
 class Noting:
     """Notes the requests of one application."""
 
-    def __init__(self, settings: Settings, id_headers: tuple[bytes, ...], spans: "RequestSpans | None") -> None:
+    def __init__(
+        self,
+        id_headers: tuple[bytes, ...],
+        spans: "RequestSpans | None",
+        *,
+        counts: bool,
+        logs: bool,
+        as_json: bool,
+    ) -> None:
         self._id_headers = id_headers
         self._answered: list[Note] = []
         self._spans = spans
-        self._counts = settings.metrics_port != 0
-        self._logs = settings.log_level in {"debug", "info"}
-        self._as_json = writes_json(settings)
+        self._counts = counts
+        self._logs = logs
+        self._as_json = as_json
 
     def begin(self, scope: Scope) -> Note:
         """Start the note of a request, make it the current one, and return it."""

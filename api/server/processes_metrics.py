@@ -5,10 +5,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
+from runtime.redis.connections import command_client
+from runtime.redis.keys import Keys
 from runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +46,8 @@ def metrics_of_processes(settings: Settings) -> Iterator["MetricsServer | None"]
 
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call] # it has no annotations
-        registry.register(Standing(settings))
+        connect = partial(command_client, settings, "login-relay:metrics")
+        registry.register(Standing(connect, Keys(settings.prefix, settings.partitions)))
         yield listen(settings, registry)
 
 

@@ -1,15 +1,15 @@
 """How the commands stand, as metrics: read from Redis at each scrape."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from redis.asyncio import Redis
 
-from runtime.redis.connections import REDIS_TROUBLE, command_client
+from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
-from runtime.settings import Settings
 from statemachine.store.command_stream import Backlog, CommandStream
 
 GAUGES = {
@@ -28,8 +28,9 @@ class Standing(Collector):
     Every process tells it, so that it is known when no worker runs: take the maximum over processes.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, connect: Callable[[], Redis], keys: Keys) -> None:
+        self._connect = connect
+        self._keys = keys
         self._one_at_a_time = Lock()  # or a fast scraper would open a connection per request
 
     def collect(self) -> Iterator[Metric]:
@@ -37,7 +38,7 @@ class Standing(Collector):
         try:
             with self._one_at_a_time:
                 # A connection and an event loop of its own: a process that is stuck can still be watched.
-                backlogs = asyncio.run(_read(self._settings))
+                backlogs = asyncio.run(self._read())
         except REDIS_TROUBLE:
             yield GaugeMetricFamily(REDIS_UP, "Whether this process reached Redis just now.", 0)
             return
@@ -48,6 +49,11 @@ class Standing(Collector):
                 gauge.add_metric([str(partition)], value)
             yield gauge
 
+    async def _read(self) -> list[Backlog]:
+        async with self._connect() as redis:
+            stream = CommandStream(redis, self._keys)
+            return [await stream.backlog(partition) for partition in self._keys.partitions]
+
 
 def _values(backlog: Backlog) -> tuple[float, ...]:
     return (
@@ -57,13 +63,3 @@ def _values(backlog: Backlog) -> tuple[float, ...]:
         (backlog.oldest_pending_ms or 0) / 1000,
         backlog.dead_letters,
     )
-
-
-async def _read(settings: Settings) -> list[Backlog]:
-    keys = Keys(settings.prefix, settings.partitions)
-    redis = command_client(settings, "login-relay:metrics")
-    try:
-        stream = CommandStream(redis, keys)
-        return [await stream.backlog(partition) for partition in keys.partitions]
-    finally:
-        await redis.aclose()
