@@ -96,8 +96,9 @@ requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade
 	$(COMPILE) $(UPGRADE) --group bench -c requirements/dev.txt -o requirements/bench.txt
 
 clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find api worker statemachine projects events runtime client login_relay tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf bench/rivals/oidc-provider/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
