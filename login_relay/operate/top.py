@@ -29,7 +29,7 @@ from login_relay.operate.status import (
     PartitionStatus,
     read_partitions,
 )
-from login_relay.operate.tables import age
+from login_relay.operate.tables import age, printable
 from runtime.clock import rfc3339
 from statemachine.events import STATE_AFTER
 from statemachine.lifecycle import ENDS, State
@@ -231,8 +231,8 @@ def _sessions(sessions: Sequence[RecentSession], count: int) -> RenderableType:
             Text(session.state, style=COLOURS[session.state]),
             rfc3339(session.changed_at)[11:19],
             "-" if session.state == State.PENDING else age(took),
-            _plain(session.client),
-            _plain(session.login_subject),
+            printable(session.client),
+            printable(session.login_subject),
         )
     return table if sessions else Text("None in the last minutes.", style="dim")
 
@@ -246,8 +246,3 @@ def _table(widths: Mapping[str, int | None], *, show_header: bool = True) -> Tab
         ratio = 1 if width is None else None
         table.add_column(head, width=width, ratio=ratio, no_wrap=True, overflow="ellipsis")
     return table
-
-
-def _plain(text: str | None) -> Text:
-    """Return a text that somebody else wrote, without what a terminal would obey."""
-    return Text("".join(symbol for symbol in text or "" if symbol.isprintable()))
