@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.eventually import wait_until
 from tests.support.redis_server import free_port
+from tests.support.scraping import counted
 from tests.support.services import API, Process, Service, StartService
 
 CLI = "/api/v1/auth/cli"
@@ -61,6 +62,22 @@ async def test_a_login_can_be_followed_through_the_logs(start_service: StartServ
     assert told == [("pending", "completed", "complete:1"), ("completed", "consumed", "poll:2")]
     assert {line["session_id"] for line in lines(worker, "transition")} == {session_id}
     assert {line["level"] for line in lines(worker, "transition")} == {"debug"}
+
+
+async def test_a_status_that_is_overridden_is_logged_and_counted_as_it_is(start_service: StartService) -> None:
+    """A client that has its 401 and 429 sent as 200 hides them from a proxy, and not from the relay's own records."""
+    service = start_service(workers=0, initiations_per_project=1)
+    api = service.apis[0]
+    override = {"x-stack-override-error-status": "true"}
+    client = service.project.client_headers | override
+    wrong = client | {"x-stack-publishable-client-key": "pck_wrong"}
+    statuses = {"wrong:1": (wrong, 401), "first:1": (client, 200), "second:1": (client, 429)}
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as http:
+        for request_id, (headers, status) in statuses.items():
+            response = await http.post(CLI, headers=headers | {"x-request-id": request_id})
+            assert (response.status_code, response.headers["x-stack-actual-status"]) == (200, str(status))
+            assert (await request_line(api, request_id))["status"] == status
+            await counted(api, "http_request_duration_seconds_count", 1, route=CLI, status=str(status))
 
 
 @pytest.mark.parametrize("name", HEADER_NAMES)
