@@ -23,13 +23,13 @@ from tests.support.two_servers import TwoServers
 
 @pytest.fixture
 def relay(redis: Redis, keys: Keys, settings: Settings, stream: CommandStream) -> Relay:
-    """The relay of this test; nothing happens in it by itself."""
+    """The relay of this test; nothing in it moves by itself."""
     return Relay(redis, keys, settings, stream)
 
 
 @pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A server that nobody else uses: fill it, stop it, kill it."""
+    """A server that no other test uses: fill it, stop it, kill it."""
     server = embedded_server(tmp_path_factory.mktemp("own-server"))
     server.start()
     yield server
@@ -49,7 +49,7 @@ async def own_relay(own_server: ValkeyServer) -> AsyncIterator[Relay]:
 
 @pytest.fixture
 async def second_server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
-    """A server of a test's own beside the one that all tests share: kill it, freeze it."""
+    """A server of a test's own beside the shared one: kill it, freeze it."""
     server = RedisProcess(tmp_path)
     await server.start()
     yield server
@@ -58,7 +58,7 @@ async def second_server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
 
 @pytest.fixture
 async def two_servers(redis: Redis, second_server: RedisProcess) -> AsyncIterator[TwoServers]:
-    """A client that finds partition 1 on the second server, and everything else on the one that all tests share."""
+    """A client that finds partition 1 on the second server, and everything else on the shared one."""
     second = command_client(Settings(redis_url=second_server.url), "login-relay:test")
     yield TwoServers(redis, second)
     await second.aclose()
@@ -80,7 +80,7 @@ async def worker(settings: Settings) -> AsyncIterator[None]:
 
 @pytest.fixture
 def environment(settings: Settings) -> dict[str, str]:
-    """What an operator would have in the environment to work on the relay of this test."""
+    """An operator's environment variables for the relay of this test."""
     assert settings.redis_url is not None
     return {
         variable("redis_url"): settings.redis_url,

@@ -1,4 +1,4 @@
-"""What an answer's time could tell: the calls that take it are the same, whatever was wrong."""
+"""What the time of an answer could reveal: whatever was wrong, the calls that take time are the same."""
 
 import sys
 from collections.abc import Callable
@@ -22,7 +22,7 @@ NAMES = {
 
 
 class Calls:
-    """Which digests are made and compared, in order, as the interpreter's profiler sees them."""
+    """The digests that are made and compared, in order, as the interpreter's profiler sees them."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -37,7 +37,7 @@ class Calls:
 async def test_unknown_project_and_wrong_key_take_the_same_work(
     projects: Projects, settings: Settings, kind: KeyKind
 ) -> None:
-    """Digests are made and compared as often, for a key that is right but for its last character too."""
+    """As many digests are made and compared, even for a key that is right but for its last character."""
     project_id, keys = await projects.create("acme", allow_client_complete=False)
     access = Access(projects, AdminTokens.from_settings(settings), settings.project_cache_ms)
 

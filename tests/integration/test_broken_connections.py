@@ -24,11 +24,11 @@ from tests.support.redis_server import free_port
 from tests.support.relay import Relay, working
 
 NOTICED_WITHIN = 6.0  # seconds; more than the time-out of a blocking read
-NEVER = 60.0  # seconds between two look-ups, where none of them is to come within a test
+NEVER = 60.0  # seconds between two look-ups, where none shall come within a test
 SHORT = 0.02  # seconds between two look-ups, where many of them are
 MANY = 50  # of those
 
-DICE = random.Random(1)  # noqa: S311 - which connection goes first is all the same here
+DICE = random.Random(1)  # noqa: S311 - which connection goes first does not matter here
 
 on_one_partition_and_on_four = pytest.mark.parametrize("settings", [1, 4], ids=["P=1", "P=4"], indirect=True)
 
@@ -92,7 +92,7 @@ async def is_deaf(relay: Relay) -> bool:
 
 
 def reconnects() -> float:
-    """Return how often a subscription was interrupted, for whatever reason, in all tests so far."""
+    """Return how often a subscription was interrupted, for any reason, in all tests so far."""
     return sum(
         sample.value
         for metric in REGISTRY.collect()
@@ -102,7 +102,7 @@ def reconnects() -> float:
 
 
 def looked_up() -> float:
-    """Return how many waiters learnt by a look-up what no message told them, in all tests so far."""
+    """Return how many waiters got from a look-up what no message brought them, in all tests so far."""
     kinds = [{"waiting_for": kind} for kind in ("outcome", "change")]
     return sum(REGISTRY.get_sample_value("login_relay_hint_fallbacks_total", kind) or 0.0 for kind in kinds)
 
@@ -126,7 +126,7 @@ async def test_api_notices_that_its_subscription_is_half_open(
 
 @on_one_partition_and_on_four
 async def test_quiet_subscription_is_kept(proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys) -> None:
-    """Where nothing is published for longer than it takes to notice a dead peer, the connection stays the same."""
+    """A connection without messages for longer than it takes to notice a dead peer stays open."""
     before = reconnects()
     async with listening(relay.settings, through_proxy, keys, SHORT):
         await wait_until(lambda: is_subscribed(relay))
@@ -140,7 +140,7 @@ async def test_quiet_subscription_is_kept(proxy: Proxy, through_proxy: Settings,
 async def test_waiters_of_every_partition_are_told_by_a_message(
     through_proxy: Settings, relay: Relay, keys: Keys
 ) -> None:
-    """The look-up is for messages that were lost: where none is, it tells nobody anything, in whatever partition."""
+    """The look-up is for lost messages: where none is lost, no look-up answers a waiter, in any partition."""
     sessions: dict[int, str] = {}
     while len(sessions) < len(keys.partitions):
         session_id = (await relay.initiate()).session_id
@@ -162,7 +162,7 @@ async def test_waiters_of_every_partition_are_told_by_a_message(
 async def test_waiters_are_looked_up_at_once_after_a_reconnect(
     proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys
 ) -> None:
-    """What was published while nobody listened is found when somebody does again, not by the next regular look-up."""
+    """What was published while nobody was subscribed is found on reconnecting, not by the next regular look-up."""
     session_id = (await relay.initiate()).session_id
     async with listening(relay.settings, through_proxy, keys, NEVER) as api:
         await wait_until(lambda: is_subscribed(relay))
@@ -181,7 +181,7 @@ async def test_waiters_are_looked_up_at_once_after_a_reconnect(
 
 
 async def test_subscription_that_redis_refuses_is_tried_ever_less_often(own_relay: Relay) -> None:
-    """One line in the log and one count for a series of refusals, which come further and further apart."""
+    """One log line and one count for a series of refusals, and growing pauses between the tries."""
     await own_relay.redis.acl_setuser("default", enabled=True, nopass=True, commands=["-subscribe"])
     before = reconnects()
     with capture_logs() as logs:
@@ -199,7 +199,7 @@ async def test_subscription_that_redis_refuses_is_tried_ever_less_often(own_rela
 async def test_worker_notices_that_its_connections_are_half_open(
     proxy: Proxy, through_proxy: Settings, relay: Relay
 ) -> None:
-    """A blocked read that gets no answer is given up and made anew, and what was read into the void is taken over."""
+    """A blocked read without an answer is given up and repeated, and entries read into the void are taken over."""
     async with working(through_proxy):
         await completed_by_a_worker(relay)
         proxy.half_open(len(proxy.links), DICE)

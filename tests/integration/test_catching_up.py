@@ -18,7 +18,7 @@ OF_NEITHER = "99999999-59a4-4a53-9a8e-2f1f5a0c9f10"
 
 
 class CountingLog(EventLog):
-    """The log, with a count of what is read of it."""
+    """The log, which counts the reads and the entries that were read."""
 
     under_way = most_at_once = total = most_entries = 0
 
@@ -54,7 +54,7 @@ def log(keys: Keys) -> CountingLog:
 
 
 async def catch_up(catch_ups: CatchUps, project_id: str) -> int:
-    """Read all from the beginning, as a stream does; returns how many events of the project there were."""
+    """Read all from the beginning, as a stream does; returns how many events of the project were read."""
     cursor: Cursor = (START, START)
     count, complete = 0, False
     while not complete:
@@ -66,7 +66,7 @@ async def catch_up(catch_ups: CatchUps, project_id: str) -> int:
 async def test_streams_that_catch_up_read_so_much_and_no_more(
     log: CountingLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
-    """Reads at once, entries of a read, and entries a second over all streams; each has its own events nevertheless."""
+    """Concurrent reads, entries per read and entries per second are limited over all; each stream gets its events."""
     await write_events(redis, keys, initiations, OF_NEITHER, 1_000)
     for project_id in PROJECTS:
         await write_events(redis, keys, initiations, project_id, 3)
@@ -84,7 +84,7 @@ async def test_streams_that_catch_up_read_so_much_and_no_more(
 async def test_project_with_many_streams_does_not_hold_up_another(
     log: CountingLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
-    """Thirty streams are far behind; another project's, as far behind, comes after them and is done before them."""
+    """Thirty streams are far behind; another project's, as far behind, starts after them and finishes before them."""
     await write_events(redis, keys, initiations, OF_NEITHER, 2_000)
     catch_ups = CatchUps(log, redis)
     many = [asyncio.create_task(catch_up(catch_ups, PROJECTS[0])) for _ in range(30)]

@@ -55,7 +55,7 @@ from tests.support.scripted_relay import (
 
 
 class LogIn(Protocol):
-    """What both clients are."""
+    """The signature of both clients."""
 
     def __call__(
         self, request: LoginRequest, on_prompt: Callable[[Prompt], None], *, patience: Patience = PATIENCE
@@ -103,7 +103,7 @@ def request_to(relay: ScriptedRelay) -> LoginRequest:
     ids=["dropped", "broken off", "not HTTP", "busy", "failed"],
 )
 def test_trouble_on_the_way_loses_no_login(relay: ScriptedRelay, log_in: LogIn, trouble: Behaviour) -> None:
-    """Every request may fail on the wire, after it was read: the next one is answered and the login succeeds."""
+    """Any request may fail on the wire after it was read: the next one is answered and the login succeeds."""
     relay.script += [trouble, initiated(), trouble, WAITING, trouble, SUCCESS]
 
     assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
@@ -112,7 +112,7 @@ def test_trouble_on_the_way_loses_no_login(relay: ScriptedRelay, log_in: LogIn, 
 
 
 def test_a_lost_token_is_asked_for_with_the_same_key(relay: ScriptedRelay, log_in: LogIn) -> None:
-    """The relay repeats a token whose answer was lost to the poll that carries the key of the first."""
+    """The relay repeats a token whose answer was lost to a poll that carries the same key."""
     relay.script += [initiated(), WAITING, break_off, SUCCESS]
     log_in(request_to(relay), ignore)
 
@@ -122,14 +122,14 @@ def test_a_lost_token_is_asked_for_with_the_same_key(relay: ScriptedRelay, log_i
 
 
 def test_a_server_that_hangs_is_asked_again(relay: ScriptedRelay, log_in: LogIn) -> None:
-    """A request without an answer ends by its time-out."""
+    """A request without an answer ends at its time-out."""
     relay.script += [initiated(), hang, SUCCESS]
 
     assert log_in(request_to(relay), ignore, patience=IMPATIENT) == Login(TOKEN, "s1")
 
 
 def unknown(field: str) -> Behaviour:
-    """Refuse a field as servers of the interface do that do not know it."""
+    """Reject a field, as servers do that do not know it."""
     return answer(400, {"code": "SCHEMA_ERROR", "error": f"body contains unknown properties: {field}"})
 
 
@@ -146,7 +146,7 @@ def test_a_server_that_refuses_to_bind_is_not_logged_in_to(relay: ScriptedRelay,
 
 
 def test_a_server_that_refuses_to_bind_is_asked_without_if_that_is_allowed(relay: ScriptedRelay, log_in: LogIn) -> None:
-    """It gets the fields that every server of the interface knows, and its polls no verifier."""
+    """It gets the fields that every server of the interface knows, and no verifier in polls."""
     relay.script += [unknown("code_challenge"), initiated(), WAITING, SUCCESS]
 
     assert log_in(replace(request_to(relay), allow_unbound=True), ignore) == Login(TOKEN, "s1")
@@ -157,7 +157,7 @@ def test_a_server_that_refuses_to_bind_is_asked_without_if_that_is_allowed(relay
 
 
 def test_a_server_that_ignores_the_binding_is_logged_in_to(relay: ScriptedRelay, log_in: LogIn) -> None:
-    """It hears the challenge and the verifier, and does nothing with them."""
+    """It receives the challenge and the verifier, and does nothing with them."""
     relay.script += [initiated(), WAITING, SUCCESS]
 
     assert log_in(request_to(relay), ignore) == Login(TOKEN, "s1")
@@ -176,7 +176,7 @@ def test_retry_after_is_honoured(relay: ScriptedRelay, log_in: LogIn) -> None:
 
 
 def test_a_server_that_is_not_there_is_unreachable(log_in: LogIn) -> None:
-    """Nothing listens: the client gives up and says why."""
+    """Nothing listens: the client gives up and gives the reason."""
     with scripted_relay() as relay:
         request = request_to(relay)
 
@@ -186,7 +186,7 @@ def test_a_server_that_is_not_there_is_unreachable(log_in: LogIn) -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Return a certificate for 127.0.0.1 that nobody signed but its own key; PEM, with the key."""
+    """Return a certificate for 127.0.0.1, signed only by its own key; PEM, with the key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
@@ -218,7 +218,7 @@ def test_a_server_must_prove_who_it_is(log_in: LogIn, certificate: Path, monkeyp
 
 
 def test_a_redirect_is_not_followed(relay: ScriptedRelay, log_in: LogIn) -> None:
-    """The polling code goes to the server it came from and to no other."""
+    """The polling code goes only to the server that it came from."""
     with scripted_relay() as elsewhere:
         elsewhere.script += [SUCCESS]
         moved = answer(307, "Moved", location=f"{elsewhere.url}/api/v1/auth/cli/poll")
@@ -231,7 +231,7 @@ def test_a_redirect_is_not_followed(relay: ScriptedRelay, log_in: LogIn) -> None
 def test_no_proxy_reads_what_goes_to_this_machine(
     relay: ScriptedRelay, log_in: LogIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy named in the environment is for the world outside."""
+    """A proxy named in the environment is for other machines only."""
     with scripted_relay() as proxy:
         for variable in ("http_proxy", "all_proxy"):
             monkeypatch.setenv(variable, proxy.url)
@@ -255,7 +255,7 @@ def test_a_relay_may_be_mounted_below_a_path(relay: ScriptedRelay, log_in: LogIn
 def test_no_secret_reaches_a_log_or_a_traceback(
     relay: ScriptedRelay, log_in: LogIn, last: Behaviour | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not even at debug level, and an error drags no exception along that holds the request."""
+    """Not even at debug level; and an error has no other exception in its chain that holds the request."""
     caplog.set_level(logging.DEBUG)
     relay.script += [initiated(), WAITING, drop, last] if last else [initiated(), WAITING, *[drop] * 50]
     request = replace(request_to(relay), expires_in=timedelta(seconds=1))
@@ -307,7 +307,7 @@ def test_ctrl_c_cancels_a_login(relay: ScriptedRelay, log_in: LogIn, poll: Behav
 
 
 def test_an_error_of_the_callers_own_cancels_a_login(relay: ScriptedRelay, log_in: LogIn) -> None:
-    """What `on_prompt` raises is raised after one cancel: the tool waits for the login no longer."""
+    """What `on_prompt` raises is raised after one cancel: the tool does not wait for the login any more."""
 
     def fail(_: Prompt) -> None:
         raise OSError("no terminal")

@@ -29,7 +29,7 @@ async def test_bad_setting_is_told_in_one_line(operate: Operate, setting: str, v
 
 
 async def test_without_a_redis_the_line_says_what_to_do(operate: Operate, tmp_path: Path) -> None:
-    """Neither the setting nor a running `serve`: both are named, with the folder that was looked in."""
+    """Without the setting and a running `serve`: the line names both, and the folder that was searched."""
     line = refused(await operate("status", **{variable("redis_url"): "", variable("state_dir"): str(tmp_path)}), 2)
     assert all(word in line for word in (variable("redis_url"), "login-relay serve", str(tmp_path)))
 
@@ -39,7 +39,7 @@ async def test_without_a_redis_the_line_says_what_to_do(operate: Operate, tmp_pa
     [["nothing"], ["status", "--nothing"], ["status", "more"], ["projects", "create"], ["serve", "--port", "0"]],
 )
 async def test_wrong_usage_is_told_in_one_line(operate: Operate, arguments: list[str]) -> None:
-    """With the place of the help."""
+    """The line points to the help."""
     assert "--help`" in refused(await operate(*arguments), 2)
 
 
@@ -52,7 +52,7 @@ async def test_group_without_a_command_shows_its_help(operate: Operate, argument
 
 
 def test_help_says_of_each_command_what_the_command_says() -> None:
-    """The lines are kept apart from the commands, so that the help imports none of them."""
+    """The help keeps its lines apart from the commands, so that it imports none of them."""
     context = click.Context(main)
     for name, place in COMMANDS.items():
         command = main.get_command(context, name)

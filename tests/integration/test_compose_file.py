@@ -1,4 +1,4 @@
-"""What docker-compose.yml says of networks, passwords and memory; `tests/e2e/test_compose.py` brings it up."""
+"""Networks, passwords and memory in docker-compose.yml; `tests/e2e/test_compose.py` starts it."""
 
 import contextlib
 import hashlib
@@ -39,7 +39,7 @@ def networks(service: str) -> set[str]:
 
 
 def make_access(folder: Path) -> None:
-    """Run what the one-shot service runs, with a folder for its volume."""
+    """Run what the one-shot service runs, with a folder as its volume."""
     service = SERVICES["redis-access"]
     [script] = service["command"]
     subprocess.run(
@@ -48,7 +48,7 @@ def make_access(folder: Path) -> None:
 
 
 def test_only_the_api_and_the_workers_share_a_network_with_redis() -> None:
-    """Prometheus and Grafana reach the metrics over another one. That of Redis leads nowhere else; it has no port."""
+    """Prometheus and Grafana reach the metrics over another one. Redis' own leads nowhere and publishes no port."""
     assert networks("redis") == {"redis"}
     assert {name for name in SERVICES if "redis" in networks(name)} == {"redis", "api", "worker"}
     assert COMPOSE["networks"]["redis"]["internal"] is True
@@ -59,7 +59,7 @@ def test_only_the_api_and_the_workers_share_a_network_with_redis() -> None:
 
 
 def test_users_of_redis_are_the_one_of_the_readme_and_one_for_its_health() -> None:
-    """The relay's may do what the README lists, word for word; another may only ask whether Redis is there."""
+    """The relay's user may do what the README lists, word for word; the other may only check that Redis is there."""
     found = re.search(
         r"<!-- acl -->\n\n```text\nuser login-relay on >PASSWORD (.*?)\n```", (ROOT / "README.md").read_text()
     )
@@ -91,7 +91,7 @@ def test_password_of_redis_is_drawn_at_the_first_start_and_kept(tmp_path: Path) 
 
 @contextlib.contextmanager
 def redis_of_the_file(folder: Path, **given: str) -> Iterator[int]:
-    """Run what the service `redis` runs, as an embedded server and with the volumes in a folder; yields its port."""
+    """Run what the service `redis` runs, as an embedded server and with folders as its volumes; yields its port."""
     make_access(folder)
     (folder / "bin").mkdir()
     (folder / "bin" / "redis-server").symlink_to(get_binary_path())
@@ -116,12 +116,12 @@ def redis_of_the_file(folder: Path, **given: str) -> Iterator[int]:
 
 
 def user(port: int, credentials: str = "") -> Redis:
-    """Return a client of the server on a port, for `NAME:PASSWORD@` or for nobody."""
+    """Return a client of the server on a port, for `NAME:PASSWORD@` or for no user."""
     return Redis.from_url(f"redis://{credentials}127.0.0.1:{port}")
 
 
 def serves(port: int) -> bool:
-    """Whether the health check of the file would pass."""
+    """Return whether the health check of the file would pass."""
     *_, name, _, password, _ = SERVICES["redis"]["healthcheck"]["test"]
     with user(port, f"{name}:{password}@") as redis:
         try:
@@ -131,7 +131,7 @@ def serves(port: int) -> bool:
 
 
 def test_stranger_on_the_network_of_redis_can_do_nothing(tmp_path: Path) -> None:
-    """Without the password Redis answers only PING to the user of the health check; with it, what the relay needs."""
+    """Without the password Redis answers only PING of the health check's user; with it, what the relay needs."""
     with redis_of_the_file(tmp_path) as port:
         for credentials in ("", "login-relay:none@", ":none@"):
             with user(port, credentials) as stranger:
@@ -159,7 +159,7 @@ def test_stranger_on_the_network_of_redis_can_do_nothing(tmp_path: Path) -> None
 def test_one_variable_sets_the_memory_of_redis_and_of_its_container(
     tmp_path: Path, given: dict[str, str], limit: int
 ) -> None:
-    """The data may take half of what the container may: Redis refuses writes before the kernel would end it."""
+    """Data may take half of the container's memory: Redis refuses writes before the kernel would kill it."""
     assert interpolated(SERVICES["redis"]["mem_limit"], **given) == f"{limit}m"
     with (
         redis_of_the_file(tmp_path, **given) as port,
@@ -172,12 +172,12 @@ def test_one_variable_sets_the_memory_of_redis_and_of_its_container(
 
 
 def test_every_container_has_a_memory_limit() -> None:
-    """None of them can take the machine's memory, and with it Redis."""
+    """No container can use up the machine's memory and so end Redis."""
     assert [name for name, service in SERVICES.items() if "mem_limit" not in service] == []
 
 
 def test_proxies_to_trust_can_be_named() -> None:
-    """Behind a proxy all clients would share the budgets of one address."""
+    """Otherwise all clients behind a proxy would share the budgets of one address."""
     for service in ("api", "worker"):
         value = SERVICES[service]["environment"]["LOGIN_RELAY_TRUSTED_PROXIES"]
         assert interpolated(value) == ""
@@ -185,6 +185,6 @@ def test_proxies_to_trust_can_be_named() -> None:
 
 
 def test_no_password_is_in_the_file() -> None:
-    """No URL with one, and no variable of the environment that is one."""
+    """No URL contains one, and no environment variable is one."""
     assert not re.search(r"redis://[^%\s]*:[^%\s]*@", TEXT)
     assert not re.search(r"requirepass|--pass (?!none)|on >", TEXT)

@@ -31,7 +31,7 @@ async def test_client_pins_the_shape_of_replies(make: MakeClient, settings: Sett
 async def test_client_reaches_a_unix_socket_with_a_password(
     make: MakeClient, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """All three schemes of URL work for each kind of connection, with what the URL says of user and database."""
+    """Each kind of connection takes all three schemes of URL, with the user and the database in it."""
     folder = tmp_path_factory.mktemp("s")
     socket = Path(folder, "s")
     with embedded_server(folder, unixsocket=str(socket)) as server:
@@ -44,7 +44,7 @@ async def test_client_reaches_a_unix_socket_with_a_password(
 
 @every_client
 async def test_client_finds_its_url_in_a_file(make: MakeClient, settings: Settings, tmp_path: Path) -> None:
-    """As a secret is mounted; with a line feed at its end or without."""
+    """As a mounted secret, with or without a line feed at its end."""
     for end in ("", "\n"):
         (tmp_path / "url").write_text(f"{settings.redis_url}{end}")
         given = Settings(redis_url_file=str(tmp_path / "url"))
@@ -58,7 +58,7 @@ async def test_client_finds_its_url_in_a_file(make: MakeClient, settings: Settin
 @every_client
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff", b"http://:hunter2@redis"])
 def test_file_without_a_url_is_told_by_its_variable(make: MakeClient, tmp_path: Path, content: bytes | None) -> None:
-    """It is missing, empty, or holds something else; which is not repeated."""
+    """It is missing, is empty, or holds something else, which the message does not repeat."""
     if content is not None:
         (tmp_path / "url").write_bytes(content)
     with pytest.raises(SettingError, match="LOGIN_RELAY_REDIS_URL_FILE") as refused:

@@ -1,4 +1,4 @@
-"""What `serve` prints for a newcomer to paste, and the files that it needs."""
+"""The commands that `serve` prints for a newcomer to paste, and the files that they need."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ def relay(settings: Settings, redis: Redis, keys: Keys) -> Relay:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A state folder, with a name that a shell must not take apart."""
+    """A state folder whose name breaks a shell command unless it is quoted."""
     folder = tmp_path / "it's a state folder"
     folder.mkdir(0o700)
     return folder
@@ -62,7 +62,7 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 async def test_server_key_is_in_nothing_that_is_pasted_and_on_no_command_line(relay: Relay, folder: Path) -> None:
-    """Neither a shell's history nor the list of processes has it while curl runs; curl sends it all the same."""
+    """Neither the shell's history nor the list of processes shows it while curl runs; curl still sends it."""
     if shutil.which("curl") is None:
         pytest.skip("no curl to paste to")
     _, curl = await pastes(relay, folder)
@@ -78,7 +78,7 @@ async def test_server_key_is_in_nothing_that_is_pasted_and_on_no_command_line(re
 
 
 async def test_files_of_the_demo_project_are_their_owners_alone(relay: Relay, folder: Path) -> None:
-    """Those too that were not before."""
+    """Including those that others could read before."""
     for name in ("demo-project.json", "demo-backend.headers"):
         (folder / name).touch(0o644)
     assert len(await pastes(relay, folder)) == 2
@@ -89,7 +89,7 @@ async def test_files_of_the_demo_project_are_their_owners_alone(relay: Relay, fo
 async def test_changed_keys_are_known_again_once_what_is_said_was_typed(
     relay: Relay, folder: Path, projects: Projects, *, is_file_lost: bool
 ) -> None:
-    """One line to type puts new keys of the same project into its file; also when the file was lost."""
+    """The printed line writes new keys of the same project into its file, even if the file was lost."""
     before = await demo_project(Projects(relay.redis, relay.keys), folder)
     assert before is not None
     await projects.rotate(await projects.find("demo"), list(KeyKind), overlap_ms=0)

@@ -26,11 +26,11 @@ def cancel(session_id: str, id_: str = "cancel") -> CancelSession:
 End = Callable[[str], Command]
 ends = pytest.mark.parametrize(("end", "state"), [(deny, State.DENIED), (cancel, State.CANCELLED)])
 TOLD = {State.DENIED: {"reason": "not_me"}, State.CANCELLED: {}}
-"""What the event of each tells beside project, former state and subject."""
+"""The data of each event beside project, former state and subject."""
 
 
 async def do(relay: Relay, command: Command) -> Outcome | None:
-    """Record a command and have it decided; returns its outcome."""
+    """Record a command and let a worker decide it; returns its outcome."""
     await relay.record(command)
     await relay.work()
     return await relay.outcome(command.session_id, command.id)
@@ -38,7 +38,7 @@ async def do(relay: Relay, command: Command) -> Outcome | None:
 
 @ends
 async def test_pending_session_ends(relay: Relay, redis: Redis, keys: Keys, end: End, state: State) -> None:
-    """With its event; a held poll of it is woken, nothing is left to sweep, and it is forgotten in minutes."""
+    """With its event; its held poll is woken, nothing is left to sweep, and it is forgotten in minutes."""
     session_id = (await relay.initiate()).session_id
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.hints(0))
@@ -61,7 +61,7 @@ async def test_pending_session_ends(relay: Relay, redis: Redis, keys: Keys, end:
 
 @ends
 async def test_completed_session_is_taken_back(relay: Relay, end: End, state: State) -> None:
-    """Until it is picked up: its sealed token is deleted, and the event tells whose login it would have been."""
+    """Until it is picked up: its sealed token is deleted, and the event names whose login it would have been."""
     session_id = (await relay.initiate()).session_id
     await do(relay, CompleteSession("complete", session_id, "api", SEALED, None, "ada"))
     assert await relay.sessions.read_sealed_token(session_id) == SEALED
@@ -82,7 +82,7 @@ async def test_completed_session_is_taken_back(relay: Relay, end: End, state: St
 
 @ends
 async def test_session_that_ended_stays_so(relay: Relay, end: End, state: State) -> None:
-    """It is neither completed nor consumed, and ending it again is the same answer without a second event."""
+    """It is neither completed nor consumed; ending it again gives the same answer and no second event."""
     session_id = (await relay.initiate()).session_id
     await do(relay, end(session_id))
     ended = await relay.session(session_id)
@@ -100,7 +100,7 @@ async def test_session_that_ended_stays_so(relay: Relay, end: End, state: State)
 
 @pytest.mark.parametrize("end", [deny, cancel])
 async def test_end_that_comes_too_late_changes_nothing(relay: Relay, end: End) -> None:
-    """A consumed session is used, an overdue one expired, whether or not the sweeper has been there."""
+    """A consumed session is used and an overdue one expired, whether or not it was swept already."""
     consumed = (await relay.completed()).session_id
     await do(relay, ConsumeSession("consume", consumed, "api", 4_000))
     assert await do(relay, end(consumed)) is Outcome.USED
@@ -111,7 +111,7 @@ async def test_end_that_comes_too_late_changes_nothing(relay: Relay, end: End) -
 
 
 async def test_of_all_that_comes_at_once_one_wins(relay: Relay) -> None:
-    """A poll, a denial and a cancellation at three workers: one end, one event of it, and a token or none."""
+    """A poll, a denial and a cancellation at three workers: one end, one event, and one token or no token."""
     for number in range(20):
         session_id = (await relay.completed()).session_id
         commands: list[Command] = [ConsumeSession(f"consume-{number}", session_id, "api", 4_000)]

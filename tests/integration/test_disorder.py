@@ -17,19 +17,19 @@ POLLERS = ("poller 1", "poller 2", "poller 3")
 
 
 async def deliver(relay: Relay, entries: list[Entry], choose: random.Random) -> None:
-    """Deliver each entry three times, to workers that know nothing of each other, all at once and shuffled."""
+    """Deliver each entry three times, shuffled, to concurrent workers that know nothing of each other."""
     deliveries = entries * DELIVERIES
     choose.shuffle(deliveries)
     batches = [deliveries[number::WORKERS] for number in range(WORKERS)]
     failures = await asyncio.gather(*(relay.handlers.handle(batch) for batch in batches))
-    # Who lost the race for a session three times leaves its entry pending, for whoever is next.
+    # A worker that lost the race for a session three times leaves its entry pending, for the next worker.
     left = [failure.entry for failed in failures for failure in failed]
     assert not await relay.handlers.handle(left)
 
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_entries_delivered_thrice_and_shuffled_end_as_if_delivered_once(relay: Relay, seed: int) -> None:
-    """State, events and outcomes: one change for each session and version, and one winner of each command."""
+    """State, events and outcomes: one change for each session and version, and one winner among its commands."""
     choose = random.Random(seed)  # noqa: S311 - any order will do
     ids = [(await relay.initiate()).session_id for _ in range(SESSIONS)]
     for backend in BACKENDS:
@@ -42,7 +42,7 @@ async def test_entries_delivered_thrice_and_shuffled_end_as_if_delivered_once(re
     for poller in POLLERS:
         for id_ in ids:
             await relay.consume(id_, f"{poller} of {id_}", patience=60_000)
-    # The completions once more, among what came later: a worker that slept for that long.
+    # The completions once more, among later entries, as from a worker that slept for that long.
     await deliver(relay, await relay.read(count=100) + completions, choose)
     assert await outcomes(relay, ids, BACKENDS) == told, "what a backend was told has changed"
     consumed = [sorted(of_session) for of_session in await outcomes(relay, ids, POLLERS)]
@@ -57,6 +57,6 @@ async def test_entries_delivered_thrice_and_shuffled_end_as_if_delivered_once(re
 
 
 async def outcomes(relay: Relay, ids: list[str], who: tuple[str, ...]) -> list[list[Outcome]]:
-    """Return what each was told, by session."""
+    """Return the outcome of each command that has one, by session."""
     found = [[await relay.outcome(id_, f"{name} of {id_}") for name in who] for id_ in ids]
     return [[outcome for outcome in of_session if outcome is not None] for of_session in found]

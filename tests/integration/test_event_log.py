@@ -59,7 +59,7 @@ async def initiate(initiations: Initiations, count: int) -> list[str]:
 async def test_reader_that_comes_and_goes_sees_every_event_once(
     log: EventLog, redis: Redis, initiations: Initiations
 ) -> None:
-    """Four writers, four partitions; the reader stops after any event and goes on from that event's cursor."""
+    """Four writers, four partitions; the reader stops after any event and continues from that event's cursor."""
     chance = random.Random(7)  # noqa: S311 - when to stop, and no secret
     writing = [asyncio.create_task(initiate(initiations, 100)) for _ in range(4)]
     told = []
@@ -87,7 +87,7 @@ async def test_reader_that_comes_and_goes_sees_every_event_once(
 async def test_backlog_is_read_in_bounded_pieces_and_in_order(
     log: EventLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
-    """One partition has far more than the others: none overtakes, and no read holds more than its share."""
+    """One partition has far more entries than the others: no event overtakes, and no read exceeds its share."""
     await initiate(initiations, 8)
     [sample, *_] = (await log.read(redis, (START,) * PARTITIONS)).events
     fields = msgspec.structs.asdict(sample.event) | {"data": bytes(sample.event.data)}
@@ -111,7 +111,7 @@ async def test_backlog_is_read_in_bounded_pieces_and_in_order(
 
 
 async def test_end_is_after_all_that_is_there(log: EventLog, redis: Redis, initiations: Initiations) -> None:
-    """With entries in a partition or without, only what is written later is read."""
+    """Whether or not a partition has entries, only what is written later is read."""
     assert await log.end(redis) == (START,) * PARTITIONS
     await initiate(initiations, 3)
     end = await log.end(redis)
@@ -136,7 +136,7 @@ async def test_time_is_where_to_begin(log: EventLog, redis: Redis, initiations: 
 async def test_following_outlives_a_lost_connection(
     log: EventLog, redis: Redis, reader: Redis, initiations: Initiations
 ) -> None:
-    """The connection is killed while it waits; what is written meanwhile is read once."""
+    """The connection is killed while it waits; events that are written meanwhile are read once."""
     told: list[str] = []
     troubles: list[str | None] = []
 
@@ -203,7 +203,7 @@ async def test_events_of_sessions_have_their_fields_in_one_order(relay: Relay, r
 async def test_lost_events_are_told_from_kept_ones(
     log: EventLog, redis: Redis, keys: Keys, initiations: Initiations
 ) -> None:
-    """A cursor is valid while every event after it is kept."""
+    """A cursor is valid as long as every event after it is kept."""
     at_the_beginning = (START,) * PARTITIONS
     assert await log.has_all_after(redis, at_the_beginning)
     await initiate(initiations, 40)
@@ -218,7 +218,7 @@ async def test_lost_events_are_told_from_kept_ones(
 
 
 async def test_key_that_is_no_stream_is_an_error(log: EventLog, redis: Redis, keys: Keys) -> None:
-    """It is not taken for a log without events."""
+    """It is not read as an empty log."""
     await redis.set(keys.events(1), "no stream", px=60_000)
     with pytest.raises(ResponseError):
         await log.has_all_after(redis, (START,) * PARTITIONS)

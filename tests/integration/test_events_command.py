@@ -22,7 +22,7 @@ PARTITIONS = 4
 
 @pytest.fixture
 def partitions() -> int:
-    """How many the relay of this test has; a test may be parametrized with another number."""
+    """The number of partitions of this test's relay; a test may be parametrized with another number."""
     return PARTITIONS
 
 
@@ -92,7 +92,7 @@ Print = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 @pytest.fixture
 def printed(operate: Operate) -> Print:
-    """What the command prints that does not follow."""
+    """Return what the command prints when it does not follow."""
 
     async def run(*arguments: str) -> list[dict[str, Any]]:
         result = await operate("events", "--json", *arguments)
@@ -108,7 +108,7 @@ def ids(events: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_events_of_all_partitions_are_printed_in_time_order(start: Start, printed: Print, relay: Relay) -> None:
-    """Each is a CloudEvent, and people get a line of the same."""
+    """Each as a CloudEvent, or as a line for people."""
     sessions = [await relay.completed() for _ in range(48)]
     events = await printed()
     assert sorted(ids(events)) == sorted(f"{one.session_id}.{version}" for one in sessions for version in (1, 2))
@@ -126,7 +126,7 @@ async def test_events_of_all_partitions_are_printed_in_time_order(start: Start, 
 async def test_events_without_a_version_are_printed(
     start: Start, printed: Print, operate: Operate, relay: Relay
 ) -> None:
-    """Those about projects, which come first in every log: in JSON without the attribute, for people with a dash."""
+    """Those of projects, which come first in every log: in JSON without the attribute, for people with a dash."""
     assert (await operate("projects", "create", "acme")).exit_code == 0
     session = await relay.completed()
     events = {event["type"]: event for event in await printed()}
@@ -140,7 +140,7 @@ async def test_events_without_a_version_are_printed(
 
 
 async def test_reading_goes_on_after_any_event(printed: Print, relay: Relay) -> None:
-    """From the cursor of an event on come those after it, neither it nor a gap."""
+    """Reading from the cursor of an event gives exactly the events after it."""
     for _ in range(6):
         await relay.completed()
     events = await printed()
@@ -149,7 +149,7 @@ async def test_reading_goes_on_after_any_event(printed: Print, relay: Relay) -> 
 
 
 async def test_times_and_entry_ids_are_places_to_begin(printed: Print, relay: Relay, redis: Redis, keys: Keys) -> None:
-    """RFC 3339 in any zone, so long ago, and the id of a stream entry."""
+    """RFC 3339 in any zone, a length of time ago, and the id of a stream entry."""
     first = await relay.completed()
     moment = await relay.now()
     await relay.pass_by(moment)
@@ -175,7 +175,7 @@ async def test_times_and_entry_ids_are_places_to_begin(printed: Print, relay: Re
 
 
 async def test_events_are_chosen_by_session_and_type(printed: Print, relay: Relay) -> None:
-    """Both narrow, and a type may be given more than once."""
+    """Both filters narrow the output, and a type may be given more than once."""
     first, _ = await relay.completed(), await relay.completed()
     completed = await printed("--type", "session.completed")
     assert {event["type"] for event in completed} == {"session.completed"}
@@ -187,7 +187,7 @@ async def test_events_are_chosen_by_session_and_type(printed: Print, relay: Rela
 
 @asynccontextmanager
 async def following(start: Start, *arguments: str) -> AsyncIterator[Printer]:
-    """Follow, to the end of the context; there comes Ctrl-C."""
+    """Follow until the context ends; then press Ctrl-C."""
     printer = await start("--follow", "--json", *arguments)
     yield printer
     printer.process.send_signal(signal.SIGINT)
@@ -195,7 +195,7 @@ async def following(start: Start, *arguments: str) -> AsyncIterator[Printer]:
 
 
 async def test_follower_outlives_lost_connections(start: Start, relay: Relay, redis: Redis) -> None:
-    """Killed again and again while events come, it prints each once, and says on standard error what happened."""
+    """Its connection is killed again and again: it prints each event once, and reports the losses on standard error."""
     before = await relay.completed()
     async with following(start, "--from", "0-0") as printer:
         await wait_until(lambda: len(printer.lines) == 2, within=20)
@@ -214,7 +214,7 @@ async def test_follower_outlives_lost_connections(start: Start, relay: Relay, re
 
 
 async def test_another_follower_goes_on_where_one_was_killed(start: Start, printed: Print, relay: Relay) -> None:
-    """With the cursor of the last line that was read."""
+    """It starts from the cursor of the last line that was read."""
     killed = await start("--follow", "--json")
 
     async def is_told() -> bool:
@@ -237,7 +237,7 @@ async def test_another_follower_goes_on_where_one_was_killed(start: Start, print
     "where", ["yesterday", "", "7-", "7-99999999999999999999", "2031-01-01T00:15:00", "lrp_secret", "kQAA"]
 )
 async def test_place_that_is_none_is_refused(start: Start, where: str) -> None:
-    """In one line, without repeating the text."""
+    """In one line, which does not repeat the text."""
     printer = await start("--from", where)
     assert await printer.end() == 2
     [line] = printer.errors
@@ -248,7 +248,7 @@ async def test_place_that_is_none_is_refused(start: Start, where: str) -> None:
 async def test_cursor_of_an_event_that_is_gone_is_refused(
     start: Start, printed: Print, relay: Relay, redis: Redis, keys: Keys
 ) -> None:
-    """Nobody is led to believe that nothing was missed."""
+    """The reader must know that events are missing."""
     for _ in range(4):
         await relay.completed()
     [first, *_] = await printed()
@@ -260,7 +260,7 @@ async def test_cursor_of_an_event_that_is_gone_is_refused(
 
 
 async def test_reader_that_has_had_enough_ends_the_command(environment: dict[str, str], relay: Relay) -> None:
-    """`| head -1` is no failure, whatever is left to print."""
+    """`| head -1` is no failure, however much is left to print."""
     await relay.completed()
     reading, writing = os.pipe()
     os.close(reading)
@@ -277,7 +277,7 @@ async def test_reader_that_has_had_enough_ends_the_command(environment: dict[str
 
 @pytest.mark.parametrize("partitions", [1])
 async def test_events_are_printed_in_order(operate: Operate, relay: Relay) -> None:
-    """For people a line each, for programs a CloudEvent each, on demand of one session only."""
+    """A line each for people, a CloudEvent each for programs; `--session` prints one session only."""
     first, second = await relay.completed(), await relay.initiate()
     printed = [json.loads(line) for line in (await operate("events", "--json")).stdout.splitlines()]
     assert [(event["type"], event["subject"], event["version"]) for event in printed] == [
@@ -292,7 +292,7 @@ async def test_events_are_printed_in_order(operate: Operate, relay: Relay) -> No
 
 @pytest.mark.parametrize("partitions", [1])
 async def test_followed_events_are_those_to_come(relay: Relay, environment: dict[str, str]) -> None:
-    """They are printed as they happen, until Ctrl-C ends it without a word."""
+    """They are printed as they happen, until Ctrl-C ends the command without a message."""
     before = (await relay.initiate()).session_id
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "login_relay", "events", "--follow", "--json"),

@@ -26,24 +26,24 @@ OURS = "3f0d7c1e-59a4-4a53-9a8e-2f1f5a0c9f10"
 THEIRS = "77777777-59a4-4a53-9a8e-2f1f5a0c9f10"
 SOMEBODYS = "99999999-59a4-4a53-9a8e-2f1f5a0c9f10"
 BEGINNING = encode_cursor((START, START))
-"""An id to go on from that has the whole log read."""
+"""An id from which the whole log is read."""
 
 
 class Client(NamedTuple):
     """The far end of one stream."""
 
     chunks: list[bytes]
-    """What it was sent; an empty one is the end of the answer."""
+    """The chunks that were sent to it; an empty one ends the answer."""
     serving: asyncio.Task[None]
 
     @property
     def last_event_id(self) -> str:
-        """The id to go on from."""
+        """The id to continue from."""
         ids = [line for chunk in self.chunks for line in chunk.decode().splitlines() if line.startswith("id: ")]
         return ids[-1].removeprefix("id: ")
 
     def count(self, text: str) -> int:
-        """Return how often a text came."""
+        """Return how often a text was received."""
         return b"".join(self.chunks).count(text.encode())
 
 
@@ -58,7 +58,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def missed_per_second() -> float:
-    """How many entries streams that catch up may read in a second."""
+    """The number of entries that streams may read per second while they catch up."""
     return PER_SECOND
 
 
@@ -76,7 +76,7 @@ async def feed(settings: Settings, redis: Redis, keys: Keys, missed_per_second: 
 
 @pytest.fixture
 async def connect(feed: Feed) -> AsyncIterator[Connect]:
-    """Serve a client; it reads what is sent until it has `reads` chunks, and then leaves the rest unread."""
+    """Serve a client that reads until it has `reads` chunks, and then reads no more."""
     clients = []
 
     async def serve(
@@ -124,7 +124,7 @@ async def initiate(initiations: Initiations, project_id: str = OURS, count: int 
 async def test_heartbeat_moves_the_last_id_past_other_projects_events(
     connect: Connect, initiations: Initiations, redis: Redis, keys: Keys
 ) -> None:
-    """A quiet project's client can go on when the last event of its own is long gone."""
+    """The client of a quiet project can still reconnect when its last event has been trimmed."""
     client = await connect(heartbeat_period=0.1)
     await initiate(initiations)
     await wait_until(lambda: client.count("session.initiated") >= 1)
@@ -151,7 +151,7 @@ async def test_stream_ends_when_its_key_is_revoked(connect: Connect) -> None:
 
 
 async def test_busy_stream_has_heartbeats_too(connect: Connect, initiations: Initiations) -> None:
-    """Events that never stop do not put off the check of its key."""
+    """A steady flow of events does not put off the check of its key."""
     client = await connect(heartbeat_period=0.05)
     while client.count(": heartbeat") < 3:
         await initiate(initiations, count=5)
@@ -161,7 +161,7 @@ async def test_busy_stream_has_heartbeats_too(connect: Connect, initiations: Ini
 async def test_client_that_does_not_read_is_dropped(
     connect: Connect, initiations: Initiations, redis: Redis, keys: Keys
 ) -> None:
-    """A send that never returns is ended once the queue is full, and other clients get every event."""
+    """A send that never returns is cancelled once the queue is full, and other clients get every event."""
     await initiate(initiations)
     [entry] = [entry for key in map(keys.events, keys.partitions) for entry in await redis.xrange(key) or ()]
     words = [word for field in (entry[1] or {}).items() for word in field]
@@ -181,7 +181,7 @@ async def test_client_that_does_not_read_is_dropped(
 async def test_client_is_told_what_came_while_nobody_listened(
     connect: Connect, initiations: Initiations, redis: Redis
 ) -> None:
-    """The feed rests when its last client has left; neither a client that comes back nor a new one misses an event."""
+    """The feed stops reading without clients; neither a client that returns nor a new one misses an event."""
     first = await connect()
     await initiate(initiations)
     await wait_until(lambda: first.count("event: ") == 1)
@@ -200,7 +200,7 @@ async def test_client_is_told_what_came_while_nobody_listened(
 
 
 async def test_draining_ends_streams_read_or_not(connect: Connect, initiations: Initiations, feed: Feed) -> None:
-    """A client that reads has a clean end, one that does not is cut, and a later one receives no event."""
+    """A stream that is read ends cleanly, one that is not is cut, and a later one receives no event."""
     reads, stuck = await connect(), await connect(reads=1)
     await initiate(initiations)
     await wait_until(lambda: reads.count("event: ") == 1)
@@ -217,7 +217,7 @@ async def test_draining_ends_streams_read_or_not(connect: Connect, initiations: 
 async def test_stream_that_catches_up_far_behind_hears_everything_once(
     connect: Connect, initiations: Initiations
 ) -> None:
-    """Events go on coming while it reads what it missed; none of either is left out or repeated."""
+    """New events arrive while it reads old ones; it receives each of both exactly once."""
     await initiate(initiations)
     begin = await connect()
     start = begin.last_event_id
@@ -235,7 +235,7 @@ async def test_stream_that_catches_up_far_behind_hears_everything_once(
 async def test_stream_that_catches_up_for_long_has_heartbeats(
     connect: Connect, initiations: Initiations, redis: Redis, keys: Keys
 ) -> None:
-    """Each has a newer id, so that a client that is cut off has come nearer; and the key is checked."""
+    """Each has a newer id, so that a client that is cut off has made progress; and the key is checked."""
     await write_events(redis, keys, initiations, SOMEBODYS, 4_000)
     await initiate(initiations)
     allowed = True

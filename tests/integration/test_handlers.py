@@ -19,7 +19,7 @@ from tests.support.relay import PROJECT, SEALED, Relay
 
 
 async def a_consume(relay: Relay, initiated: Initiated, id_: str) -> tuple[Entry, Transition]:
-    """Record and read a consumption, and decide it; nothing is committed."""
+    """Record, read and decide a consumption; nothing is committed."""
     await relay.consume(initiated.session_id, id_)
     [entry] = await relay.read(f"reader-of-{id_}")
     session = await relay.session(initiated.session_id)
@@ -30,7 +30,7 @@ async def a_consume(relay: Relay, initiated: Initiated, id_: str) -> tuple[Entry
 
 
 async def test_login_goes_from_initiated_to_consumed(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """Each command is one change, one event, one outcome, one hint and one reply, which brings the sealed token."""
+    """Each command makes one change, one event, one outcome, one hint and one reply, which brings the sealed token."""
     session_id = (await relay.initiate()).session_id
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.hints(0), keys.replies(0, "api"))
@@ -60,7 +60,7 @@ async def test_login_goes_from_initiated_to_consumed(relay: Relay, redis: Redis,
 
 @pytest.mark.parametrize(("digest", "subject"), [("ab12", None), (None, "user-1"), (None, None)])
 async def test_events_tell_what_the_completion_said(relay: Relay, digest: str | None, subject: str | None) -> None:
-    """The digest of a minted token is told once; who the login is for, in every event from then on."""
+    """The digest of a minted token is in one event; whom the login is for, in every event from then on."""
     session_id = (await relay.initiate()).session_id
     await relay.record(CompleteSession("complete", session_id, "api", SEALED, digest, subject))
     await relay.work()
@@ -73,7 +73,7 @@ async def test_events_tell_what_the_completion_said(relay: Relay, digest: str | 
 
 
 async def test_of_two_completes_in_one_batch_the_first_wins(relay: Relay) -> None:
-    """The second is decided on what the first will have made of the session, in one round."""
+    """The second is decided on the state that the first leads to, in the same round."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id, "first")
     await relay.complete(session_id, "second")
@@ -102,7 +102,7 @@ async def test_complete_and_consumes_in_one_batch_are_decided_in_their_order(rel
 
 
 async def test_commands_of_one_session_in_one_batch_take_one_round(relay: Relay) -> None:
-    """Each is decided on what the one before it will have made of the session: none finds that it has changed."""
+    """Each is decided on the state that the one before it leads to: none conflicts."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
     await relay.record(ConsumeSession("first", session_id, "api", 4_000))
@@ -116,12 +116,12 @@ async def test_commands_of_one_session_in_one_batch_take_one_round(relay: Relay)
 
 
 def conflicts_of_commands() -> float | None:
-    """Return how many commands were decided on a session that had changed, in this process."""
+    """Return how many commands of this process were decided on a session that had changed."""
     return REGISTRY.get_sample_value("login_relay_conflicts_total", {"trigger": "command"})
 
 
 async def test_consume_past_its_patience_leaves_the_token_for_the_next_poll(relay: Relay) -> None:
-    """The poller was told `waiting`, so its consumption must not be committed any more; the next one is."""
+    """The poll was answered `waiting`, so its consumption must not be committed later; that of the next poll is."""
     session_id = (await relay.completed()).session_id
     await relay.consume(session_id, "late", patience=1)
     [entry] = await relay.read()
@@ -130,7 +130,7 @@ async def test_consume_past_its_patience_leaves_the_token_for_the_next_poll(rela
     assert await relay.outcome(session_id, "late") is None
     assert (await relay.session(session_id)).state is State.COMPLETED
     assert (await relay.backlog(), await relay.pending()) == (0, 0)
-    # The same command again is a new one: nothing remembers the late one.
+    # The same command counts as new: nothing of the late one is remembered.
     assert await relay.consume(session_id, "late") == Recorded()
     await relay.work()
     assert await relay.outcome(session_id, "late") is Outcome.CONSUMED
@@ -142,20 +142,20 @@ async def test_consume_past_its_patience_leaves_the_token_for_the_next_poll(rela
 
 
 async def test_late_commit_of_a_worker_taken_for_dead_changes_nothing(relay: Relay) -> None:
-    """Its entry was decided by an heir meanwhile: neither the session nor the outcome is written again."""
+    """Another worker decided its entry meanwhile: neither the session nor the outcome is written again."""
     initiated = await relay.completed()
     entry, decided = await a_consume(relay, initiated, "poll")
     _, [claimed], _ = await relay.stream.claim(0, "heir", 0, "0-0", 10)
     assert not await relay.handlers.handle([claimed])
     assert await relay.committing.commit([decided]) == [Commit.CONFLICT]
-    # A worker that finds a conflict reads again, and decides `used`; the outcome stays the first one.
+    # After a conflict the worker reads again, and decides `used`; the first outcome stays.
     assert not await relay.handlers.handle([entry])
     assert await relay.outcome(initiated.session_id, "poll") is Outcome.CONSUMED
     assert (await relay.facts(initiated.session_id))[2:] == [("session.consumed", 3)]
 
 
 async def test_commit_that_is_sent_again_changes_nothing(relay: Relay) -> None:
-    """A reply that is lost makes redis-py send the script again: it finds its own work done."""
+    """After a lost reply redis-py sends the script again, which finds its work done."""
     initiated = await relay.completed()
     _, decided = await a_consume(relay, initiated, "poll")
     assert await relay.committing.commit([decided, decided]) == [Commit.COMMITTED, Commit.CONFLICT]
@@ -199,7 +199,7 @@ async def test_commands_of_one_session_at_several_workers_are_all_decided(relay:
 
 
 async def test_command_for_no_session_has_an_outcome(relay: Relay) -> None:
-    """Whoever waits is told, and nothing is written but the outcome."""
+    """The waiting request gets its outcome, and nothing else is written."""
     session_id = new_session_id(0)
     await relay.record(ConsumeSession("ghost", session_id, "api", 4_000))
     await relay.work()
@@ -234,7 +234,7 @@ async def test_command_for_no_session_has_an_outcome(relay: Relay) -> None:
     ],
 )
 async def test_entry_that_cannot_be_read_holds_up_no_other(relay: Relay, data: bytes, reason: str) -> None:
-    """It stays pending and is named as the one at fault; its neighbours in the batch are decided."""
+    """It stays pending and is reported as the culprit; the other entries of the batch are decided."""
     before, after = [(await relay.initiate()).session_id for _ in range(2)]
     await relay.complete(before, "before")
     await relay.record(data)
@@ -250,7 +250,7 @@ async def test_entry_that_cannot_be_read_holds_up_no_other(relay: Relay, data: b
 
 
 async def test_session_that_cannot_be_read_holds_up_no_other(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """A record in a state that this version does not know fails its own commands and not their batch."""
+    """A session in a state that this version does not know fails its own commands, and not their batch."""
     strange, sound = [(await relay.initiate()).session_id for _ in range(2)]
     await relay.complete(strange, "strange")
     await relay.complete(sound, "sound")
@@ -263,7 +263,7 @@ async def test_session_that_cannot_be_read_holds_up_no_other(relay: Relay, redis
 
 
 async def test_entry_survives_a_redis_that_refuses_to_write(own_relay: Relay) -> None:
-    """A refused commit is Redis' fault and not the entry's: it stays pending and is decided when Redis takes it."""
+    """A refused commit is not the entry's fault: it stays pending and is decided once Redis accepts writes."""
     relay = own_relay
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)

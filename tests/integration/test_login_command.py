@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def arguments(relay: ScriptedRelay) -> list[str]:
-    """Return what every login needs."""
+    """Return the arguments that every login needs."""
     return ["--server", relay.url, "--project", PROJECT, "--key", KEY]
 
 
@@ -64,7 +64,7 @@ def mode(path: Path) -> int:
 
 
 def test_the_token_goes_to_a_private_file_and_nowhere_else(relay: ScriptedRelay, home: Path) -> None:
-    """By default the file is in the user's configuration folder; the output says where and shows no token."""
+    """By default the file is in the user's configuration folder; the output names it and shows no token."""
     relay.script += [initiated(), SUCCESS]
     result = run(relay)
 
@@ -97,7 +97,7 @@ def test_a_printed_token_is_not_also_written(relay: ScriptedRelay, home: Path) -
 
 
 def test_an_old_token_file_is_replaced_by_a_private_one(relay: ScriptedRelay, home: Path) -> None:
-    """Looser permissions do not stay, and whoever has the old file open does not see the new token."""
+    """Looser permissions are not kept, and a process that has the old file open does not see the new token."""
     path = home / "here" / "token"
     path.parent.mkdir()
     path.write_text("old")
@@ -185,7 +185,7 @@ def test_json_is_one_object(relay: ScriptedRelay, options: list[str], fields: se
 
 
 def test_a_token_file_that_cannot_be_written_costs_no_login(relay: ScriptedRelay, home: Path) -> None:
-    """It is found out before anybody is asked to approve."""
+    """This is detected before anybody has to approve."""
     (home / "file").touch()
     result = run(relay, "--token-file", str(home / "file" / "token"))
 
@@ -219,7 +219,7 @@ def test_wrong_usage_is_told_before_anything_is_sent(relay: ScriptedRelay, optio
 def test_the_key_may_come_from_the_environment_and_the_timeout_reaches_the_server(
     relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is told how long the login can be approved, so that the link ends with the command."""
+    """The server learns how long the login can be approved, so that the link expires with the command."""
     monkeypatch.setenv("LOGIN_RELAY_PUBLISHABLE_KEY", "pck_environment")
     relay.script += [initiated(), SUCCESS]
     result = CliRunner().invoke(login, ["--server", relay.url, "--project", PROJECT, "--timeout", "90.5"])

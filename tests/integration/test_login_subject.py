@@ -14,7 +14,7 @@ SUBJECT = "user:42 <ada@example.org> ü"
 
 
 async def told(relay: Relay, session_id: str) -> list[tuple[str, object]]:
-    """What each event of a session says of whom the login is for."""
+    """Return whom the login is for in each event of a session."""
     return [
         (event.type, msgspec.json.decode(event.fields["data"]).get("login_subject"))
         for event in await relay.events(session_id)
@@ -30,7 +30,7 @@ async def completed_for(relay: Relay, subject: str | None) -> str:
 
 
 async def test_subject_is_told_from_the_completion_on(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """It stands in the session, in session.completed and in session.consumed, and is another thing than `subject`."""
+    """It is in the session, in session.completed and in session.consumed, and is not the event's `subject`."""
     session_id = await completed_for(relay, SUBJECT)
     assert await redis.hget(keys.session(session_id), "login_subject") == SUBJECT.encode()
     await relay.consume(session_id)
@@ -44,7 +44,7 @@ async def test_subject_is_told_from_the_completion_on(relay: Relay, redis: Redis
 
 
 async def test_subject_is_told_when_nobody_picks_the_token_up(relay: Relay) -> None:
-    """The expiry of a completed session tells whose login it was."""
+    """The expiry event of a completed session names whose login it was."""
     session_id = await completed_for(relay, SUBJECT)
     session = await relay.session(session_id)
     decision = decide(session, Trigger.DEADLINE, session.deadline + 1)
@@ -55,7 +55,7 @@ async def test_subject_is_told_when_nobody_picks_the_token_up(relay: Relay) -> N
 
 
 async def test_subject_of_a_refused_completion_is_dropped(relay: Relay) -> None:
-    """Who comes second, in the same batch or later, does not change whose login it is."""
+    """A second completion, in the same batch or later, does not change whose login it is."""
     session_id = (await relay.initiate()).session_id
     await relay.record(CompleteSession("first", session_id, "api", SEALED, None, SUBJECT))
     await relay.record(CompleteSession("second", session_id, "api", SEALED, None, "eve"))

@@ -34,7 +34,7 @@ async def generate(operate: Operate, folder: Path) -> tuple[Path, Settings]:
 
 
 async def test_token_of_a_generated_key_is_accepted(operate: Operate, tmp_path: Path) -> None:
-    """For its projects, by who knows only the public half; the private half is its owner's alone."""
+    """For its projects, by an API that knows only the public half; only the owner can read the private half."""
     key_file, settings = await generate(operate, tmp_path)
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert json.loads(key_file.read_text())["d"] not in (tmp_path / "jwks.json").read_text()
@@ -46,7 +46,7 @@ async def test_token_of_a_generated_key_is_accepted(operate: Operate, tmp_path: 
 
 
 async def test_token_has_the_claim_and_the_life_that_were_asked_for(operate: Operate, tmp_path: Path) -> None:
-    """The claim's name is a setting, as it is for who checks."""
+    """The name of the claim is a setting, here and for the API that checks it."""
     key_file, _ = await generate(operate, tmp_path)
     other = str(uuid.uuid4())
     options = ("--project", other, "--expires-in", "10m")
@@ -58,7 +58,7 @@ async def test_token_has_the_claim_and_the_life_that_were_asked_for(operate: Ope
 
 
 async def test_token_lives_as_long_as_the_api_accepts(operate: Operate, tmp_path: Path) -> None:
-    """By default the whole of it, and not more: a token that the API would refuse is not made."""
+    """That long by default and no longer: a token that the API would reject is not made."""
     key_file, settings = await generate(operate, tmp_path)
     short = {variable("admin_token_max_age_s"): "600"}
     tokens = AdminTokens.from_settings(msgspec.structs.replace(settings, admin_token_max_age_s=600))
@@ -107,7 +107,7 @@ async def test_key_that_cannot_sign_is_refused(operate: Operate, tmp_path: Path,
 
 
 async def test_admin_token_options_that_do_not_go_together_are_refused(operate: Operate, tmp_path: Path) -> None:
-    """Half of what is needed, both uses at once, a token that nobody could use."""
+    """Missing options, both uses at once, a token that no API would accept."""
     key_file, _ = await generate(operate, tmp_path)
     for arguments in (
         [],

@@ -10,7 +10,7 @@ from tests.support.relay import SEALED, Relay
 
 
 async def bury(relay: Relay, redis: Redis, command: bytes) -> str:
-    """Move a command to the dead letters; returns how operators name it."""
+    """Move a command to the dead letters; returns the name by which operators find it."""
     await relay.record(command)
     [entry] = await relay.read()
     await relay.stream.move_to_dead_letters(entry._replace(deliveries=6), "handler failed: KeyError")
@@ -20,7 +20,7 @@ async def bury(relay: Relay, redis: Redis, command: bytes) -> str:
 
 
 async def test_dead_letter_is_shown_without_its_token(operate: Operate, relay: Relay, redis: Redis) -> None:
-    """Why it is there, and of the command all but the sealed token."""
+    """The reason, and the command without the sealed token."""
     session_id = (await relay.initiate()).session_id
     command = CompleteSession("id", session_id, "api", SEALED)
     letter = await bury(relay, redis, encode_command(command))
@@ -36,7 +36,7 @@ async def test_dead_letter_is_shown_without_its_token(operate: Operate, relay: R
 
 
 async def test_dead_letter_that_is_no_command_is_shown(operate: Operate, relay: Relay, redis: Redis) -> None:
-    """Undecodable bytes are told by their number."""
+    """Of undecodable bytes only their number is shown."""
     letter = await bury(relay, redis, b"\xff no command")
     listed = shown(await operate("dead-letters", "list", "--json"))
     assert (listed["id"], listed["bytes"], listed["command"]) == (letter, 12, {})
@@ -44,13 +44,13 @@ async def test_dead_letter_that_is_no_command_is_shown(operate: Operate, relay: 
 
 
 async def test_no_dead_letters_is_told(operate: Operate) -> None:
-    """Nothing is the usual case."""
+    """This is the usual case."""
     assert (await operate("dead-letters", "list")).stdout == "No dead letters.\n"
     assert (await operate("dead-letters", "list", "--json")).stdout == ""
 
 
 async def test_more_dead_letters_than_a_page_are_all_listed(operate: Operate, relay: Relay, redis: Redis) -> None:
-    """The list goes on from page to page, and repeats nothing."""
+    """The list continues from page to page, without repetition."""
     async with redis.pipeline() as pipeline:
         for number in range(1_001):
             fields = ("entry", f"{number}-1", "command", "", "reason", "undecodable", "deliveries", 6)
@@ -61,7 +61,7 @@ async def test_more_dead_letters_than_a_page_are_all_listed(operate: Operate, re
 
 
 async def test_replayed_dead_letter_is_decided(operate: Operate, relay: Relay, redis: Redis) -> None:
-    """It goes back to the workers as a new entry, once, and is no dead letter any more."""
+    """It returns to the workers once, as a new entry, and is not a dead letter any more."""
     session_id = (await relay.initiate()).session_id
     letter = await bury(relay, redis, encode_command(CompleteSession("id", session_id, "api", SEALED)))
     result = await operate("dead-letters", "replay", letter)
@@ -76,7 +76,7 @@ async def test_replayed_dead_letter_is_decided(operate: Operate, relay: Relay, r
 
 
 async def test_dead_consume_is_not_replayed(operate: Operate, relay: Relay, redis: Redis) -> None:
-    """Its poll has ended: decided now it would hand the token to nobody. The session waits for the next poll."""
+    """Its poll has ended, so its token would reach nobody. The session keeps the token for the next poll."""
     session_id = (await relay.completed()).session_id
     letter = await bury(relay, redis, encode_command(ConsumeSession("id", session_id, "api", 4_000)))
     assert "ConsumeSession" in refused(await operate("dead-letters", "replay", letter), 1)

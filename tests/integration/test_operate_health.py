@@ -15,12 +15,12 @@ from tests.support.relay import Relay
 
 @pytest.mark.usefixtures("worker")
 async def test_working_worker_is_alive(environment: dict[str, str]) -> None:
-    """Its sign of life says where it runs. A new consumer is dead until its first one."""
+    """Its sign of life says where it runs. A new consumer counts as dead until its first one."""
 
     async def is_alive() -> bool:
         return await command("health", "worker") == (0, b"alive\n")
 
-    # Processes of their own: what this one writes while a command is run in it would count as the command's.
+    # Own processes: what this one writes while it runs a command would count as the command's output.
     async def command(*arguments: str) -> tuple[int | None, bytes]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "login_relay", *arguments),
@@ -38,7 +38,7 @@ async def test_working_worker_is_alive(environment: dict[str, str]) -> None:
 
 
 async def test_worker_without_a_sign_of_life_is_unhealthy(operate: Operate, relay: Relay) -> None:
-    """A consumer that once read is not enough."""
+    """A consumer that read at some time is not enough."""
     await relay.read()
     assert socket.gethostname() in refused(await operate("health", "worker"), 1)
 
@@ -46,7 +46,7 @@ async def test_worker_without_a_sign_of_life_is_unhealthy(operate: Operate, rela
 async def test_worker_of_another_machine_is_not_this_one_s_health(
     operate: Operate, relay: Relay, redis: Redis, keys: Keys
 ) -> None:
-    """A container's check is about its own worker, however well the others are."""
+    """A container checks its own worker; healthy workers elsewhere do not count."""
     await relay.read("elsewhere:1:a")
     sign = json.dumps({"host": "elsewhere", "pid": 1, "started_at": 0.0})
     await redis.set(keys.worker("elsewhere:1:a"), sign, ex=60)
@@ -54,7 +54,7 @@ async def test_worker_of_another_machine_is_not_this_one_s_health(
 
 
 async def test_api_that_does_not_answer_is_unhealthy(operate: Operate) -> None:
-    """Nothing listens there; the line says where."""
+    """Nothing listens there; the line names the address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))  # bound but not listening: refused
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

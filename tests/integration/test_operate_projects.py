@@ -12,7 +12,7 @@ from tests.support.relay import PROJECT
 
 
 async def test_created_project_is_one_json_object_with_keys_that_work(operate: Operate, projects: Projects) -> None:
-    """A script can rely on the names; the keys match what is stored, which is not the keys."""
+    """A script can rely on the names; the keys match the stored digests, and are not stored."""
     made = shown(await operate("projects", "create", "acme", "--json"))
     assert list(made) == ["project_id", "name", *KeyKind]
     assert str(uuid.UUID(made["project_id"])) == made["project_id"]
@@ -26,7 +26,7 @@ async def test_created_project_is_one_json_object_with_keys_that_work(operate: O
 
 
 async def test_project_may_let_clients_complete(operate: Operate, projects: Projects) -> None:
-    """The flag is stored, and told by the list."""
+    """The flag is stored and shown by the list."""
     await operate("projects", "create", "acme", "--allow-client-complete")
     assert (await projects.find("acme")).allow_client_complete
     [listed] = shown(await operate("projects", "list", "--json"))
@@ -34,7 +34,7 @@ async def test_project_may_let_clients_complete(operate: Operate, projects: Proj
 
 
 async def test_project_is_updated_in_what_is_said_alone(operate: Operate, projects: Projects) -> None:
-    """Origins are added and taken away one by one; what is not named stays as it is."""
+    """Origins are added and removed one by one; everything else stays as it is."""
     app, local = "https://app.example.com", "http://localhost:3000"
     await operate(
         "projects", "create", "acme", "--allow-origin", "HTTPS://app.example.com:443/", "--allow-origin", local
@@ -80,14 +80,14 @@ async def test_origin_that_is_none_is_refused(operate: Operate, projects: Projec
 
 
 async def test_people_are_told_that_keys_are_shown_once(operate: Operate) -> None:
-    """The keys are on standard output, the warning beside them."""
+    """The keys are on standard output, the warning is on standard error."""
     result = await operate("projects", "create", "acme")
     assert re.findall(r"\b(?:pck|ssk|sak)_[\w-]{43}\b", result.stdout)
     assert "shown this once" in result.stderr
 
 
 async def test_name_is_taken_once(operate: Operate) -> None:
-    """A second project of a name is refused in one line, and the first stays as it is."""
+    """A second project of a name is rejected in one line, and the first stays as it is."""
     made = shown(await operate("projects", "create", "acme", "--json"))
     assert "'acme' exists already" in refused(await operate("projects", "create", "acme"), 1)
     assert [row["project_id"] for row in shown(await operate("projects", "list", "--json"))] == [made["project_id"]]
@@ -95,7 +95,7 @@ async def test_name_is_taken_once(operate: Operate) -> None:
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "tab\there", " ends", "new\nline", PROJECT, PROJECT.upper(), "\ud800"])
 async def test_name_that_cannot_be_one_is_refused(operate: Operate, projects: Projects, name: str) -> None:
-    """Names are short and printable and never read as an id: what looks one up stays unambiguous."""
+    """Names are short and printable and never look like an id, so that a look-up is unambiguous."""
     refused(await operate("projects", "create", "--", name), 2)
     assert await projects.list_all() == []
 
@@ -170,7 +170,7 @@ async def test_rotation_without_options_replaces_all_keys(operate: Operate, proj
 async def test_stolen_key_is_worth_nothing_after_what_rotation_says_was_typed(
     operate: Operate, projects: Projects, choice: tuple[str, ...]
 ) -> None:
-    """Rotation alone leaves it valid; it says until when, and what to type if the key leaked."""
+    """Rotation alone leaves it valid; the output says until when, and what to type if the key leaked."""
     stolen = shown(await operate("projects", "create", "acme", "--json"))
     says = (await operate("projects", "rotate", "acme", *choice)).stderr
     project, now = await projects.read(stolen["project_id"])
@@ -188,7 +188,7 @@ async def test_stolen_key_is_worth_nothing_after_what_rotation_says_was_typed(
 
 
 async def test_help_of_rotate_says_what_to_do_about_a_leaked_key(operate: Operate) -> None:
-    """The default keeps the old key valid, which is not what one wants then."""
+    """By default the old key stays valid, which is wrong for a leaked key."""
     text = " ".join((await operate("projects", "rotate", "--help")).stdout.split())
     assert "the old keys stay valid for the overlap" in text
     assert "leaked key, use `--overlap 0`" in text
@@ -210,13 +210,13 @@ async def test_overlap_is_a_length_of_time(
 
 @pytest.mark.parametrize("overlap", ["", "10", "-1s", "1w", "1.5h", "٣s", "1234567s"])
 async def test_overlap_that_is_none_is_refused(operate: Operate, overlap: str) -> None:
-    """In one line that shows how to say it."""
+    """In one line, which shows the valid form."""
     await operate("projects", "create", "acme")
     assert "10m" in refused(await operate("projects", "rotate", "acme", "--overlap", overlap), 2)
 
 
 async def test_project_is_deleted_when_the_question_is_answered_with_yes(operate: Operate, projects: Projects) -> None:
-    """No answer and another answer leave it; `--yes` does not ask. The name is free afterwards."""
+    """Any other answer, or no answer, keeps it; `--yes` skips the question. The name is free afterwards."""
     await operate("projects", "create", "acme")
     for answer in ("", "n\n"):
         assert (await operate("projects", "delete", "acme", text=answer)).exit_code == 1

@@ -29,7 +29,7 @@ async def test_session_is_shown_without_its_secrets(operate: Operate, relay: Rel
 
 
 async def test_session_that_is_not_there_is_refused(operate: Operate, relay: Relay) -> None:
-    """Unknown is exit code 1. What is no session id is exit code 2, and is not repeated: it may be a polling code."""
+    """An unknown id is exit code 1. A malformed one is exit code 2 and is not repeated: it may be a polling code."""
     assert "no session" in refused(await operate("sessions", "show", "00" + 24 * "a"), 1)
     polling_code = (await relay.initiate()).polling_code
     assert polling_code not in refused(await operate("sessions", "show", polling_code), 2)

@@ -8,7 +8,7 @@ from tests.support.relay import Relay
 
 
 async def test_status_shows_backlog_and_ages(operate: Operate, relay: Relay, redis: Redis) -> None:
-    """What is unread, what a worker has, how old each is, and what died."""
+    """Unread entries, entries that a worker has, how old each of them is, and dead letters."""
     now = await relay.now()
     for age in (900_000, 600_000, 300_000):
         await redis.execute_command("XADD", relay.keys.commands(0), f"{now - age}-0", "command", "")
@@ -27,7 +27,7 @@ async def test_status_shows_backlog_and_ages(operate: Operate, relay: Relay, red
 async def test_status_counts_a_worker_of_several_partitions_once(
     operate: Operate, redis: Redis, settings: Settings
 ) -> None:
-    """A row for each partition; a worker reads them all, and is one worker."""
+    """Each partition has a row; a worker that reads them all is one worker."""
     keys = Keys(settings.prefix, 2)
     stream = CommandStream(redis, keys)
     await stream.ensure_groups()

@@ -1,4 +1,4 @@
-"""Partitions on two servers, one of which stands still or is gone: the other one's sessions do not feel it."""
+"""Partitions on two servers, one of which is frozen or gone: the sessions of the other one are not affected."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from worker.reclaimer import Reclaimer
 from worker.sweeper import Sweeper
 
 PROMPTLY = 1.0  # seconds; twice the patience, half of what a command may take
-SOON = 20.0  # seconds; what was asked of a frozen server is asked again for some of them
+SOON = 20.0  # seconds; requests to a frozen server are repeated for some of them
 PERIOD = 0.1  # seconds between two look-ups
 
 ONCE = [("session.initiated", 1), ("session.completed", 2)]
@@ -72,7 +72,7 @@ async def one_in_each_partition(relay: Relay, lifetime_ms: int = LIFETIME_MS) ->
 
 
 async def left_by_a_dead_worker(relay: Relay) -> list[str]:
-    """Return a session of each partition that a worker would have completed, had it not died."""
+    """Return a session of each partition whose completion was read by a worker that then died."""
     session_ids = await one_in_each_partition(relay)
     for partition, session_id in enumerate(session_ids):
         await relay.complete(session_id)
@@ -83,7 +83,7 @@ async def left_by_a_dead_worker(relay: Relay) -> list[str]:
 
 
 async def promptly(step: Callable[[], Awaitable[None]]) -> None:
-    """Take a step, which must be over at once; it is not cut off when it is not."""
+    """Take a step and fail if it took too long; it is not interrupted."""
     started = time.monotonic()
     await step()
     assert time.monotonic() - started < PROMPTLY
@@ -100,14 +100,14 @@ def by_steps(step: Callable[[], Awaitable[None]], relay: Relay, session_id: str,
 
 
 def told(logs: list[EventDict], loop: str) -> list[tuple[str, list[int]]]:
-    """Return what a loop logged of its partitions."""
+    """Return the log lines of a loop about its partitions."""
     return [(log["event"], log["partitions"]) for log in logs if log.get("loop") == loop]
 
 
 async def test_entries_are_taken_over_while_another_partition_stands_still(
     relay: Relay, second_server: RedisProcess
 ) -> None:
-    """And those of that one when it goes on; each is decided once."""
+    """The other one's entries too, once its server goes on; each is decided once."""
     here, there = await left_by_a_dead_worker(relay)
     async with reclaimer_of(relay) as reclaimer:
         second_server.freeze()
@@ -120,7 +120,7 @@ async def test_entries_are_taken_over_while_another_partition_stands_still(
 
 
 async def test_entry_whose_claim_lost_its_reply_is_claimed_again(relay: Relay, second_server: RedisProcess) -> None:
-    """A worker that stops gives its claim up. Redis makes it all the same, for nobody: the next worker finds it."""
+    """A worker that stops abandons its claim; Redis executes it all the same, and the next worker takes over."""
     _, there = await left_by_a_dead_worker(relay)
     async with reclaimer_of(relay, "leaving") as reclaimer:
         second_server.freeze()
@@ -138,7 +138,7 @@ async def test_entry_whose_claim_lost_its_reply_is_claimed_again(relay: Relay, s
 
 
 async def test_what_is_given_up_mixes_up_no_replies(two_servers: TwoServers, second_server: RedisProcess) -> None:
-    """A command among those of other tasks, and a pipeline, leave all later replies to their owners when cancelled."""
+    """A cancelled command, among those of other tasks, or pipeline leaves every later reply to its owner."""
     client = two_servers.second
 
     async def echo_together(words: list[str]) -> list[bytes]:
@@ -163,7 +163,7 @@ async def test_what_is_given_up_mixes_up_no_replies(two_servers: TwoServers, sec
 
 
 async def test_sessions_expire_while_another_partition_stands_still(relay: Relay, second_server: RedisProcess) -> None:
-    """And those of that one when it goes on."""
+    """The other one's sessions too, once its server goes on."""
     here, there = await one_in_each_partition(relay, lifetime_ms=1)
     await relay.pass_by(max([(await relay.session(session_id)).deadline for session_id in (here, there)]))
     async with sweeper_of(relay) as sweeper:
@@ -178,7 +178,7 @@ async def test_sessions_expire_while_another_partition_stands_still(relay: Relay
 async def test_groups_are_made_while_another_partition_stands_still(
     two_servers: TwoServers, keys: Keys, second_server: RedisProcess
 ) -> None:
-    """A worker starts with the partitions that answer; the other one's group is made when it does."""
+    """A worker starts with the partitions that answer; the other one's group is made once its server goes on."""
     second_server.freeze()
     await promptly(CommandStream(two_servers, keys).ensure_groups)
     assert len(await two_servers.xinfo_groups(keys.commands(0))) == 1
@@ -192,7 +192,7 @@ async def test_groups_are_made_while_another_partition_stands_still(
 
 @pytest.fixture
 async def deaf(relay: Relay, settings: Settings) -> AsyncIterator[Waiting]:
-    """The waiters of an API process that no message reaches."""
+    """The waiters of an API process that receives no message."""
     nowhere = msgspec.structs.replace(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0")
     subscriber = subscriber_client(nowhere, "login-relay:test")
     waiting = Waiting(subscriber, relay.sessions, relay.keys, "api", period=PERIOD)
@@ -207,7 +207,7 @@ async def deaf(relay: Relay, settings: Settings) -> AsyncIterator[Waiting]:
 async def test_outcomes_are_looked_up_while_another_partition_stands_still(
     relay: Relay, deaf: Waiting, second_server: RedisProcess
 ) -> None:
-    """Also of those who begin to wait while the other one's look-up is under way; it ends when that one goes on."""
+    """Also for requests that begin to wait during the look-up of the other one, which ends once its server goes on."""
     here, there = await one_in_each_partition(relay)
 
     async def set_outcome(partition: int) -> None:
@@ -228,7 +228,7 @@ async def test_outcomes_are_looked_up_while_another_partition_stands_still(
 
 
 async def test_loss_of_a_partition_is_logged_once_until_it_is_back(relay: Relay, second_server: RedisProcess) -> None:
-    """Each loop writes one line when a server is gone, and one when it is there again; the other one's work goes on."""
+    """Each loop logs one line when a server is gone and one when it is back; work on the other server goes on."""
     here, there = await left_by_a_dead_worker(relay)
     async with reclaimer_of(relay) as reclaimer, sweeper_of(relay) as sweeper:
         second_server.kill()
@@ -248,7 +248,7 @@ async def test_loss_of_a_partition_is_logged_once_until_it_is_back(relay: Relay,
 
 
 async def test_partition_that_redis_refuses_is_repaired_by_itself(relay: Relay) -> None:
-    """An error of the first partition does not stop the second, and its group is made again as soon as it can be."""
+    """An error of the first partition does not stop the second, and its group is made again as soon as possible."""
     _, there = await left_by_a_dead_worker(relay)
     await relay.redis.delete(relay.keys.commands(0))
     await relay.redis.set(relay.keys.commands(0), "no stream", px=60_000)
@@ -266,7 +266,7 @@ async def test_partition_that_redis_refuses_is_repaired_by_itself(relay: Relay) 
 
 
 async def test_error_of_every_partition_is_the_loops_own(relay: Relay) -> None:
-    """Then nothing is logged here: the loop logs it, and backs off."""
+    """The step logs nothing: the loop logs the error, and backs off."""
     for partition in relay.keys.partitions:
         await relay.redis.delete(relay.keys.commands(partition))
     async with reclaimer_of(relay) as reclaimer:

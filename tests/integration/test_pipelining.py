@@ -1,4 +1,4 @@
-"""The client that sends together what concurrent tasks ask for."""
+"""The client that sends the commands of concurrent tasks together."""
 
 import asyncio
 import uuid
@@ -20,7 +20,7 @@ def key(settings: Settings) -> str:
 
 
 async def test_concurrent_commands_share_a_few_round_trips(redis: Redis, redis_server: RedisServer) -> None:
-    """A hundred tasks that ask at once cost Redis a few reads of its socket, not a hundred."""
+    """A hundred concurrent tasks cost Redis a few reads of its socket, not a hundred."""
     await redis.ping()
     with redis_server.client() as observer:
         before = observer.info("stats")["total_reads_processed"]
@@ -31,7 +31,7 @@ async def test_concurrent_commands_share_a_few_round_trips(redis: Redis, redis_s
 
 
 async def test_a_refused_command_fails_alone(redis: Redis, key: str) -> None:
-    """An error reply is raised where its command was asked, and nowhere else."""
+    """An error reply is raised in the task that sent the command, and nowhere else."""
     await redis.set(key, "text", px=60_000)
     commands = [("GET", key), ("LPUSH", key, "x"), ("GET", key)]
     replies = await asyncio.gather(*(redis.execute_command(*command) for command in commands), return_exceptions=True)
@@ -43,7 +43,7 @@ async def test_a_refused_command_fails_alone(redis: Redis, key: str) -> None:
 async def test_a_command_that_cannot_be_encoded_fails_alone(
     redis: Redis, argument: object, error: type[Exception]
 ) -> None:
-    """An argument that Redis cannot be sent is the trouble of the task that gave it."""
+    """An argument that cannot be encoded raises in the task that gave it."""
     arguments = ["first", argument, "last"]
     replies = await asyncio.gather(*(redis.execute_command("ECHO", each) for each in arguments), return_exceptions=True)
     assert isinstance(replies.pop(1), error)
@@ -51,9 +51,9 @@ async def test_a_command_that_cannot_be_encoded_fails_alone(
 
 
 async def test_a_cancelled_task_takes_no_other_with_it(redis: Redis) -> None:
-    """The replies of the others stay their own when a task goes away in the middle."""
+    """The other tasks still get their own replies when one is cancelled in the middle."""
     asked = [asyncio.create_task(redis.execute_command("ECHO", str(n))) for n in range(10)]
-    await asyncio.sleep(0)  # all have asked, none has its reply
+    await asyncio.sleep(0)  # all have sent, none has its reply
     asked[3].cancel()
     replies = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(replies.pop(3), asyncio.CancelledError)
@@ -71,7 +71,7 @@ async def test_a_lost_connection_is_replaced(redis: Redis, redis_server: RedisSe
 
 
 async def test_without_a_server_every_task_hears_of_it(settings: Settings) -> None:
-    """Nobody waits for ever for a Redis that is not there."""
+    """No task waits for ever for a Redis that is not there."""
     client = command_client(Settings(redis_url="redis://127.0.0.1:1/0"), "login-relay:test")
     results = await asyncio.gather(*(client.get(f"{settings.prefix}:{n}") for n in range(10)), return_exceptions=True)
     await client.aclose()
@@ -89,7 +89,7 @@ async def test_closing_waits_for_what_was_sent(settings: Settings) -> None:
 
 
 async def test_nobody_waits_for_ever_when_the_sender_is_cancelled(redis: Redis, key: str) -> None:
-    """At the end of a process every task is cancelled, in any order; whoever asked hears of it, and may ask again."""
+    """When a process ends, tasks are cancelled in any order; waiting callers get an error, and may send again."""
     await redis.ping()
     before = asyncio.all_tasks()
     asked = asyncio.create_task(redis.execute_command("BLPOP", key, 10))  # not answered in the time of this test

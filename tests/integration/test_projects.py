@@ -52,7 +52,7 @@ async def test_client_access_may_not_complete_unless_said_so(projects: Projects)
 
 
 async def test_name_is_unique_until_its_project_is_deleted(projects: Projects) -> None:
-    """A taken name changes nothing of the project that has it."""
+    """Creating a project under a taken name changes nothing of the project that has it."""
     first, made = await projects.create("acme", allow_client_complete=False)
     with pytest.raises(ProjectNameTakenError):
         await projects.create("acme", allow_client_complete=True)
@@ -73,7 +73,7 @@ async def test_projects_are_listed_by_name_and_found_by_name_or_id(projects: Pro
 
 
 async def test_deleted_project_is_gone(projects: Projects) -> None:
-    """Neither its id nor its name leads anywhere."""
+    """Neither its id nor its name finds anything."""
     project_id, _ = await projects.create("acme", allow_client_complete=False)
     await projects.delete(await projects.find("acme"))
     assert (await projects.read(project_id)).project is None
@@ -134,7 +134,7 @@ async def told(redis: Redis, keys: Keys) -> list[tuple[str, str, dict[str, objec
 
 
 async def test_every_change_is_told_and_no_key_is(projects: Projects, redis: Redis, keys: Keys) -> None:
-    """Creation, update, rotation and deletion are events of the project, in that order, with what is true after it."""
+    """Creation, update, rotation and deletion are events of the project, in that order, with its new properties."""
     origin = "https://app.example.com"
     id_, made = await projects.create("acme", allow_client_complete=False)
     await projects.update(await projects.find("acme"), allow_client_complete=True, allowed_origins=[origin])
@@ -156,7 +156,7 @@ async def test_every_change_is_told_and_no_key_is(projects: Projects, redis: Red
 
 
 async def test_deleted_project_comes_back_by_no_change(projects: Projects, redis: Redis, keys: Keys) -> None:
-    """Whoever looked before it was deleted, and changes it after, makes nothing of it."""
+    """A change by a caller that read the project before its deletion does not bring it back."""
     id_, _ = await projects.create("acme", allow_client_complete=False)
     found = await projects.find("acme")
     await projects.delete(found)
@@ -169,7 +169,7 @@ async def test_deleted_project_comes_back_by_no_change(projects: Projects, redis
 
 
 async def test_origin_is_allowed_as_long_as_a_project_allows_it(projects: Projects) -> None:
-    """Of two projects that share it, either may go; what only begins like it, or is its beginning, is not it."""
+    """Of two projects that share it, either may be deleted first; a prefix or an extension of it is another origin."""
     origin = "https://app.example.com"
     ids = [(await projects.create(name, allow_client_complete=False, allowed_origins=[origin]))[0] for name in "ab"]
     for other in ("https://app.example.co", "https://app.example.com:8443", "https://app.example.com ", "", "["):
@@ -183,7 +183,7 @@ async def test_origin_is_allowed_as_long_as_a_project_allows_it(projects: Projec
 
 
 async def test_stolen_key_can_be_rotated_when_the_server_is_full(own_relay: Relay) -> None:
-    """An attack may have filled it: its end is published, what it causes now is not, and nobody gets an error."""
+    """An attack may have filled it: the rotation is published, refusals are not, and no caller gets an error."""
     projects, redis, keys = Projects(own_relay.redis, own_relay.keys), own_relay.redis, own_relay.keys
     id_, _ = await projects.create("acme", allow_client_complete=False)
     await redis.config_set("maxmemory", "1")

@@ -13,7 +13,7 @@ MIN_IDLE_MS = 60_000
 MAX_DELIVERIES = 3
 DEAD = 200
 AT_ONCE = {"forget_period": 0, "forget_after_ms": -1}
-"""Consumers are forgotten with every step, however lately they were active."""
+"""Periods with which every step forgets consumers, even those that were active just now."""
 
 
 def reclaimer_of(relay: Relay, min_idle_ms: int = 0, **periods: int) -> Reclaimer:
@@ -36,7 +36,7 @@ async def letters(relay: Relay) -> list[dict[bytes, bytes]]:
 
 
 async def test_entry_is_reclaimed_when_its_worker_dies_before_commit(relay: Relay) -> None:
-    """What a dead worker had read is decided by another one, once."""
+    """Another worker decides what a dead worker had read, once."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
     assert await relay.read("dead")
@@ -47,7 +47,7 @@ async def test_entry_is_reclaimed_when_its_worker_dies_before_commit(relay: Rela
 
 
 async def test_entry_of_a_live_worker_is_left_to_it(relay: Relay) -> None:
-    """An entry that has not been idle for long enough is not taken away."""
+    """An entry that has not been idle for long enough is not claimed."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
     entries = await relay.read("slow")
@@ -58,7 +58,7 @@ async def test_entry_of_a_live_worker_is_left_to_it(relay: Relay) -> None:
 
 
 async def test_idle_entry_behind_many_fresh_ones_is_reached(relay: Relay) -> None:
-    """A claim looks at a thousand pending entries at most; the next one goes on where it ended."""
+    """A claim scans at most a thousand pending entries; the next one continues where it ended."""
     session_id = (await relay.initiate()).session_id
     data = encode_command(ConsumeSession("x", session_id, "api", 4_000))
     async with relay.redis.pipeline(transaction=False) as pipeline:
@@ -86,7 +86,7 @@ async def test_idle_entry_behind_many_fresh_ones_is_reached(relay: Relay) -> Non
     ids=["not_json", "unknown_type", "no_session"],
 )
 async def test_entry_that_nobody_can_decide_goes_to_the_dead_letters(relay: Relay, data: bytes, reason: bytes) -> None:
-    """It is tried as often as the setting says, by whichever workers, and then set aside as it was."""
+    """It is tried as often as the setting says, by any workers, and then moved unchanged."""
     await relay.record(data)
     [entry] = await relay.read("first")
     reclaimer = reclaimer_of(relay)
@@ -104,7 +104,7 @@ async def test_entry_that_nobody_can_decide_goes_to_the_dead_letters(relay: Rela
 
 
 async def test_entry_of_an_unreadable_session_goes_to_the_dead_letters(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """Its session cannot be decided on, however often it is tried; the session is left as it is."""
+    """No number of tries can decide on its session, which is left as it is."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
     await redis.hset(keys.session(session_id), "state", "melted")
@@ -118,7 +118,7 @@ async def test_entry_of_an_unreadable_session_goes_to_the_dead_letters(relay: Re
 
 
 async def test_sound_entry_is_decided_however_often_it_was_delivered(relay: Relay) -> None:
-    """That its workers died, or Redis was away, is no fault of the entry's."""
+    """It is not the entry's fault that its workers died or Redis was away."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
     await relay.read("first")
@@ -130,7 +130,7 @@ async def test_sound_entry_is_decided_however_often_it_was_delivered(relay: Rela
 
 
 async def test_entry_that_redis_refuses_to_commit_never_becomes_a_dead_letter(own_relay: Relay) -> None:
-    """It is tried again until Redis takes it, as when its user may not run scripts."""
+    """It is tried again until Redis accepts it, as when its user may not run scripts."""
     session_id = (await own_relay.initiate()).session_id
     await own_relay.complete(session_id)
     await own_relay.read("first")
@@ -145,7 +145,7 @@ async def test_entry_that_redis_refuses_to_commit_never_becomes_a_dead_letter(ow
 
 
 async def test_vanished_entry_is_an_error_in_the_log(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """Nothing of ours deletes a pending entry without its decision: it is data loss, and said so."""
+    """No code of ours deletes a pending entry without deciding it, so this is data loss."""
     await relay.record(b"x")
     [entry] = await relay.read("first")
     await redis.xdel(keys.commands(0), entry.id)
@@ -155,7 +155,7 @@ async def test_vanished_entry_is_an_error_in_the_log(relay: Relay, redis: Redis,
 
 
 async def test_consumers_of_processes_that_are_gone_are_forgotten(relay: Relay) -> None:
-    """The group does not grow with every restart; whoever has entries, or is active, stays."""
+    """The group does not grow with every restart; a consumer that has entries, or is active, stays."""
     await relay.record(b"x")
     await relay.read("with-entry")
     for name in ("gone", "heir"):
@@ -167,7 +167,7 @@ async def test_consumers_of_processes_that_are_gone_are_forgotten(relay: Relay) 
 
 
 async def test_consumers_of_two_hundred_dead_processes_go_and_nothing_that_they_had(relay: Relay) -> None:
-    """Each died with an entry in its hands: all are decided by one worker, and only then are their names forgotten."""
+    """Each died with an entry in hand: one worker decides all of them, and only then forgets the consumers."""
     session_ids = [(await relay.initiate()).session_id for _ in range(DEAD)]
     for number, session_id in enumerate(session_ids):
         await relay.complete(session_id, f"complete-{number}")

@@ -52,7 +52,7 @@ class TwicePipeline(Pipeline):
 
 
 class TwiceRedis(Redis):
-    """What redis-py does when every first reply is lost: each command reaches Redis twice, its second reply counts."""
+    """A redis-py whose every first reply is lost: each command reaches Redis twice, and its second reply counts."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's signature
         """Execute, lose the reply, execute again."""
@@ -72,7 +72,7 @@ def forgetful(redis: Redis) -> Redis:
 
 @pytest.mark.parametrize(("room", "name"), SCRIPTS)
 def test_script_is_fit_for_a_cluster(room: str, name: str) -> None:
-    """Each declares itself with `#!lua`, so that Redis holds it to its keys, and uses the names of its header."""
+    """Each begins with `#!lua`, so that Redis holds it to its keys, and uses the names of its header."""
     text = files(room).joinpath("lua", f"{name}.lua").read_text()
     assert re.match(r"#!lua( flags=(no-writes|allow-oom))?\n-- ", text)
     [header] = re.findall(r"\A(?:(?:#|--).*\n)+", text)
@@ -83,7 +83,7 @@ def test_script_is_fit_for_a_cluster(room: str, name: str) -> None:
 
 
 def test_only_what_begins_something_is_refused_by_a_full_server() -> None:
-    """Everything that a login under way needs, or its end, runs without memory too: each other script says so."""
+    """All other scripts, which continue or end a login, declare that they may run without memory."""
     first_lines = {
         name: files(room).joinpath("lua", f"{name}.lua").read_text().split("\n")[0] for room, name in SCRIPTS
     }
@@ -92,12 +92,12 @@ def test_only_what_begins_something_is_refused_by_a_full_server() -> None:
 
 
 def names_of(script: Script) -> set[str]:
-    """Return what a call of a script must name."""
+    """Return the names that a call of a script must give."""
     return set(inspect.signature(script.call).parameters)
 
 
 def test_every_call_names_what_its_script_asks_for() -> None:
-    """Wherever a script is called, tested or not: the names are those of its header, and no script is left unused."""
+    """Each call of a script, tested or not, uses the names of its header, and no script is unused."""
     called = set()
     for module in (importlib.import_module(name) for room, _ in SCRIPTS for name in modules_of(room)):
         scripts = {name: value for name, value in vars(module).items() if isinstance(value, Script)}
@@ -115,7 +115,7 @@ def modules_of(room: str) -> list[str]:
 
 
 def test_script_is_called_by_the_names_of_its_header() -> None:
-    """In any order; the last of the keys, and of the arguments, may be many."""
+    """In any order; the last key, and the last argument, may be a list."""
     script = Script.of(
         "x", "#!lua\n-- KEYS a, b (what it is, '' = none), c …\n-- ARGV d (ms),\n--      e …\n-- Returns 1\n"
     )
@@ -131,7 +131,7 @@ def test_script_is_called_by_the_names_of_its_header() -> None:
     ("wrong", "named"), [({"session": "s"}, "polled"), (dict.fromkeys(["x", "token"], "s"), "token")]
 )
 def test_call_that_names_other_things_is_refused(wrong: dict[str, str], named: str) -> None:
-    """A name that is missing, and one that the script has not, is an error before anything is sent; it says which."""
+    """A missing name, or one that the script does not have, is an error before anything is sent; it says which."""
     script = Script.of("the_script", f"#!lua\n-- KEYS {'x' if 'x' in wrong else 'session, polled'}\n")
     with pytest.raises(TypeError, match=rf"the_script\(\) .*'{named}'"):
         script.call(**wrong)
@@ -153,20 +153,20 @@ def test_call_that_names_other_things_is_refused(wrong: dict[str, str], named: s
     ],
 )
 def test_malformed_header_is_refused(header: str) -> None:
-    """At start-up, where scripts are read."""
+    """At start-up, when scripts are read."""
     with pytest.raises(ValueError, match=r"^the_script\.lua: "):
         Script.of("the_script", f"#!lua\n-- What it does.\n--\n{header}\n-- Returns 1\nreturn 1\n")
 
 
 @pytest.mark.parametrize(("room", "name"), SCRIPTS)
 async def test_script_is_accepted_by_this_redis(room: str, name: str, redis: Redis) -> None:
-    """Its text is Lua that the server compiles, under the hash that we address it by."""
+    """The server compiles its text, under the hash that we address it by."""
     script = Script.named(room, name)
     assert await redis.script_load(script.text) == script.sha
 
 
 async def test_script_that_redis_forgot_is_sent_in_full(redis: Redis, keys: Keys) -> None:
-    """After SCRIPT FLUSH, a restart or a failover the next call works, and the one after it is short again."""
+    """After SCRIPT FLUSH, a restart or a failover the next call works, and the one after it sends the hash only."""
     await redis.script_flush()
     call = READ.call(session=keys.session("00"))
     for exists in (False, True):
@@ -177,7 +177,7 @@ async def test_script_that_redis_forgot_is_sent_in_full(redis: Redis, keys: Keys
 
 
 async def test_scripts_in_a_pipeline_are_sent_again_in_full(redis: Redis, keys: Keys) -> None:
-    """Those that met NOSCRIPT run in their order, by their text; their results stand in their places."""
+    """Those that met NOSCRIPT run in their order, by their text; each result is returned in its place."""
     await redis.script_flush()
     calls = [READ.call(session=keys.session(f"00{number}")) for number in range(3)]
     replies = await run_scripts(redis, READ, calls)
@@ -186,7 +186,7 @@ async def test_scripts_in_a_pipeline_are_sent_again_in_full(redis: Redis, keys: 
 
 
 async def test_script_that_one_node_forgot_is_loaded_on_that_node(two_servers: TwoServers, settings: Settings) -> None:
-    """A new primary has no scripts. The call itself brings the text to it: SCRIPT LOAD would go to some node."""
+    """A new primary has no scripts. The call itself sends the text to it: SCRIPT LOAD would go to another node."""
     keys = Keys(settings.prefix, 2)
     calls = [Call((keys.session(session_id),), ()) for session_id in ("00a", "01a", "00b", "01b")]
     await run_scripts(two_servers, READ, calls)
@@ -215,7 +215,7 @@ async def test_call_that_fails_does_not_hide_the_others(redis: Redis, keys: Keys
 async def test_login_whose_every_reply_is_lost_once_is_one_login(
     forgetful: Redis, keys: Keys, settings: Settings, relay: Relay
 ) -> None:
-    """Every script is idempotent: a life with each command sent twice leaves what one with each sent once does."""
+    """Every script is idempotent: a login with each command sent twice leaves the same as one with each sent once."""
     twice = Relay(forgetful, keys, settings, CommandStream(forgetful, keys))
     initiated = await twice.initiate()
     session_id = initiated.session_id
@@ -238,7 +238,7 @@ async def test_login_whose_every_reply_is_lost_once_is_one_login(
 
 
 async def test_other_scripts_sent_twice_do_their_work_once(forgetful: Redis, keys: Keys, relay: Relay) -> None:
-    """A dead letter is one letter, a project one project."""
+    """Burying makes one dead letter, creating makes one project."""
     await relay.record(b"rubbish")
     [entry] = await relay.read()
     await CommandStream(forgetful, keys).move_to_dead_letters(entry, "rubbish")

@@ -28,7 +28,7 @@ async def unread_and_dead(relay: Relay, count: int) -> list[Entry]:
 
 
 async def test_command_is_recorded_once(relay: Relay) -> None:
-    """The same command again is told what became of the first, and is not recorded again."""
+    """Sending it again returns the outcome of the first, and records nothing."""
     session_id = (await relay.initiate()).session_id
     assert await relay.complete(session_id) == Recorded()
     assert await relay.complete(session_id) == Known(Outcome.PENDING)
@@ -89,14 +89,14 @@ async def test_full_backlog_refuses_before_anything_is_recorded(relay: Relay, re
     assert await relay.complete(second, "second", backlog_limit=1) == Busy()
     assert await relay.backlog() == 1
     assert not await redis.exists(keys.outcome(0, "second"))
-    # One that is recorded is told its outcome, however full the backlog is.
+    # A recorded command gets its outcome, however full the backlog is.
     assert await relay.complete(first, "first", backlog_limit=1) == Known(Outcome.PENDING)
     await relay.work()
     assert await relay.complete(second, "second", backlog_limit=1) == Recorded()
 
 
 async def test_command_for_another_state_is_not_recorded(relay: Relay) -> None:
-    """What is obvious from the session's state costs no entry and no worker."""
+    """An outcome that follows from the session's state costs no entry and no worker."""
     session_id = (await relay.initiate()).session_id
     assert await relay.consume(session_id) == Moved(State.PENDING, overdue=False)
     await relay.complete(session_id)
@@ -107,14 +107,14 @@ async def test_command_for_another_state_is_not_recorded(relay: Relay) -> None:
 
 
 async def test_command_for_an_overdue_session_is_not_recorded(relay: Relay) -> None:
-    """The deadline counts from the millisecond after it, whether or not the sweeper has been there."""
+    """A session is overdue from the millisecond after its deadline, whether or not it was swept already."""
     initiated = await relay.initiate(lifetime_ms=1)
     await relay.pass_by(initiated.expires_at)
     assert await relay.complete(initiated.session_id) == Moved(State.PENDING, overdue=True)
 
 
 async def test_making_the_groups_again_keeps_what_is_there(stream: CommandStream, relay: Relay) -> None:
-    """A group is made once; entries that came before it are read by it."""
+    """A group is made once; it reads entries that were written before it existed."""
     await relay.record(b"early")
     await stream.ensure_groups()
     assert [entry.command for entry in await relay.read()] == [b"early"]
@@ -123,7 +123,7 @@ async def test_making_the_groups_again_keeps_what_is_there(stream: CommandStream
 
 
 async def test_entry_written_before_its_group_is_read(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """A Redis that lost the group, or an API that was there first, drops nothing: the group begins at the start."""
+    """If Redis lost the group, or an API wrote first, nothing is dropped: the group begins at the start."""
     await redis.xgroup_destroy(keys.commands(0), "workers")
     await relay.record(b"first")
     with pytest.raises(ResponseError, match="NOGROUP"):
@@ -142,7 +142,7 @@ async def test_entry_carries_the_time_of_its_recording(relay: Relay) -> None:
 
 
 async def test_entry_is_claimed_only_once_it_is_idle(relay: Relay) -> None:
-    """A live consumer keeps its entries; a silent one loses them, with their deliveries counted."""
+    """A live consumer keeps its entries; a silent one loses them, and their deliveries are counted."""
     entries = await unread_and_dead(relay, 3)
     assert await relay.stream.claim(0, "heir", HOUR_MS, "0-0", 10) == ("0-0", [], [])
     for deliveries in (2, 3):
@@ -152,7 +152,7 @@ async def test_entry_is_claimed_only_once_it_is_idle(relay: Relay) -> None:
 
 
 async def test_claim_goes_on_from_its_cursor(relay: Relay) -> None:
-    """What the first claim did not reach, the next one does."""
+    """The next claim reaches the entries that the first one did not."""
     entries = await unread_and_dead(relay, 3)
     cursor, first, _ = await relay.stream.claim(0, "heir", 0, "0-0", 2)
     assert cursor == entries[2].id
@@ -161,7 +161,7 @@ async def test_claim_goes_on_from_its_cursor(relay: Relay) -> None:
 
 
 async def test_pending_entry_that_vanished_is_reported(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """An entry deleted by anything but our scripts is data loss, and is told apart from the rest."""
+    """An entry deleted by anything but our scripts is data loss, and is reported separately."""
     gone, there = await unread_and_dead(relay, 2)
     await redis.xdel(keys.commands(0), gone.id)
     _, claimed, lost = await relay.stream.claim(0, "heir", 0, "0-0", 10)
@@ -169,7 +169,7 @@ async def test_pending_entry_that_vanished_is_reported(relay: Relay, redis: Redi
 
 
 async def test_entries_handed_back_are_claimable_at_once(relay: Relay) -> None:
-    """Whoever stops cleanly costs its entries, of whichever read, neither the idle time nor a delivery."""
+    """After a clean stop the entries of every read are free without the idle time and without counting a delivery."""
     given = [*await unread_and_dead(relay, 2), *await unread_and_dead(relay, 1)]
     await relay.complete((await relay.initiate()).session_id, "kept")
     [kept] = await relay.read("other")
@@ -181,7 +181,7 @@ async def test_entries_handed_back_are_claimable_at_once(relay: Relay) -> None:
 
 
 async def test_dead_letter_is_moved_once_with_its_reason(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """The entry leaves the stream and its group, and stands in the dead letters as it was."""
+    """The entry leaves the stream and its group, and is kept unchanged in the dead letters."""
     [entry] = await unread_and_dead(relay, 1)
     entry = entry._replace(deliveries=6)
     assert await relay.stream.move_to_dead_letters(entry, "undecodable")

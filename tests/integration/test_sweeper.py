@@ -48,7 +48,7 @@ async def test_session_that_nobody_completed_expires(relay: Relay, sweeper: Swee
 async def test_token_that_nobody_picked_up_expires(relay: Relay, redis: Redis, keys: Keys) -> None:
     """A completed session ends with its pickup window, and its sealed token with it."""
     session_id = (await relay.completed(lifetime_ms=1_000)).session_id
-    # As if it had been completed long ago: what the sweeper goes by is the stored deadline.
+    # As if it had been completed long ago: the sweeper goes by the stored deadline.
     deadline = await relay.now() - 1
     await redis.hset(keys.session(session_id), "deadline", str(deadline))
     await redis.zadd(keys.deadlines(0), {session_id: deadline})
@@ -66,7 +66,7 @@ async def test_session_in_its_time_is_left_alone(relay: Relay, sweeper: Sweeper)
     await sweeper.step()
     assert (await relay.session(pending)).state is State.PENDING
     assert await relay.session(completed) == session
-    # Past its `expires_at`, the completed one still gives its token away.
+    # Past its `expires_at`, the completed one still hands over its token.
     assert await relay.consume(completed) == Recorded()
     await relay.work()
     assert await relay.outcome(completed, "consume") is Outcome.CONSUMED
@@ -92,7 +92,7 @@ async def test_session_that_is_gone_leaves_the_index(relay: Relay, sweeper: Swee
 async def test_session_that_cannot_be_read_holds_up_no_other(
     relay: Relay, sweeper: Sweeper, redis: Redis, keys: Keys
 ) -> None:
-    """A record in a state of a version to come is left to the workers of that version."""
+    """A session in a state of a later version is left to the workers of that version."""
     strange, sound = await overdue(relay, 2)
     await redis.hset(keys.session(strange), "state", "melted")
     await sweeper.step()
@@ -102,7 +102,7 @@ async def test_session_that_cannot_be_read_holds_up_no_other(
 
 
 async def test_everything_due_is_expired_in_one_step(relay: Relay, sweeper: Sweeper, redis: Redis, keys: Keys) -> None:
-    """More sessions than one round takes do not wait for the next step."""
+    """Sessions beyond the size of one round do not wait for the next step."""
     ids = await overdue(relay, COUNT + 1)
     await sweeper.step()
     assert await relay.states(ids) == {State.EXPIRED}
@@ -118,7 +118,7 @@ async def test_sweepers_side_by_side_expire_each_session_once(relay: Relay) -> N
 
 
 async def test_completion_decided_after_the_sweep_is_refused(relay: Relay, sweeper: Sweeper) -> None:
-    """A command that was recorded in time but comes too late to be decided cannot wake an expired session."""
+    """A command that was recorded in time but is decided too late cannot revive an expired session."""
     initiated = await relay.initiate(lifetime_ms=1)
     await relay.record(CompleteSession("slow", initiated.session_id, "api", SEALED))
     await relay.pass_by(initiated.expires_at)
@@ -129,7 +129,7 @@ async def test_completion_decided_after_the_sweep_is_refused(relay: Relay, sweep
 
 
 async def test_sweep_ends_when_redis_refuses_its_writes(own_relay: Relay) -> None:
-    """A Redis that refuses is not asked again and again within one step: the loop goes on to its next round."""
+    """Redis is not asked again and again within one step: the loop continues with its next round."""
     relay = own_relay
     ids = await overdue(relay, COUNT)
     await relay.redis.config_set("min-replicas-to-write", "1")

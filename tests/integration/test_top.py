@@ -24,7 +24,7 @@ COMMAND = (sys.executable, "-m", "login_relay", "top")
 
 @pytest.fixture
 def environment(environment: dict[str, str]) -> dict[str, str]:
-    """The same at a terminal of 80 columns and 24 lines."""
+    """The same environment, at a terminal of 80 columns and 24 lines."""
     return os.environ | environment | {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}
 
 
@@ -37,7 +37,7 @@ async def run(environment: dict[str, str], *options: str) -> str:
 
 
 async def test_one_look_is_one_json_object(relay: Relay, environment: dict[str, str], settings: Settings) -> None:
-    """Rates, times, how the commands stand, the worker and the sessions, for a script."""
+    """Rates, times, the state of the commands, the worker and the sessions, for a script."""
     async with working(settings):
         consumed = (await relay.initiate()).session_id
         await relay.complete(consumed)
@@ -67,7 +67,7 @@ async def has_state(relay: Relay, session_id: str, state: str) -> bool:
 
 
 async def test_one_look_fits_a_small_terminal(relay: Relay, environment: dict[str, str]) -> None:
-    """80 columns and 24 lines hold it, with more sessions than there is room for and a name too long."""
+    """It fits into 80 columns and 24 lines, with more sessions than have room and a name that is too long."""
     client = ClientFacts("a tool with a very long name, longer than any column can be made for it " * 2)
     for _ in range(30):
         await relay.initiations.initiate(PROJECT, client, LIFETIME_MS)
@@ -78,7 +78,7 @@ async def test_one_look_fits_a_small_terminal(relay: Relay, environment: dict[st
 
 
 async def test_what_strangers_wrote_cannot_steer_the_terminal(relay: Relay, environment: dict[str, str]) -> None:
-    """Control characters are left out, and markup is text."""
+    """Control characters are left out, and markup is shown as text."""
     await relay.initiations.initiate(PROJECT, ClientFacts("\x1b[2J\x07[b]x"), LIFETIME_MS)
     text = await run(environment, "--once")
     assert "\x1b" not in text
@@ -87,7 +87,7 @@ async def test_what_strangers_wrote_cannot_steer_the_terminal(relay: Relay, envi
 
 
 async def test_a_look_can_be_drawn(relay: Relay, environment: dict[str, str], tmp_path: Path) -> None:
-    """As the picture in the README is."""
+    """Like the picture in the README."""
     session_id = (await relay.initiate()).session_id
     await run(environment, "--once", "--svg", str(tmp_path / "top.svg"))
     picture = (tmp_path / "top.svg").read_text()
@@ -97,7 +97,7 @@ async def test_a_look_can_be_drawn(relay: Relay, environment: dict[str, str], tm
 
 
 async def test_live_view_follows_what_happens(relay: Relay, environment: dict[str, str]) -> None:
-    """A session that begins while one looks appears; Ctrl-C ends it and gives the screen back."""
+    """A session that begins meanwhile appears; Ctrl-C ends the view and restores the screen."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     os.set_blocking(leader, False)
@@ -129,7 +129,7 @@ async def test_live_view_follows_what_happens(relay: Relay, environment: dict[st
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--svg", "x.svg")])
 def test_live_view_is_refused_where_it_makes_no_sense(environment: dict[str, str], options: tuple[str, ...]) -> None:
-    """Without a terminal, or asked to print: exit code 2 and one line that says what would work."""
+    """Without a terminal, or with an option to print: exit code 2 and one line that says what would work."""
     done = subprocess.run([*COMMAND, *options], env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

@@ -88,7 +88,7 @@ async def spans_of_a_login(settings: Settings, projects: Projects, headers: dict
 
 
 async def test_a_login_is_one_connected_trace(settings: Settings, projects: Projects) -> None:
-    """Each request in its caller's trace, each command below its request, linked to and from the batch it was in."""
+    """Requests are in their caller's trace, commands below requests; batches link to requests, commands to batches."""
     spans = await spans_of_a_login(settings, projects, {"traceparent": TRACEPARENT})
     by_name = {span.name: span for span in spans}
     batches = [span for span in spans if span.name == "batch"]
@@ -119,7 +119,7 @@ async def test_a_login_is_one_connected_trace(settings: Settings, projects: Proj
 
 
 async def test_a_request_without_a_trace_begins_one(settings: Settings, projects: Projects) -> None:
-    """A malformed header counts as none; the command goes on in its request's trace."""
+    """A malformed header counts as absent; the command continues its request's trace."""
     spans = await spans_of_a_login(settings, projects, {"traceparent": "00-not-a-trace"})
     by_name = {span.name: span for span in spans}
     assert parent_of(by_name[f"POST {CLI}/complete"]) is None
@@ -127,7 +127,7 @@ async def test_a_request_without_a_trace_begins_one(settings: Settings, projects
 
 
 async def test_a_trace_that_its_caller_does_not_sample_leaves_nothing(settings: Settings, projects: Projects) -> None:
-    """The caller's decision holds for the worker too, batch included."""
+    """The caller's decision also holds for the worker and its batch."""
     assert not await spans_of_a_login(settings, projects, {"traceparent": TRACEPARENT[:-1] + "0"})
 
 
@@ -148,7 +148,7 @@ async def test_without_tracing_a_command_names_its_request_and_no_trace(
 
 
 def test_nothing_asks_for_opentelemetry_when_it_is_off() -> None:
-    """All that a process imports is there without the extra."""
+    """Without the extra, a process can import all that it needs."""
     start = "import sys; sys.modules['opentelemetry'] = None; import api.app, api.__main__, worker.__main__"
     subprocess.run([sys.executable, "-c", start], check=True)
 

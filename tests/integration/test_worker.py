@@ -28,7 +28,7 @@ async def becomes(relay: Relay, session_id: str, id_: str, outcome: Outcome) -> 
 
 
 async def is_served(relay: Relay, session_id: str | None = None) -> str:
-    """Have a session completed by whichever worker there is; returns its id."""
+    """Have a worker complete a session; returns its id."""
     session_id = session_id or (await relay.initiate()).session_id
     assert await relay.complete(session_id, f"complete-{session_id}") == Recorded()
     await becomes(relay, session_id, f"complete-{session_id}", Outcome.COMPLETED)
@@ -54,7 +54,7 @@ class TestPartitions:
 
     @pytest.mark.usefixtures("worker")
     async def test_one_worker_serves_all_partitions(self, relay: Relay, ids: list[str]) -> None:
-        """Commands of every partition are read and decided; each session stays in its own."""
+        """Commands of every partition are read and decided; each session stays in its partition."""
         for session_id in ids:
             await is_served(relay, session_id)
             assert await relay.consume(session_id) == Recorded()
@@ -64,7 +64,7 @@ class TestPartitions:
         assert await relay.backlog() == 0
 
     async def test_entries_of_all_partitions_are_reclaimed(self, relay: Relay, ids: list[str]) -> None:
-        """A worker that died with entries of each leaves nothing behind."""
+        """The entries of a worker that died are taken over in each partition."""
         for session_id in ids:
             assert await relay.complete(session_id) == Recorded()
         await relay.read("dead")
@@ -89,7 +89,7 @@ class TestPartitions:
 
 @pytest.mark.usefixtures("worker")
 async def test_worker_serves_again_after_its_group_was_destroyed(relay: Relay) -> None:
-    """The group is made again from the first entry on, so that what came meanwhile is decided too."""
+    """The new group begins at the first entry, so that entries written meanwhile are decided too."""
     await is_served(relay)
     await relay.redis.xgroup_destroy(relay.keys.commands(0), "workers")
     await is_served(relay)
@@ -97,7 +97,7 @@ async def test_worker_serves_again_after_its_group_was_destroyed(relay: Relay) -
 
 @pytest.mark.usefixtures("worker")
 async def test_worker_serves_again_after_its_stream_was_deleted(relay: Relay) -> None:
-    """A read that blocks on a stream which is deleted is told so, on each server in its way, and begins again."""
+    """A read that blocks on a deleted stream gets an error, which differs by server, and the worker begins again."""
     await is_served(relay)
     await relay.redis.delete(relay.keys.commands(0))
     await is_served(relay)
@@ -105,14 +105,14 @@ async def test_worker_serves_again_after_its_stream_was_deleted(relay: Relay) ->
 
 @pytest.mark.usefixtures("worker")
 async def test_worker_serves_on_after_its_scripts_were_flushed(relay: Relay) -> None:
-    """Scripts that Redis forgot are loaded again in passing."""
+    """Scripts that Redis forgot are loaded again on the way."""
     await is_served(relay)
     await relay.redis.script_flush()
     await is_served(relay)
 
 
 async def test_worker_outlives_its_redis(own_server: ValkeyServer, own_relay: Relay) -> None:
-    """Killed and started again on its file, Redis finds its worker waiting and has forgotten nothing."""
+    """After Redis was killed and restarted on its data, the worker goes on and nothing is lost."""
     async with working(own_relay.settings):
         first = await is_served(own_relay)
         own_server.terminate()
@@ -150,7 +150,7 @@ async def test_worker_that_stops_leaves_no_trace_of_itself(relay: Relay, redis: 
 
 
 async def test_worker_that_stops_hands_back_what_it_could_not_decide(relay: Relay) -> None:
-    """Entries in hand, of whichever batch, are claimable at once, and their consumer stays until they are claimed."""
+    """Entries in hand, of any batch, are claimable at once, and their consumer stays until they are claimed."""
     async with working(msgspec.structs.replace(relay.settings, reclaim_period_ms=2_999)):
         for count in range(1, 5):
             await relay.record(b"rubbish")
@@ -188,7 +188,7 @@ async def test_unblocked_read_ends_at_once_and_loses_nothing(relay: Relay, redis
 
 
 async def test_loop_that_makes_no_progress_ends_the_sign_of_life(redis: Redis, keys: Keys) -> None:
-    """A worker counts as alive when its loops move, not when its process answers."""
+    """A worker counts as alive when its loops progress, not when its process answers."""
     heartbeat = Heartbeat(redis, keys, "worker", ("consumer", "sweeper"), stale_after=0.05)
 
     async def is_stuck() -> bool:
