@@ -36,7 +36,7 @@ async def delete(service: Service, project: ProjectKeys) -> None:
 
 
 def statuses(service: Service, project: ProjectKeys) -> set[int]:
-    """Return what each API process answers to a key."""
+    """Return the status with which each API process answers a key."""
     return {
         httpx.post(f"{url}/api/v1/auth/cli", headers=project.client_headers, trust_env=False).status_code
         for url in service.urls
@@ -44,7 +44,7 @@ def statuses(service: Service, project: ProjectKeys) -> set[int]:
 
 
 def test_revoked_keys_are_refused_by_every_process_within_five_seconds(start_service: StartService) -> None:
-    """By those that have used them a moment ago too: a stolen key is worth five seconds from its rotation on."""
+    """Also by those that used them a moment ago: a stolen key works for at most five seconds after its rotation."""
     service = start_service(apis=2, workers=0)
     stolen = service.project
     gone = asyncio.run(create_project(service.settings, "gone"))
@@ -62,7 +62,7 @@ def test_revoked_keys_are_refused_by_every_process_within_five_seconds(start_ser
 
 
 def test_keys_are_rotated_without_a_refusal(start_service: StartService) -> None:
-    """With an overlap, the old key works all the time, and the new one once all processes have heard of it."""
+    """With an overlap, the old key works all the time, and the new one as soon as all processes have read it."""
     service = start_service(apis=2, workers=0)
     old = service.project
     assert statuses(service, old) == {200}

@@ -23,12 +23,12 @@ CACHE_MS = 200
 
 @pytest.fixture(scope="module")
 def target(start_shared: StartService) -> Service:
-    """An API that soon forgets what it knows of projects."""
+    """An API that keeps projects for a short time only."""
     return start_shared(workers=0, project_cache_ms=CACHE_MS)
 
 
 async def with_origins(service: Service, project: ProjectKeys, *origins: str) -> None:
-    """Let pages of these origins, and no others, call for a project."""
+    """Allow pages of these origins, and no others, to call for a project."""
     redis = command_client(service.settings, "login-relay:test")
     try:
         projects = Projects(redis, service.keys)
@@ -55,18 +55,18 @@ def theirs(target: Service) -> ProjectKeys:
 
 
 def cors(answer: httpx.Response) -> dict[str, str]:
-    """Return what an answer says to browsers."""
+    """Return the headers of an answer that browsers look at."""
     return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
 
 
 def preflight(service: Service, origin: str, path: str = PATHS[0], **headers: str) -> httpx.Response:
-    """Ask as a browser does before it sends a page's request."""
+    """Send the request that a browser sends before a page's own."""
     asked = {"origin": origin, **PREFLIGHT, **{name.replace("_", "-"): value for name, value in headers.items()}}
     return httpx.options(f"{service.url}{path}", headers=asked, trust_env=False)
 
 
 def initiate(service: Service, headers: Mapping[str, str], origin: str) -> httpx.Response:
-    """Send what a page sends."""
+    """Send the request of a page."""
     return httpx.post(f"{service.url}{PATHS[0]}", headers={**headers, "origin": origin}, json={}, trust_env=False)
 
 
@@ -106,7 +106,7 @@ def test_page_of_an_allowed_origin_may_call(target: Service, ours: ProjectKeys, 
 
 
 def test_page_allowed_by_another_project_reads_nothing(target: Service, ours: ProjectKeys, theirs: ProjectKeys) -> None:
-    """Its preflight passes, since it names no project; the answer is for pages of the project alone."""
+    """Its preflight passes, since it names no project; only pages of the project can read the answer."""
     assert cors(preflight(target, THEIRS))
     assert cors(initiate(target, ours.client_headers, THEIRS)) == {}
     assert cors(initiate(target, theirs.client_headers, THEIRS))["access-control-allow-origin"] == THEIRS
@@ -143,7 +143,7 @@ def test_origin_that_is_only_like_an_allowed_one_is_another(target: Service, our
 
 
 def test_refusals_can_be_read_by_allowed_pages_alone(target: Service, ours: ProjectKeys) -> None:
-    """A page learns that its key is wrong only from the project that lets it in, and nothing of one that is none."""
+    """A page learns that its key is wrong only from a project that allows it, and nothing of an unknown project."""
     wrong = {**ours.client_headers, "x-stack-publishable-client-key": "pck_wrong"}
     assert cors(initiate(target, wrong, OURS))["access-control-allow-origin"] == OURS
     assert cors(initiate(target, wrong, EVIL)) == {}
@@ -152,14 +152,14 @@ def test_refusals_can_be_read_by_allowed_pages_alone(target: Service, ours: Proj
 
 
 def test_request_without_origin_is_told_nothing(target: Service, ours: ProjectKeys) -> None:
-    """Tools and backends are no browsers."""
+    """Tools and backends are not browsers."""
     answer = httpx.post(f"{target.url}{PATHS[0]}", headers=ours.client_headers, json={}, trust_env=False)
     assert answer.status_code == httpx.codes.OK
     assert cors(answer) == {}
 
 
 def test_origin_that_is_forbidden_again_is_shut_out_soon(redis_server: RedisServer, target: Service) -> None:
-    """Within the time for which an API process keeps a project; the change is told in an event."""
+    """Within the time for which an API process keeps a project; the change is published as an event."""
     project = asyncio.run(create_project(target.settings, "brief"))
     origin = "https://brief.example.com"
     asyncio.run(with_origins(target, project, origin))

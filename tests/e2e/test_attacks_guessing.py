@@ -46,7 +46,7 @@ def completing(client: Client) -> httpx.Response:
 
 
 def is_refused(answer: httpx.Response) -> bool:
-    """Whether it is the 429 past a budget; fails if it is neither that nor the answer to a wrong code."""
+    """Return whether it is the 429 past a budget; fails unless it is that or the answer to a wrong code."""
     if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
         assert answer.text == "Too many wrong codes. Try again later."
         assert 1 <= int(answer.headers["retry-after"]) <= WINDOW_MS // 1000
@@ -77,7 +77,7 @@ def test_guesses_past_the_budget_of_an_address_are_refused(target: Service, gues
 
 
 def test_all_endpoints_share_one_budget(target: Service) -> None:
-    """Whoever has used up the budget on polls has none left at complete."""
+    """An attacker who has used up the budget on polls has none left at complete."""
     client = Client(target, new_project(target))
     answers = [(completing if number % 2 else polling)(client) for number in range(PER_ADDRESS)]
     assert not any(map(is_refused, answers))
@@ -102,7 +102,7 @@ def test_ipv6_addresses_of_one_network_have_one_budget(target: Service) -> None:
 
 
 def test_guesses_from_many_addresses_are_refused_by_key_and_project(target: Service) -> None:
-    """A botnet of which every member guesses once meets the budget of the key, with other keys that of the project."""
+    """A botnet in which each member guesses once meets the budget of the key; with other keys, that of the project."""
     project = new_project(target)
     with_key = [is_refused(polling(Client(target, project))) for _ in range(PER_KEY + 1)]
     assert with_key == [False] * PER_KEY + [True]
@@ -112,7 +112,7 @@ def test_guesses_from_many_addresses_are_refused_by_key_and_project(target: Serv
 
 
 def test_an_address_past_its_budget_uses_up_no_other(target: Service) -> None:
-    """One attacker alone cannot turn the project's honest mistakes into refusals."""
+    """One attacker alone cannot cause the project's honest mistakes to be refused."""
     project = new_project(target)
     attacker = Client(target, project)
     for _ in range(PER_PROJECT + 1):
@@ -121,7 +121,7 @@ def test_an_address_past_its_budget_uses_up_no_other(target: Service) -> None:
 
 
 def test_right_codes_work_past_every_budget(target: Service) -> None:
-    """Nobody who holds a right code is locked out by guesses, not even from the attacker's own address."""
+    """Guesses lock out no holder of a right code, not even at the attacker's own address."""
     project = new_project(target)
     attacker = Client(target, project)
     neighbour = Client(target, project, attacker.address)
@@ -152,7 +152,7 @@ def test_right_codes_are_never_counted(target: Service) -> None:
 
 
 def test_budget_starts_again_after_its_window(redis_server: RedisServer, target: Service) -> None:
-    """The time in `Retry-After` is that of the counter; guessing on does not move it."""
+    """The time in `Retry-After` is that of the counter; more guesses do not extend it."""
     client = Client(target, new_project(target))
     counter = target.keys.wrong_codes_of_address(client.address)
     polling(client)
@@ -161,12 +161,12 @@ def test_budget_starts_again_after_its_window(redis_server: RedisServer, target:
         for _ in range(PER_ADDRESS + 3):
             polling(client)
         assert redis.pexpiretime(counter) == ends
-        redis.delete(counter)  # what its end does
+        redis.delete(counter)  # as when it expires
     assert not is_refused(polling(client))
 
 
 def test_refused_guesses_are_told_once_and_at_each_tenfold(redis_server: RedisServer, target: Service) -> None:
-    """An operator learns who guesses, and how much, from a handful of events; they hold no code."""
+    """A handful of events show an operator who guesses, and how much; they contain no code."""
     project = new_project(target)
     client = Client(target, project)
     for _ in range(10 * PER_ADDRESS + 5):
@@ -185,7 +185,7 @@ def test_refused_guesses_are_told_once_and_at_each_tenfold(redis_server: RedisSe
 
 
 def test_a_botnet_cannot_flood_the_events(redis_server: RedisServer, target: Service) -> None:
-    """Past the budgets of key and project each new address would be news; the key and the project are told of once."""
+    """Past the budgets of key and project each new address could cause an event; key and project cause one each."""
     project = new_project(target)
     for _ in range(PER_PROJECT + 10):
         polling(Client(target, project))

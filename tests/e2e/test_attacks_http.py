@@ -33,7 +33,7 @@ EVERYWHERE = {
 
 @pytest.fixture(scope="module")
 def target(start_shared: StartService) -> Service:
-    """An API that waits for no client, started with everything on that could make it talk."""
+    """An API that waits for no client, started with everything that could make it reveal details."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITESTAR_DEBUG", "1")
         patch.setenv("LITESTAR_PDB", "1")
@@ -59,7 +59,7 @@ def with_key(target: Service) -> bytes:
 
 
 def exchange(target: Service, *parts: bytes) -> tuple[bytes, float]:
-    """Send parts and wait for the server to close; returns what it said, and in how many seconds it was done."""
+    """Send parts and wait for the server to close; returns what it sent, and the seconds until then."""
     url = urlsplit(target.url)
     said = b""
     with closing(socket.create_connection((url.hostname, url.port), timeout=PATIENCE)) as connection:
@@ -72,7 +72,7 @@ def exchange(target: Service, *parts: bytes) -> tuple[bytes, float]:
 
 
 def trickle(target: Service, head: bytes, piece: bytes) -> bytes:
-    """Send a head and then, for ever, a piece every tenth of a second, until the server has enough."""
+    """Send a head and then, endlessly, a piece every tenth of a second, until the server has had enough."""
     url = urlsplit(target.url)
     until = time.monotonic() + PATIENCE
     with closing(socket.create_connection((url.hostname, url.port), timeout=0.1)) as connection:
@@ -90,7 +90,7 @@ def trickle(target: Service, head: bytes, piece: bytes) -> bytes:
 
 @pytest.mark.parametrize("start", [b"", b"POST /api", HEAD, HEAD + b"Content-Length: 2\r\n"])
 def test_client_that_stalls_before_its_head_is_complete_is_dropped(target: Service, start: bytes) -> None:
-    """A connection that says nothing, or starts and stops, is closed after the time-out (slowloris)."""
+    """A connection that sends nothing, or starts and stops, is closed after the time-out (slowloris)."""
     said, seconds = exchange(target, start)
     assert said == b""
     assert TIMEOUT_MS / 1000 <= seconds + 0.1 < PATIENCE
@@ -102,7 +102,7 @@ def test_client_that_trickles_its_head_is_dropped(target: Service) -> None:
 
 
 def test_idle_connection_is_closed(target: Service) -> None:
-    """Whoever keeps a connection open without a request loses it."""
+    """A client that keeps a connection open without a request loses it."""
     said, seconds = exchange(target, b"GET /health/live HTTP/1.1\r\nHost: relay\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 200 ")
     assert seconds < PATIENCE
@@ -131,7 +131,7 @@ def test_body_past_the_limit_is_not_read(target: Service) -> None:
 
 
 def test_endless_body_is_cut_at_the_limit(target: Service) -> None:
-    """A chunked body does not say how large it is, and is refused once it is too large."""
+    """A chunked body does not announce its size, and is rejected once it is too large."""
     chunk = b"1000\r\n" + b" " * 4_096 + b"\r\n"
     said, _ = exchange(target, with_key(target) + b"Transfer-Encoding: chunked\r\n\r\n", chunk * 17)
     assert said.startswith(b"HTTP/1.1 413 ")
@@ -230,14 +230,14 @@ def test_head_past_the_limit_is_refused(target: Service, headers: bytes) -> None
     ],
 )
 def test_request_of_two_lengths_is_refused(target: Service, ambiguous: bytes) -> None:
-    """What a proxy might read in another way is not read at all (request smuggling)."""
+    """A request that a proxy might read differently is not read at all (request smuggling)."""
     said, _ = exchange(target, HEAD + ambiguous + b"GET /health/live HTTP/1.1\r\nHost: relay\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"HTTP/1.1 ") == 1
 
 
 def test_chunks_and_a_length_end_the_connection(target: Service) -> None:
-    """The length is ignored, and nothing after it is taken for a request (RFC 9112 §6.1)."""
+    """The length is ignored, and nothing after it is read as a request (RFC 9112 §6.1)."""
     smuggled = b"GET /health/live HTTP/1.1\r\nHost: relay\r\n\r\n"
     lengths = b"Content-Type: application/json\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n"
     said, _ = exchange(target, HEAD + lengths + b"2\r\n{}\r\n0\r\n\r\n", smuggled)
@@ -264,7 +264,7 @@ def answers(client: Client) -> Iterator[httpx.Response]:
 
 
 def test_every_answer_is_fit_for_a_browser_and_names_no_server(client: Client) -> None:
-    """Nothing is kept, sniffed, framed or referred to, and nobody learns what serves it."""
+    """Nothing is cached, sniffed, framed or sent as a referrer, and no header names the server."""
     for answer in answers(client):
         assert {name: answer.headers.get(name) for name in EVERYWHERE} == EVERYWHERE, answer.request.url
         assert answer.headers.get("server", "") == ""
@@ -273,7 +273,7 @@ def test_every_answer_is_fit_for_a_browser_and_names_no_server(client: Client) -
 
 
 def test_defect_shows_nothing_of_itself(redis_server: RedisServer, target: Service, client: Client) -> None:
-    """A request that meets a defect is answered with one sentence, whatever the environment says of debugging."""
+    """A request that meets a defect is answered with one sentence, whatever the environment sets for debugging."""
     login = client.initiate()
     with redis_server.client() as redis:
         redis.hset(target.keys.session(login.session_id), "state", "a state of no version")
@@ -285,7 +285,7 @@ def test_defect_shows_nothing_of_itself(redis_server: RedisServer, target: Servi
 
 
 def test_nothing_in_the_environment_switches_debugging_on() -> None:
-    """The framework's own variables neither have it show stack traces nor stop in a debugger."""
+    """The framework's own variables make it neither show stack traces nor stop in a debugger."""
     variables = {"LITESTAR_DEBUG": "1", "LITESTAR_PDB": "1", "LOGIN_RELAY_REDIS_URL": "redis://127.0.0.1:1"}
     code = "from api.app import create_app; app = create_app(); print(app.debug, app.pdb_on_exception)"
     done = subprocess.run(
@@ -295,7 +295,7 @@ def test_nothing_in_the_environment_switches_debugging_on() -> None:
 
 
 def test_cookies_mean_nothing(client: Client) -> None:
-    """A cookie neither helps a request nor harms it, and none is ever set."""
+    """A cookie neither helps nor harms a request, and none is ever set."""
     keys = client.project.client_headers
     cookie = {"cookie": "; ".join(f"{name}={value}" for name, value in keys.items())}
     without = client.post("", {}, {"x-none": ""})

@@ -49,7 +49,7 @@ def dump(server: RedisServer, prefix: str) -> list[str]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_following_a_link_completes_nothing(service: Service, victim: Client, method: str) -> None:
-    """Phishing: no address that a browser opens by itself acts on a login code, with the backend's own key either."""
+    """Phishing: no address that a browser opens by itself acts on a login code, not even with the backend's key."""
     login = victim.initiate()
     for path in ("", "/complete", "/poll"):
         answer = httpx.request(
@@ -64,7 +64,7 @@ def test_following_a_link_completes_nothing(service: Service, victim: Client, me
 
 
 def test_a_login_code_without_the_backend_s_key_completes_nothing(victim: Client) -> None:
-    """Fixation: who sees the code, and has the publishable key that ships in the tool, cannot put a token of theirs."""
+    """Fixation: an attacker who sees the code and has the tool's publishable key cannot set a token of their own."""
     login = victim.initiate()
     answer = victim.complete(login.login_code, victim.project.client_headers, refresh_token="of-the-attacker")
     assert answer.headers["x-stack-known-error"] == "INSUFFICIENT_ACCESS_TYPE"
@@ -73,7 +73,7 @@ def test_a_login_code_without_the_backend_s_key_completes_nothing(victim: Client
 
 
 def test_a_second_completion_changes_nothing(victim: Client) -> None:
-    """Replay and fixation: the first token stays, whatever is sent after it and with whichever Idempotency-Key."""
+    """Replay and fixation: the first token stays, whatever is sent after it and with any Idempotency-Key."""
     login = victim.initiate()
     assert victim.complete(login.login_code, refresh_token=TOKEN).status_code == 200
     for key in ({}, {"idempotency-key": "k"}):
@@ -84,7 +84,7 @@ def test_a_second_completion_changes_nothing(victim: Client) -> None:
 
 
 def test_another_project_learns_and_changes_nothing(victim: Client, insider: Client) -> None:
-    """With both codes of a login and every key of another project: the same answers as for codes of nobody's."""
+    """With both codes of a login and every key of another project: the same answers as for unknown codes."""
     login = victim.initiate()
     for mode in ("check", "complete"):
         told = insider.complete(login.login_code, mode=mode)
@@ -102,21 +102,21 @@ def _shown(answer: httpx.Response) -> tuple[int, str]:
 
 
 def test_keys_of_one_project_open_no_other(victim: Client, insider: Client) -> None:
-    """Not even to ask: another project's id with one's own keys is a wrong key."""
+    """Another project's id with one's own keys is a wrong key."""
     for headers in (insider.project.client_headers, insider.project.server_headers):
         mixed = headers | {"x-stack-project-id": victim.project.project_id}
         assert victim.post("", {}, mixed).status_code == 401
 
 
 def test_a_copy_of_redis_opens_no_login_and_no_token(redis_server: RedisServer, start_service: StartService) -> None:
-    """Whatever is in it, tried as polling code, as login code and as key: there is nothing that the relay takes."""
+    """Whatever is in it is rejected as a polling code, as a login code and as a key."""
     service = start_service(wrong_codes_per_address=10**6, wrong_codes_per_key=10**6, wrong_codes_per_project=10**6)
     victim = Client(service, service.project)
     pending, completed = victim.initiate(), victim.initiate()
     assert victim.complete(completed.login_code, refresh_token=TOKEN).status_code == 200
     seen = dump(redis_server, service.settings.prefix)
     text = "\n".join(seen)
-    assert completed.session_id in text  # it is a copy of what matters
+    assert completed.session_id in text  # it is the copy of this deployment
     secrets = (TOKEN, *victim.project[1:], *(code for login in (pending, completed) for code in login[:2]))
     assert [secret for secret in secrets if secret in text or secret.replace("-", "") in text] == []
     tried = {word for value in seen for word in (value, *re.findall(r"[A-Za-z0-9_-]{20,}", value)) if len(word) < 300}
@@ -132,11 +132,11 @@ def test_a_copy_of_redis_opens_no_login_and_no_token(redis_server: RedisServer, 
 
 
 def test_a_worker_s_place_shows_no_token(redis_server: RedisServer, start_service: StartService) -> None:
-    """Who reads the commands in a worker's stead gets sealed tokens, and not what would open them."""
+    """An attacker who reads the commands in place of a worker gets sealed tokens, and not the codes that open them."""
     service = start_service(workers=0, outcome_wait_ms=2_600)
     victim = Client(service, service.project)
     login = victim.initiate()
-    assert victim.complete(login.login_code, refresh_token=TOKEN).status_code == 503  # recorded, and nobody decides
+    assert victim.complete(login.login_code, refresh_token=TOKEN).status_code == 503  # recorded, and not decided
     with redis_server.client() as redis:
         [(_, entry)] = redis.xrange(service.keys.commands(0))
     assert not [secret for secret in (TOKEN, *login[:2]) if secret.encode() in b" ".join(entry.values())]

@@ -21,7 +21,7 @@ LONGEST_WAIT_S = 60
 
 @pytest.fixture(scope="module")
 def target(start_shared: StartService) -> Service:
-    """A relay with few live sessions an address."""
+    """A relay with a low limit of live sessions for an address."""
     return start_shared(
         trusted_proxies=PROXIES,
         live_sessions_per_project=LIVE,
@@ -31,7 +31,7 @@ def target(start_shared: StartService) -> Service:
 
 
 def fill(client: Client) -> httpx.Response:
-    """Start logins that live as long as they may, until one is refused; returns that answer."""
+    """Start logins that live as long as possible, until one is refused; returns that answer."""
     for _ in range(PER_ADDRESS):
         client.initiate(expires_in_millis=DAY_MS)
     return client.post("", {"expires_in_millis": DAY_MS})
@@ -51,7 +51,7 @@ def rotate(service: Service, project: ProjectKeys) -> ProjectKeys:
 
 
 def test_one_address_does_not_lock_a_project_out(redis_server: RedisServer, target: Service) -> None:
-    """It fills what an address may have, is told to come back within a minute, and everybody else logs in."""
+    """It reaches the limit of an address and is told to retry within a minute; all others can log in."""
     project = new_project(target)
     attacker = Client(target, project)
     refused = fill(attacker)
@@ -66,7 +66,7 @@ def test_one_address_does_not_lock_a_project_out(redis_server: RedisServer, targ
 
 
 def test_full_project_says_when_it_may_be_otherwise(target: Service) -> None:
-    """Many addresses can still fill a project; a refused tool is told a minute at most, not when the last one ends."""
+    """Many addresses can still fill a project; a refused tool may retry within a minute, not when the last one ends."""
     project = new_project(target)
     for _ in range(LIVE // PER_ADDRESS):
         fill(Client(target, project))
@@ -76,7 +76,7 @@ def test_full_project_says_when_it_may_be_otherwise(target: Service) -> None:
 
 
 def test_sessions_of_a_second_fill_no_memory(target: Service) -> None:
-    """They count until they are forgotten, so that an address cannot leave one behind every moment."""
+    """Sessions count until they are forgotten, so that an address cannot leave behind one after the other."""
     client = Client(target, new_project(target))
     for _ in range(PER_ADDRESS):
         last = client.initiate(expires_in_millis=1_000)
@@ -85,7 +85,7 @@ def test_sessions_of_a_second_fill_no_memory(target: Service) -> None:
 
 
 def test_consumed_sessions_make_room_for_their_address(target: Service) -> None:
-    """An office behind one address is held up only by logins that it leaves lying about; IPv6 counts by /64."""
+    """An office behind one address is limited only by its abandoned logins; IPv6 counts by /64."""
     project = new_project(target)
     one, other = (Client(target, project, f"2001:db8:7:7::{number}") for number in (1, 2))
     login = one.initiate()

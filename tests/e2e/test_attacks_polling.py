@@ -16,7 +16,7 @@ PAUSE_MS = 1_600  # 0.8 intervals
 
 @pytest.fixture(scope="module")
 def target(start_shared: StartService) -> Service:
-    """Two API processes that keep polls apart."""
+    """Two API processes that throttle polls."""
     return start_shared(apis=2, trusted_proxies=PROXIES, throttle_polls=True, poll_interval_s=INTERVAL)
 
 
@@ -27,7 +27,7 @@ def client(target: Service) -> Client:
 
 
 def pass_time(server: RedisServer, target: Service, login: Login) -> None:
-    """Let the time pass until a session may be polled again, as the end of its key does."""
+    """Delete the key that throttles a session's polls, as if it had expired."""
     with server.client() as redis:
         redis.delete(target.keys.polled(login.session_id))
 
@@ -49,7 +49,7 @@ def verifier() -> str:
 def test_hurried_polls_of_a_pending_session_are_refused(
     redis_server: RedisServer, target: Service, client: Client
 ) -> None:
-    """The first is free; one within 0.8 intervals is told how long to wait, in whole seconds, by every process."""
+    """The first is free; for one within 0.8 intervals every process answers how long to wait, in whole seconds."""
     login = client.initiate()
     assert [is_throttled(client.poll(login.polling_code)) for _ in range(4)] == [False, True, True, True]
     with redis_server.client() as redis:
@@ -60,7 +60,7 @@ def test_hurried_polls_of_a_pending_session_are_refused(
 
 
 def test_refused_poll_does_not_move_the_window(redis_server: RedisServer, target: Service, client: Client) -> None:
-    """A client that never waits is still answered every 0.8 intervals."""
+    """A client that never waits still gets an answer every 0.8 intervals."""
     login = client.initiate()
     client.poll(login.polling_code)
     with redis_server.client() as redis:
@@ -73,7 +73,7 @@ def test_refused_poll_does_not_move_the_window(redis_server: RedisServer, target
 
 
 def test_completed_session_is_never_throttled(client: Client) -> None:
-    """Whoever polls a moment after the last poll gets the token, if it is there."""
+    """A poll a moment after the last one gets the token, if it is there."""
     login = client.initiate()
     client.poll(login.polling_code)
     assert is_throttled(client.poll(login.polling_code))
@@ -83,7 +83,7 @@ def test_completed_session_is_never_throttled(client: Client) -> None:
 
 
 def test_expired_session_is_never_throttled(client: Client) -> None:
-    """Nobody waits to hear that there is nothing to wait for."""
+    """Nobody has to wait for the news that the session has expired."""
     login = client.initiate(expires_in_millis=1_000)
 
     def is_expired() -> bool:
@@ -95,7 +95,7 @@ def test_expired_session_is_never_throttled(client: Client) -> None:
 
 
 def test_only_the_holder_of_the_polling_code_moves_the_window(client: Client) -> None:
-    """Session ids are no secret: with one alone, or without the verifier, nobody slows its tool down."""
+    """Session ids are not secret: with one alone, or without the verifier, an attacker cannot slow down its tool."""
     proof = verifier()
     login = client.initiate(code_challenge=s256(proof).decode())
     client.poll(login.polling_code[:-4] + "AAAA", code_verifier=proof)
@@ -105,7 +105,7 @@ def test_only_the_holder_of_the_polling_code_moves_the_window(client: Client) ->
 
 
 def test_held_poll_is_one_poll(client: Client) -> None:
-    """A poll that waits looks more than once, and is throttled for none of it."""
+    """A held poll reads its session more than once, and none of these reads is throttled."""
     login = client.initiate()
     held = client.post(
         "/poll", {"polling_code": login.polling_code}, {**client.project.client_headers, "prefer": "wait=2"}
@@ -114,7 +114,7 @@ def test_held_poll_is_one_poll(client: Client) -> None:
 
 
 async def test_held_polls_do_not_take_all_connections(start_service: StartService) -> None:
-    """More polls than a process holds keep nobody out: they are answered at once, until there is room."""
+    """Polls beyond what a process can hold are answered at once until there is room; they block no other client."""
     service = await asyncio.to_thread(start_service, held_polls_max=3)
     client = Client(service, service.project)
     login = client.initiate()
@@ -162,14 +162,14 @@ def test_throttled_polls_are_told_once_a_session(redis_server: RedisServer, targ
 
 
 def test_published_clients_are_not_throttled(service: Service) -> None:
-    """Without the setting a poll is answered at any pace."""
+    """Without the setting, polls are answered at any rate."""
     client = Client(service, service.project)
     login = client.initiate()
     assert [client.poll(login.polling_code).json() for _ in range(5)] == [{"status": "waiting"}] * 5
 
 
 def wrong_answers(client: Client, login: Login, proof: str) -> list[httpx.Response]:
-    """Return what a thief of the polling code hears, with everything but the right verifier."""
+    """Return the answers to a thief who has the polling code and anything but the right verifier."""
     return [
         client.poll(login.polling_code),
         client.poll(login.polling_code, code_verifier=verifier()),
@@ -183,7 +183,7 @@ def wrong_answers(client: Client, login: Login, proof: str) -> list[httpx.Respon
 def test_stolen_polling_code_of_a_bound_session_is_worth_nothing(
     redis_server: RedisServer, target: Service, client: Client
 ) -> None:
-    """Without the verifier it answers exactly like a code that nobody has: pending, completed and consumed alike."""
+    """Without the verifier it is answered exactly like an unknown code: pending, completed and consumed alike."""
     proof = verifier()
     login = client.initiate(code_challenge=s256(proof).decode(), code_challenge_method="S256")
     unknown = client.guess_polling_code()
@@ -209,7 +209,7 @@ def test_stolen_polling_code_of_a_bound_session_is_worth_nothing(
 
 
 def test_replayed_answer_needs_the_verifier_too(client: Client) -> None:
-    """Whoever saw the code and the Idempotency-Key of a poll hears its token no second time."""
+    """An attacker who saw the code and the Idempotency-Key of a poll does not get its token a second time."""
     proof = verifier()
     login = client.initiate(code_challenge=s256(proof).decode())
     client.complete(login.login_code, refresh_token="rt")
@@ -222,14 +222,14 @@ def test_replayed_answer_needs_the_verifier_too(client: Client) -> None:
 
 
 def test_verifier_for_a_session_without_challenge_is_wrong(client: Client) -> None:
-    """A tool that proves something believes its session bound; one that is not is another's (RFC 9700 §4.8.2)."""
+    """A tool that sends a verifier believes its session bound; an unbound session is not its own (RFC 9700 §4.8.2)."""
     login = client.initiate()
     assert client.poll(login.polling_code, code_verifier=verifier()).json()["code"] == INVALID_POLLING_CODE
     assert client.poll(login.polling_code).json() == {"status": "waiting"}
 
 
 def test_failed_binding_is_told_and_counted(redis_server: RedisServer, target: Service, client: Client) -> None:
-    """One event for a session and address, and one guess each time."""
+    """One event for a session and address; each attempt counts as one guess."""
     proof = verifier()
     login = client.initiate(code_challenge=s256(proof).decode())
     thief = Client(target, client.project)
@@ -243,7 +243,7 @@ def test_failed_binding_is_told_and_counted(redis_server: RedisServer, target: S
 
 
 def test_only_a_bound_session_has_a_challenge(redis_server: RedisServer, target: Service, client: Client) -> None:
-    """It is kept only where it was given."""
+    """It is stored only if it was given."""
     challenge = s256(verifier()).decode()
     with redis_server.client() as redis:
         for body, kept in (({}, None), ({"code_challenge": challenge}, challenge.encode())):
@@ -266,7 +266,7 @@ def test_only_a_bound_session_has_a_challenge(redis_server: RedisServer, target:
     ],
 )
 def test_challenge_that_is_none_is_refused(client: Client, body: dict[str, object]) -> None:
-    """Only S256, and only 43 characters of base64url: `plain` would show the verifier to whoever sees the challenge."""
+    """Only S256, and only 43 characters of base64url: with `plain` the challenge would be the verifier."""
     answer = client.post("", body)
     assert answer.status_code == httpx.codes.BAD_REQUEST
     assert answer.headers["x-stack-known-error"] == "SCHEMA_ERROR"

@@ -47,7 +47,7 @@ def request_to(service: Service) -> LoginRequest:
 
 
 def complete(service: Service, login_code: str) -> str:
-    """Approve a login as a page's backend does, and return the refresh token that it sets."""
+    """Approve a login as a page's backend does, and return the refresh token that it sends."""
     token = f"rt-{login_code}"
     response = httpx.post(
         f"{service.url}/api/v1/auth/cli/complete",
@@ -59,7 +59,7 @@ def complete(service: Service, login_code: str) -> str:
 
 
 def completing(service: Service, tokens: list[str]) -> Callable[[Prompt], None]:
-    """Return a person who approves as soon as they see the code."""
+    """Return an `on_prompt` that approves as soon as it gets the code."""
     return lambda prompt: tokens.append(complete(service, prompt.login_code))
 
 
@@ -91,7 +91,7 @@ def test_a_login_that_nobody_approves_expires(service: Service) -> None:
 
 
 def test_a_login_is_bound_to_its_client(service: Service) -> None:
-    """Who has the polling code, and not what the client proves with, gets no token and cannot keep it from coming."""
+    """A thief with the polling code but without the verifier gets no token, and the client still gets it."""
     heard = []
 
     def steal_first(request: HttpRequest) -> Reply:
@@ -146,7 +146,7 @@ def drive(
 
 
 def test_a_poll_is_held_until_the_login_ends(service: Service) -> None:
-    """The client asks for it and the service does it: the first poll hears of the end a second later."""
+    """The client requests it and the service does it: the first poll is answered when the login ends, after 1 s."""
     answers: list[HttpResponse] = []
 
     def recorded(request: HttpRequest) -> Reply:
@@ -160,7 +160,7 @@ def test_a_poll_is_held_until_the_login_ends(service: Service) -> None:
 
 
 def test_a_token_whose_answer_was_lost_comes_with_the_next_poll(service: Service) -> None:
-    """The service consumed the session, the client never heard of it and asks again with the same key."""
+    """The service consumed the session, the client got no answer and polls again with the same key."""
     lost: list[bytes] = []
 
     def lose_the_first_token(request: HttpRequest) -> Reply:
@@ -176,7 +176,7 @@ def test_a_token_whose_answer_was_lost_comes_with_the_next_poll(service: Service
 
 
 def test_a_login_that_someone_else_picked_up_is_used(service: Service) -> None:
-    """Who has all that the client has takes the token from it."""
+    """A thief with everything that the client has takes the token from it."""
 
     def come_second(request: HttpRequest) -> Reply:
         if request.path.endswith("/poll"):

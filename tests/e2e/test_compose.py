@@ -1,4 +1,4 @@
-"""The compose file, brought up for real on a container engine."""
+"""The compose file, started on a container engine."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Deployment:
         return f"{self._compose[-1]}_{volume_or_network}"
 
     def set(self, **variables: str) -> None:
-        """Set variables for what is run from now on."""
+        """Set variables for later commands."""
         self._environment |= variables
 
     def python_on(self, network: str, program: str, *arguments: str) -> str:
@@ -65,7 +65,7 @@ class Deployment:
         return done.stdout
 
     def containers(self, service: str) -> list[dict[str, Any]]:
-        """Return what the engine says of a service's containers."""
+        """Return the engine's description of a service's containers."""
         ids = self.run("ps", "--all", "--quiet", service).split()
         inspected = subprocess.run(("docker", "inspect", *ids), capture_output=True, text=True, check=True, timeout=60)
         found: list[dict[str, Any]] = json.loads(inspected.stdout)
@@ -84,18 +84,18 @@ def deployment() -> Iterator[Deployment]:
 
 
 def make_project(deployment: Deployment, name: str) -> dict[str, str]:
-    """Make a project as the file's first lines say; returns it with its keys."""
+    """Create a project as the file's first lines describe; returns it with its keys."""
     project: dict[str, str] = json.loads(deployment.run("run", "--rm", "api", "projects", "create", name, "--json"))
     return project
 
 
 def test_a_login_goes_through_the_composed_services(deployment: Deployment) -> None:
-    """A project made in a container, a session, a completion by the documented form, and one 201."""
+    """A project created in a container, a session, a completion in the documented form, and one 201."""
     log_in(deployment, make_project(deployment, "acme"))
 
 
 def log_in(deployment: Deployment, project: dict[str, str]) -> None:
-    """Take a login from its beginning to its end."""
+    """Do a whole login."""
     tool = {
         "x-stack-project-id": project["project_id"],
         "x-stack-publishable-client-key": project["publishable_client_key"],
@@ -117,7 +117,7 @@ def log_in(deployment: Deployment, project: dict[str, str]) -> None:
 
 
 def test_the_containers_are_locked_down(deployment: Deployment) -> None:
-    """Two workers; nobody is root, no file system can be written, no capability is held."""
+    """Two workers; nobody is root, no file system can be written, no capability is kept."""
     assert len(deployment.containers("worker")) == 2
     for service in ("redis", "api", "worker"):
         for container in deployment.containers(service):
@@ -169,12 +169,12 @@ with socket.create_connection(("redis", 6379), timeout=5) as redis:
 
 
 def test_redis_does_nothing_without_its_password(deployment: Deployment) -> None:
-    """On its own network neither."""
+    """Not even on its own network."""
     assert deployment.python_on("redis", ASK).split() == ["-NOAUTH", "-NOAUTH", "-WRONGPASS", "-NOAUTH"]
 
 
 def test_password_of_redis_is_in_files_of_its_services_alone(deployment: Deployment) -> None:
-    """In none that Redis' own user can read, in no environment and on no command line."""
+    """It is in no file that Redis' own user can read, in no environment and on no command line."""
     url = deployment.run("exec", "-T", "api", "cat", "/run/redis/url")
     password = url.removeprefix("redis://login-relay:").partition("@")[0]
     assert len(password) == 64
@@ -190,7 +190,7 @@ def test_password_of_redis_is_in_files_of_its_services_alone(deployment: Deploym
 
 
 def test_a_new_start_keeps_the_password_and_all_that_redis_had(deployment: Deployment) -> None:
-    """Redis replays its append-only file with the rules of its users in force, and drops nothing of it."""
+    """Redis replays its append-only file while the rules of its users apply, and drops nothing of it."""
     url = deployment.run("exec", "-T", "api", "cat", "/run/redis/url")
     project = make_project(deployment, "kept")
     deployment.run("up", "--detach", "--force-recreate", "--wait", "--wait-timeout", "120")
@@ -199,7 +199,7 @@ def test_a_new_start_keeps_the_password_and_all_that_redis_had(deployment: Deplo
 
 
 def test_memory_of_containers_is_limited_and_that_of_redis_before(deployment: Deployment) -> None:
-    """The data of Redis may take half of what its container may."""
+    """The data of Redis may take half of its container's memory."""
     for service in ("redis", "api", "worker"):
         for container in deployment.containers(service):
             assert container["HostConfig"]["Memory"] > 0
@@ -210,7 +210,7 @@ def test_memory_of_containers_is_limited_and_that_of_redis_before(deployment: De
 
 
 def test_clients_have_addresses_of_their_own_behind_a_proxy_that_is_named(deployment: Deployment) -> None:
-    """The file's own words give the address of a proxy on this machine; its X-Forwarded-For counts then."""
+    """The file's comment gives the address of a proxy on this machine; its X-Forwarded-For is then trusted."""
     project = make_project(deployment, "guessed")
     keys = {"x-stack-project-id": project["project_id"], "x-stack-secret-server-key": project["secret_server_key"]}
 

@@ -20,7 +20,7 @@ LOGINS = 40  # under way at a time, where there is load
 
 
 class Session(NamedTuple):
-    """What a tool was given."""
+    """The answer to initiate that a tool got."""
 
     session_id: str
     login_code: str
@@ -28,7 +28,7 @@ class Session(NamedTuple):
 
 
 class Client:
-    """A tool and a backend of one service, and a look at its Redis."""
+    """A tool and a backend of one service, and a view of its Redis."""
 
     def __init__(self, service: Service, http: httpx.AsyncClient, redis: Redis) -> None:
         self.service = service
@@ -54,7 +54,7 @@ class Client:
         return await self.post("/complete", body, key, api)
 
     async def surely_complete(self, session: Session, key: str, api: int = 0) -> httpx.Response:
-        """Complete it, and do what a 503 asks for: send the same again."""
+        """Complete it, and send the same request again after a 503."""
         while (response := await self.complete(session, key, api)).status_code == 503:
             assert response.headers["retry-after"] == "1"
         return response
@@ -64,7 +64,7 @@ class Client:
         return await self.post("/poll", {"polling_code": session.polling_code}, key, api)
 
     async def receives_its_token(self, session: Session, api: int = 0) -> None:
-        """The next poll that is not told to wait gets the token, the one after it does not."""
+        """Return whether the next poll that is not answered `waiting` gets the token, and the one after it does not."""
         while (response := await self.poll(session, api=api)).json() == {"status": "waiting"}:
             assert response.status_code == 200  # no worker in time: nothing was consumed, so the next poll may
         assert response.json() == {"status": "success", "refresh_token": f"rt-{session.session_id}"}
@@ -85,7 +85,7 @@ class Client:
         ]
 
     async def completing(self, session: Session, key: str | None = None) -> "asyncio.Task[httpx.Response]":
-        """Send a completion to a service whose workers stand still; return when it is recorded."""
+        """Send a completion to a service whose workers are stopped; return when it is recorded."""
         before = await self.backlog()
         answer = asyncio.create_task(self.complete(session, key))
 
@@ -122,12 +122,12 @@ async def start(start_service: StartService, http: httpx.AsyncClient) -> AsyncIt
 
 
 async def has_ended(process: Process) -> int:
-    """Wait for a process's end without holding up the loop; returns its exit code."""
+    """Wait for a process's end without blocking the loop; returns its exit code."""
     return await asyncio.to_thread(process.wait)
 
 
 async def test_complete_gets_its_200_when_the_worker_is_killed_before_it_commits(start: StartClient) -> None:
-    """Another worker takes the entry over within the time that the request waits, with the default settings."""
+    """Another worker takes over the entry while the request still waits, with the default settings."""
     client = await start()
     service = client.service
     session = await client.initiate()
@@ -147,7 +147,7 @@ async def test_complete_gets_its_200_when_the_worker_is_killed_before_it_commits
 
 
 async def test_complete_without_any_worker_is_recorded_and_its_retry_gets_200(start: StartClient) -> None:
-    """Past the wait it is a 503 that says when to try again; the same Idempotency-Key then hears what became of it."""
+    """After the wait it gets a 503 with Retry-After; the same Idempotency-Key then gets the outcome."""
     client = await start(**SHORT)
     service = client.service
     session = await client.initiate()
@@ -167,7 +167,7 @@ async def test_complete_without_any_worker_is_recorded_and_its_retry_gets_200(st
 
 
 async def test_worker_that_wakes_after_its_entry_was_taken_over_changes_nothing(start: StartClient) -> None:
-    """It finds its entry decided, leaves session and outcome alone, and goes on working."""
+    """It finds its entry decided, leaves session and outcome alone, and continues to work."""
     client = await start(**SHORT)
     service = client.service
     session = await client.initiate()
@@ -180,7 +180,7 @@ async def test_worker_that_wakes_after_its_entry_was_taken_over_changes_nothing(
     heir.send(SIGTERM)
     assert await has_ended(heir) == 0
     service.workers[0].send(SIGCONT)
-    # The sleeper works again, alone: what it had in hand comes before anything new.
+    # The worker that woke works again, alone: entries in hand come before new ones.
     another = await client.initiate()
     assert (await client.surely_complete(another, key="k")).status_code == 200
     assert (await client.complete(session, key="k")).status_code == 200
@@ -189,7 +189,7 @@ async def test_worker_that_wakes_after_its_entry_was_taken_over_changes_nothing(
 
 
 async def test_poll_that_no_worker_served_leaves_the_token_for_the_next(start: StartClient) -> None:
-    """A poller that was told `waiting` has consumed nothing, whenever its command is decided."""
+    """A poll that was answered `waiting` has consumed nothing, whenever its command is decided."""
     client = await start(**SHORT)
     service = client.service
     session = await client.initiate()
@@ -202,7 +202,7 @@ async def test_poll_that_no_worker_served_leaves_the_token_for_the_next(start: S
 
 
 async def test_api_killed_before_it_answered_costs_a_retry(start: StartClient) -> None:
-    """The command was recorded; another API tells its outcome to whoever has the Idempotency-Key."""
+    """The command was recorded; another API returns its outcome to a retry with the Idempotency-Key."""
     client = await start(apis=2, **SHORT)
     service = client.service
     session = await client.initiate()
@@ -218,7 +218,7 @@ async def test_api_killed_before_it_answered_costs_a_retry(start: StartClient) -
 
 
 async def test_stopped_api_answers_what_it_has_begun(start: StartClient, http: httpx.AsyncClient) -> None:
-    """SIGTERM: the request under way gets its answer, then the process ends, within its grace and with exit code 0."""
+    """SIGTERM: the request in flight gets its answer, then the process ends, within its grace and with exit code 0."""
     client = await start()
     service = client.service
     session = await client.initiate()
@@ -236,7 +236,7 @@ async def test_stopped_api_answers_what_it_has_begun(start: StartClient, http: h
 
 
 async def test_workers_that_are_stopped_under_load_lose_nothing(start: StartClient) -> None:
-    """SIGTERM, one after the other, while logins go on: every login succeeds once; each process ends in its grace."""
+    """SIGTERM, one after the other, under load: every login succeeds once; each process ends within its grace."""
     client = await start(workers=3)
     service = client.service
     sessions: list[Session] = []

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts, against what processes really tell."""
+"""The dashboard and the alerts, checked against the metrics of real processes."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ _BY = re.compile(r"\bby \(([a-z_, ]+)\)")
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Return every query, with the name of what asks it."""
+    """Yield every query, with the name of the panel or alert that uses it."""
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", ()):
             yield f"panel {panel['title']!r}", target["expr"]
@@ -40,7 +40,7 @@ def labels_of(samples: Samples, name: str) -> set[str]:
 
 
 async def test_all_that_dashboard_and_alerts_ask_for_is_told(start_service: StartService) -> None:
-    """Every metric by its name, and every label that a query selects or groups by, after one login."""
+    """After one login every metric of a query exists, and every label that it selects or groups by."""
     service = start_service()
     caller = Caller(service)
     started = caller.initiate()
@@ -63,7 +63,7 @@ async def test_all_that_dashboard_and_alerts_ask_for_is_told(start_service: Star
 
 
 async def test_the_metrics_that_the_documentation_lists_are_those_that_processes_tell(service: Service) -> None:
-    """Every one, by its name without what Prometheus appends, and no other."""
+    """Exactly these, by their names without the suffixes of Prometheus."""
     caller = Caller(service)
     started = await asyncio.to_thread(caller.initiate)
     assert (await asyncio.to_thread(caller.complete, started)).status_code == 200
@@ -77,14 +77,14 @@ async def test_the_metrics_that_the_documentation_lists_are_those_that_processes
 
 
 async def is_counted(service: Service) -> bool:
-    """Whether there was a first request: no label of its metric is known before."""
+    """Return whether there was a first request: before it the metric has no samples."""
     names = {name for process in service.processes for name, _ in await scrape(process)}
     return "login_relay_http_request_duration_seconds_count" in names
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "alerts.yml"])
 def test_prometheus_files_are_of_one_deployment(name: str) -> None:
-    """Each job that an alert names is one that is scraped, and each scraped name is a service of the compose file."""
+    """Each job that an alert names is scraped, and each scraped name is a service of the compose file."""
     text = (DEPLOY / "prometheus" / name).read_text()
     scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     jobs = {config["job_name"]: config["dns_sd_configs"][0] for config in scraped["scrape_configs"]}
@@ -97,7 +97,7 @@ def test_prometheus_files_are_of_one_deployment(name: str) -> None:
 
 
 def test_observability_is_a_profile_of_its_own() -> None:
-    """`docker compose up` starts neither; with the profile, all their files are where the images look for them."""
+    """`docker compose up` starts neither; with the profile, their files are mounted where the images read them."""
     services = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
     for name in ("prometheus", "grafana"):
         service = services[name]

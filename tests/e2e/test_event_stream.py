@@ -34,20 +34,20 @@ def facts(received: Iterable[Received]) -> dict[str, list[tuple[str, int]]]:
 
 
 def is_told(source: EventSource, count: int) -> bool:
-    """Return whether that many events came."""
+    """Return whether that many events were received."""
     return len(source.received) >= count
 
 
 @pytest.mark.parametrize("api", ["v1", "latest"])
 async def test_login_is_seen_as_it_happens(service: Service, api: str) -> None:
-    """Its three facts come one by one, each a CloudEvent in JSON, not held back by any buffer."""
+    """Its three facts arrive one by one, each a CloudEvent in JSON, delayed by no buffer."""
     async with event_source(service.url, service.project.server_headers, api=api) as source:
         headers = source.response.headers
         assert source.response.status_code == 200
         assert headers["content-type"].startswith("text/event-stream")
         assert headers["cache-control"] == "no-store, max-age=0"
         assert headers["x-accel-buffering"] == "no"
-        await wait_until(lambda: source.last_event_id)  # also before anything happens there is an id to go on from
+        await wait_until(lambda: source.last_event_id)  # a client can continue from an id even before the first event
         session_id = await log_in(service.url, service.project)
         await wait_until(lambda: session_id in facts(source.received) and len(facts(source.received)[session_id]) == 3)
     of_login = [item for item in source.received if item.event.subject == session_id]
@@ -61,7 +61,7 @@ async def test_login_is_seen_as_it_happens(service: Service, api: str) -> None:
 
 
 async def test_other_projects_events_are_not_told(service: Service) -> None:
-    """Two projects are busy at once; each receives the events of its own sessions only, past ones too."""
+    """Two projects are busy at once; each receives only the events of its own sessions, past ones too."""
     other = await create_project(service.settings, "other")
     async with (
         event_source(service.url, service.project.server_headers) as ours,
@@ -113,7 +113,7 @@ async def test_stream_goes_on_exactly_after_its_api_process_was_killed(start_ser
 
 
 async def test_client_that_comes_and_goes_misses_nothing(start_service: StartService) -> None:
-    """It reconnects at any moment of a busy time, after any event it had, beside a client that stays."""
+    """It reconnects after any of its events, at any moment of a busy time, beside a client that stays connected."""
     service = await asyncio.to_thread(start_service, partitions=4)
     chance = random.Random(3)  # noqa: S311 - when to leave, and no secret
     received: list[Received] = []
@@ -135,7 +135,7 @@ async def test_client_that_comes_and_goes_misses_nothing(start_service: StartSer
 
 
 async def test_lost_connection_to_redis_is_not_noticed(service: Service, redis_server: RedisServer) -> None:
-    """The reader of the process goes on where it was."""
+    """The reader of the process continues where it was."""
     async with event_source(service.url, service.project.server_headers) as source:
         await wait_until(lambda: source.last_event_id)
         for count in (3, 6, 9):
@@ -152,13 +152,13 @@ async def test_lost_connection_to_redis_is_not_noticed(service: Service, redis_s
 async def test_slow_reader_is_dropped_and_nobody_else_notices(
     start_service: StartService, redis_server: RedisServer
 ) -> None:
-    """What it does not read is not kept for it: the process stays as small as it was, and others get every event."""
+    """Its unread events are not kept: the process does not grow, and other clients get every event."""
     service = await asyncio.to_thread(start_service)
     await log_in(service.url, service.project)
     with redis_server.client() as redis:
         [(_, fields)] = redis.xrange(service.keys.events(0), count=1)
     address = urlsplit(service.url)
-    # As it is sent, so that no client reads ahead; and with a small window, so that the kernel does not either.
+    # On a plain socket, so that no client reads ahead; and with a small window, so that the kernel does not either.
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         slow.connect((address.hostname, address.port))
@@ -187,7 +187,7 @@ async def test_slow_reader_is_dropped_and_nobody_else_notices(
 
 
 def resident(service: Service) -> int:
-    """Memory of the API's processes in bytes."""
+    """Return the memory of the API's processes in bytes."""
     pid = service.apis[0].pid
     of_main = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(
@@ -198,7 +198,7 @@ def resident(service: Service) -> int:
 
 
 def read_to_the_end(connection: socket.socket) -> None:
-    """Read what the kernel still holds; the end comes, or the test's time is over."""
+    """Read what the kernel still holds, until the connection ends or the test times out."""
     with contextlib.suppress(ConnectionError):
         while connection.recv(1 << 20):
             pass
@@ -206,20 +206,20 @@ def read_to_the_end(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize("last_event_id", ["0", "1767226500000-0", "nonsense", "ü", "k" * 5_000])
 async def test_id_that_is_none_of_ours_is_refused(service: Service, last_event_id: str) -> None:
-    """A client is not left to believe that it missed nothing."""
+    """Otherwise the client would believe that it missed nothing."""
     refused = get(service, service.project.server_headers | {"Last-Event-ID": last_event_id})
     assert (refused.status_code, refused.headers["x-stack-known-error"]) == (400, "SCHEMA_ERROR")
     assert "Last-Event-ID" in refused.json()["error"]
 
 
 def get(service: Service, headers: dict[str, str]) -> httpx.Response:
-    """Ask for the stream where it is refused."""
+    """Send a request for the stream that is refused."""
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     return httpx.get(f"{service.url}/api/v1/auth/cli/events", headers=encoded, timeout=10, trust_env=False)
 
 
 async def test_id_of_an_event_that_is_not_kept_is_refused(service: Service) -> None:
-    """What came after it is not kept any more, and the answer says so."""
+    """Events after it have been trimmed, and the answer says so."""
     long_ago = encode_cursor((EntryId(1_000, 0),))
     gone = get(service, service.project.server_headers | {"Last-Event-ID": long_ago})
     assert (gone.status_code, gone.headers["content-type"]) == (410, "text/plain; charset=utf-8")
@@ -227,7 +227,7 @@ async def test_id_of_an_event_that_is_not_kept_is_refused(service: Service) -> N
 
 
 async def test_stream_is_for_backends(service: Service) -> None:
-    """A tool's key does not open it, nor does a request without a key."""
+    """Neither a tool's key nor a request without a key opens it."""
     refused = get(service, service.project.client_headers)
     assert (refused.status_code, refused.headers["x-stack-known-error"]) == (401, "INSUFFICIENT_ACCESS_TYPE")
     assert refused.json()["details"]["allowed_access_types"] == ["server", "admin"]
@@ -241,7 +241,7 @@ async def test_stream_is_for_backends(service: Service) -> None:
 
 
 async def test_one_project_cannot_take_all_connections(service: Service) -> None:
-    """Asked for all at once, a process opens so many streams of a project and no more; another project gets its own."""
+    """Of many streams requested at once a process opens a limited number; another project still gets its own."""
     hog, other = [await create_project(service.settings, name) for name in ("hog", "modest")]
     address = urlsplit(service.url)
     lines = "".join(f"{name}: {value}\r\n" for name, value in hog.server_headers.items())
@@ -275,7 +275,7 @@ async def test_one_project_cannot_take_all_connections(service: Service) -> None
 async def test_streams_that_read_the_whole_log_do_not_hold_up_logins(
     start_service: StartService, redis_server: RedisServer
 ) -> None:
-    """Sixty streams of a project go on from the beginning of another's 4 000 events, and the other's logins go on."""
+    """Sixty streams of a project start at the beginning of another's 4 000 events; the other's logins still succeed."""
     service = await asyncio.to_thread(start_service, initiations_per_address=100_000)
     attacker = await create_project(service.settings, "attacker")
     address = urlsplit(service.url)
@@ -321,7 +321,7 @@ async def test_streams_that_read_the_whole_log_do_not_hold_up_logins(
 
 
 def p95(seconds: list[float]) -> float:
-    """Return what 95 % of the times do not exceed."""
+    """Return the time that 95 % of the times do not exceed."""
     return sorted(seconds)[len(seconds) * 95 // 100]
 
 

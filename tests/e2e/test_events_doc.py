@@ -25,7 +25,7 @@ EXAMPLE = re.compile(r"^```(\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def examples(language: str, service: Service, server: RedisServer) -> list[str]:
-    """The examples of the page, for the Redis of the tests and a prefix of its own instead of the defaults."""
+    """Return the examples of the page, with the tests' Redis and an own prefix instead of the defaults."""
     assert service.settings.partitions == 1
     page = (DOCS / "events.md").read_text()
     found = [text for of, text in EXAMPLE.findall(page) if of == language]
@@ -37,7 +37,7 @@ def examples(language: str, service: Service, server: RedisServer) -> list[str]:
 
 
 def redis_cli(server: RedisServer, words: list[str]) -> str:
-    """Run a command as redis-cli does; where there is none, send the same words to Redis."""
+    """Run a command as redis-cli does; if it is not installed, send the same words to Redis."""
     if program := shutil.which("redis-cli"):
         done = subprocess.run([program, "-u", server.url, *words], capture_output=True, text=True, check=True)
         return done.stdout
@@ -46,7 +46,7 @@ def redis_cli(server: RedisServer, words: list[str]) -> str:
 
 
 async def test_redis_cli_shows_a_login(start_service: StartService, redis_server: RedisServer) -> None:
-    """A stranger who types what the page says sees it happen."""
+    """A reader who types the commands of the page sees the login."""
     service = await asyncio.to_thread(start_service)
     session_id = await log_in(service.url, service.project)
     kept, next_one = (shlex.split(text) for text in examples("redis-cli", service, redis_server))
@@ -83,7 +83,7 @@ async def running(command: list[str], folder: Path) -> AsyncIterator[list[str]]:
 
 
 async def check_group(command: list[str], folder: Path, service: Service, server: RedisServer, group: str) -> None:
-    """Fail unless a group gets every event once, though its program is not there at first, and ended and started."""
+    """Fail unless a group reads every event once, though its program starts late, ends and starts again."""
     stream = service.keys.events(0)
     sessions = [await log_in(service.url, service.project, subject="ada")]
     told: list[str] = []
@@ -105,14 +105,14 @@ async def check_group(command: list[str], folder: Path, service: Service, server
 
 
 def has_lines(lines: list[str], count: int) -> bool:
-    """Whether that many lines came."""
+    """Return whether that many lines were printed."""
     return len(lines) >= count
 
 
 async def test_consumer_group_in_python_works(
     start_service: StartService, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """The example as it stands on the page."""
+    """The example exactly as on the page."""
     service = await asyncio.to_thread(start_service)
     [program] = examples("python", service, redis_server)
     (tmp_path / "events.py").write_text(program)
@@ -122,7 +122,7 @@ async def test_consumer_group_in_python_works(
 async def test_consumer_group_in_javascript_works(
     start_service: StartService, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """The example as it stands on the page, with the library that it names."""
+    """The example exactly as on the page, with the library that it names."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("there is no Node.js here")
@@ -136,7 +136,7 @@ async def test_consumer_group_in_javascript_works(
 
 
 async def test_real_events_fit_the_schema(service: Service, redis_server: RedisServer) -> None:
-    """Entries of the stream with what is in their data, and what the API tells of the same login."""
+    """Entries of the stream with their data, and what the API sends for the same login."""
     schema = json.loads((DOCS / "events.schema.json").read_text())
     of_event, of_entry = (
         Draft202012Validator(schema),
@@ -160,7 +160,7 @@ async def test_real_events_fit_the_schema(service: Service, redis_server: RedisS
 
 
 def test_rights_that_the_page_names_are_enough(service: Service, redis_server: RedisServer) -> None:
-    """A user of Redis with these and no more reads in a group; and reads nothing else."""
+    """A user of Redis with exactly these can read in a group, and cannot read anything else."""
     page = (DOCS / "events.md").read_text()
     [rights] = re.findall(r"ACL SETUSER reader on >… (.*?)`", page)
     [more] = re.findall(r"also `(.*?)`", page)

@@ -16,7 +16,7 @@ CLIENTS = 2  # sessions under way at a time
 
 
 class Round(NamedTuple):
-    """What became of one session."""
+    """The answers of one session."""
 
     session_id: str
     completes: list[Answer]
@@ -24,7 +24,7 @@ class Round(NamedTuple):
 
 
 async def play(service: Service, connections: list[Connection]) -> Round:
-    """Start a session, complete it twice at once over two APIs, and poll it on all connections at once."""
+    """Start a session, complete it twice at once through two APIs, and poll it on all connections at once."""
     tool, backend = service.project.client_headers, service.project.server_headers
     session = json.loads((await connections[0].send(request("", tool, {}))).body)
     id_ = session["session_id"]

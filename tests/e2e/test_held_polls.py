@@ -19,7 +19,7 @@ from tests.support.services import Process, Service, StartService
 
 pytestmark = pytest.mark.faults
 
-MANY = 400  # polls, of which each of two processes surely gets some
+MANY = 400  # so many polls that each of two processes surely gets some
 
 
 def post(service: Service, path: str, headers: dict[str, str], body: dict[str, str], api: int = 0) -> httpx.Response:
@@ -40,7 +40,7 @@ def complete(service: Service, login: Login, api: int = 0) -> None:
 
 
 async def test_client_that_goes_away_frees_its_waiter_at_once(service: Service) -> None:
-    """Its poll is held no longer, and consumes nothing: the token is there for the next poll."""
+    """Its poll is not held any more, and consumes nothing: the token is there for the next poll."""
     login = await asyncio.to_thread(initiate, service)
     polls = [await Poll.send(service.url, service.project, login, prefer=f"wait={HOLD}") for _ in range(3)]
     await held(service.apis[0], 3)
@@ -55,7 +55,7 @@ async def test_client_that_goes_away_frees_its_waiter_at_once(service: Service) 
 
 
 async def test_two_held_polls_of_one_session_share_no_token(start_service: StartService) -> None:
-    """Held by two processes and told at the same moment, one gets the token, and the other hears that it is used."""
+    """Two processes hold them and are notified at the same moment: one poll gets the token, the other `used`."""
     service = await asyncio.to_thread(start_service, apis=2)
     logins = [await asyncio.to_thread(initiate, service) for _ in range(20)]
     polls = [
@@ -74,12 +74,12 @@ async def test_two_held_polls_of_one_session_share_no_token(start_service: Start
 
 @pytest.fixture(scope="module")
 def holding(start_shared: StartService) -> Service:
-    """A service that holds polls which do not ask for it."""
+    """A service that holds polls without being asked to."""
     return start_shared(hold_polls_s=HOLD)
 
 
 async def test_setting_holds_the_polls_of_existing_clients(holding: Service) -> None:
-    """A tool that never heard of `Prefer` learns of its login at once; no header that it did not ask for comes."""
+    """A tool that does not send `Prefer` gets its token at once, and no header that it did not ask for."""
     login = await asyncio.to_thread(initiate, holding)
     poll = await Poll.send(holding.url, holding.project, login)
     await held(holding.apis[0], 1)
@@ -90,7 +90,7 @@ async def test_setting_holds_the_polls_of_existing_clients(holding: Service) -> 
 
 
 async def test_poll_that_asks_for_no_wait_is_not_held(holding: Service) -> None:
-    """What a tool asks for comes before the operator's setting (RFC 7240 §4.3)."""
+    """The tool's preference overrides the operator's setting (RFC 7240 §4.3)."""
     login = await asyncio.to_thread(initiate, holding)
     for wait in (0, 1):
         answer = await (await Poll.send(holding.url, holding.project, login, prefer=f"wait={wait}")).answer(SOON)
@@ -100,7 +100,7 @@ async def test_poll_that_asks_for_no_wait_is_not_held(holding: Service) -> None:
 
 @asynccontextmanager
 async def without_prefer(url: str) -> AsyncIterator[str]:
-    """Serve what is at an address behind a proxy that drops `Prefer`, as one may that does not know it."""
+    """Serve an address behind a proxy that drops `Prefer`, as a proxy may that does not know it."""
     address = urlsplit(url)
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, drop: bool) -> None:
@@ -119,7 +119,7 @@ async def without_prefer(url: str) -> AsyncIterator[str]:
 
 
 async def test_library_polls_at_intervals_where_prefer_is_not_honoured(start_service: StartService) -> None:
-    """It notices that its polls are not held, keeps to the interval, and gets the token all the same."""
+    """It notices that its polls are not held, keeps to the interval, and still gets the token."""
     service = await asyncio.to_thread(start_service, poll_interval_s=1)
     keys = service.project
     prompts: asyncio.Queue[Prompt] = asyncio.Queue()
@@ -185,7 +185,7 @@ async def pair(start_service: StartService) -> Pair:
 
 
 async def test_processes_of_one_api_hold_polls_for_each_other(pair: Pair) -> None:
-    """Whichever of them took a poll or a completion, each poll gets its own token at once; SIGHUP changes nothing."""
+    """Each poll gets its own token at once, whichever process took it or its completion; SIGHUP changes nothing."""
     serving = shares(pair.api).keys()
     assert len(serving) == 2
     pair.api.send(Signals.SIGHUP)
@@ -197,7 +197,7 @@ async def test_processes_of_one_api_hold_polls_for_each_other(pair: Pair) -> Non
 
 
 async def test_all_processes_of_an_api_answer_before_they_stop(pair: Pair) -> None:
-    """SIGTERM to the one that started them: no poll is cut off, and none waits for its time."""
+    """After SIGTERM to their parent, no poll is cut off, and none waits for its time."""
     pair.api.send(Signals.SIGTERM)
     answers = await asyncio.gather(*(poll.answer(SOON) for poll in pair.polls))
     assert {(answer.status, answer.body["status"]) for answer in answers} == {(200, "waiting")}
@@ -205,7 +205,7 @@ async def test_all_processes_of_an_api_answer_before_they_stop(pair: Pair) -> No
 
 
 async def test_process_that_dies_takes_no_answer_of_the_others_with_it(pair: Pair) -> None:
-    """The API ends, for whoever runs it to start it again; only what the dead process held is cut off."""
+    """The API ends, so that a supervisor can restart it; only polls that the dead process held are cut off."""
     killed, lost = shares(pair.api).popitem()
     started = asyncio.get_running_loop().time()
     os.kill(killed, Signals.SIGKILL)

@@ -1,4 +1,4 @@
-"""Processes that lost the one they work for."""
+"""Processes whose parent was killed."""
 
 import socket
 from signal import Signals
@@ -16,7 +16,7 @@ def _listens(url: str) -> bool:
 
 
 async def test_an_api_that_is_killed_leaves_nobody_on_its_port(start_service: StartService) -> None:
-    """The processes that serve HTTP end with the one that started them; another API can have the port at once."""
+    """The processes that serve HTTP end with their parent; another API can use the port at once."""
     service = start_service(apis=1, workers=0)
     assert _listens(service.url)
     service.apis[0].send(Signals.SIGKILL)

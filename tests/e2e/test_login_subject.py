@@ -36,7 +36,7 @@ def told(server: RedisServer, service: Service, session_id: str) -> list[dict[st
 def test_subject_is_in_events_and_nowhere_else(
     redis_server: RedisServer, service: Service, form: dict[str, str], answer: dict[str, object]
 ) -> None:
-    """Both forms take it; the tool does not hear it, and no log tells it."""
+    """Both forms of complete accept it; the tool does not receive it, and no log contains it."""
     started = initiate(service)
     completed = complete(service, login_code=started["login_code"], subject=SUBJECT, **form)
     assert (completed.status_code, completed.json()) == (200, answer)

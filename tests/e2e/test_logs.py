@@ -19,7 +19,7 @@ HEADER_NAMES = ("x-stack-request-id", "x-hexclave-request-id", "x-request-id")
 
 
 def lines(process: Process, event: str) -> list[dict[str, Any]]:
-    """Return the lines of a process that tell an event, by its JSON."""
+    """Return the lines of a process that log an event, parsed from JSON."""
     parsed = [msgspec.json.decode(line) for line in process.output.splitlines() if line.startswith("{")]
     return [line for line in parsed if line["event"] == event]
 
@@ -83,7 +83,7 @@ async def test_a_status_that_is_overridden_is_logged_and_counted_as_it_is(start_
 @pytest.mark.parametrize("name", HEADER_NAMES)
 @pytest.mark.parametrize("given", ["x", "7f6a8a4e-52a1-4c6c-9d1f-0a8f3f1f6f52", "a" * 128, "~a.b_c:d/e+f=g@h-1"])
 def test_a_request_keeps_the_id_it_came_with(service: Service, name: str, given: str) -> None:
-    """Under each of the three names; it is returned in both spellings."""
+    """Under each of the three header names; it is returned in both spellings."""
     response = httpx.get(f"{service.url}/health/live", headers={name: given}, trust_env=False)
     assert [response.headers[spelling] for spelling in HEADER_NAMES[:2]] == [given, given]
 
@@ -105,7 +105,7 @@ def test_a_request_keeps_the_id_it_came_with(service: Service, name: str, given:
     ],
 )
 def test_an_id_that_is_not_safe_to_log_is_replaced(service: Service, given: bytes) -> None:
-    """Too long, not visible, special to somebody who reads logs, or like a code or key of ours."""
+    """Too long, not visible, special to a reader of logs, or like one of our codes or keys."""
     response = httpx.get(f"{service.url}/health/live", headers={b"x-request-id": given}, trust_env=False)
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-stack-request-id"])
 
@@ -121,7 +121,7 @@ async def test_requests_are_not_logged_at_a_higher_level(start_service: StartSer
 
 
 async def test_the_last_requests_are_logged_at_the_end(start_service: StartService) -> None:
-    """Lines are written a moment after their request; a process that is stopped writes them first."""
+    """Lines are written a moment after their request; a process that stops writes them first."""
     service = start_service(workers=0)
     async with httpx.AsyncClient(trust_env=False) as http:
         await http.get(f"{service.url}/health/live", headers={"x-request-id": "last"})
@@ -131,7 +131,7 @@ async def test_the_last_requests_are_logged_at_the_end(start_service: StartServi
 
 
 def test_lines_are_for_people_on_a_terminal(redis_url: str) -> None:
-    """Without JSON, and no less in them."""
+    """Without JSON, and with the same content."""
     port = free_port()
     leader, follower = pty.openpty()
     environment = {**os.environ, "LOGIN_RELAY_REDIS_URL": redis_url}

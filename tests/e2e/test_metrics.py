@@ -10,7 +10,7 @@ from tests.support.services import Service, StartService
 
 
 async def test_a_login_is_counted_at_every_step(start_service: StartService) -> None:
-    """Requests by route and real status, polls by what they were told, the login with its times, nothing twice."""
+    """Requests by route and real status, polls by their answer, the login with its times, nothing twice."""
     service = start_service()
     caller = Caller(service)
     logins = [caller.initiate() for _ in range(3)]
@@ -59,7 +59,7 @@ async def test_expiries_are_counted_by_the_state_they_ended(start_service: Start
 
 
 async def test_processes_of_one_api_are_added_up(start_service: StartService) -> None:
-    """With `--workers 3` the numbers are those of all three, whichever answered."""
+    """With `--workers 3` the numbers are those of all three, whichever of them answers."""
     service = start_service(apis=0)
     process = service.start_api("--workers", "3")
     service.wait_until_ready()
@@ -77,7 +77,7 @@ async def test_processes_of_one_api_are_added_up(start_service: StartService) ->
 
 
 async def test_a_killed_process_leaves_nothing_for_long(start_service: StartService) -> None:
-    """The next one that starts removes its files, and leaves alone those that are in use."""
+    """The next process that starts removes its files, and keeps those that are in use."""
     service = start_service(apis=2, workers=0)
     killed, living = (counters(process)[0] for process in service.apis)
     service.apis[0].send_to_group(Signals.SIGKILL)
@@ -89,7 +89,7 @@ async def test_a_killed_process_leaves_nothing_for_long(start_service: StartServ
 
 
 async def test_the_backlog_is_told_when_no_worker_runs(start_service: StartService) -> None:
-    """That is when it matters: the API tells it too, with the age of the oldest command."""
+    """It matters most then: the API exports it too, with the age of the oldest command."""
     service = start_service(workers=0, outcome_wait_ms=1_000, min_idle_ms=400, reclaim_period_ms=100)
     caller = Caller(service)
     assert caller.complete(caller.initiate()).status_code == 503
@@ -115,7 +115,7 @@ async def test_redeliveries_and_dead_letters_are_counted(
 async def test_an_outcome_without_its_message_counts_as_a_fallback(
     redis_server: RedisServer, start_service: StartService
 ) -> None:
-    """No worker, so nobody publishes; the outcome's key alone is written, and the API finds it by looking."""
+    """Without a worker no message is published; the test writes the outcome's key, and the API looks it up."""
     service = start_service(workers=0)
     caller = Caller(service)
     started = caller.initiate()
@@ -134,7 +134,7 @@ async def test_an_outcome_without_its_message_counts_as_a_fallback(
 
 
 async def test_waiters_are_those_of_now(start_service: StartService) -> None:
-    """A held poll is one as long as it is held."""
+    """A held poll counts as long as it is held."""
     service = start_service()
     caller = Caller(service)
     started = caller.initiate()
@@ -158,7 +158,7 @@ async def test_reconnects_are_counted_with_their_reason(redis_server: RedisServe
 
 
 async def test_metrics_are_not_on_the_port_that_faces_the_internet(service: Service) -> None:
-    """The API's own port has none; those of all processes are on loopback unless the settings say otherwise."""
+    """The API's own port has none; those of all processes are on loopback unless the settings differ."""
     assert (await get(f"{service.url}/metrics")).status_code == 404
     for process in service.processes:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", await metrics_url(process))
@@ -167,7 +167,7 @@ async def test_metrics_are_not_on_the_port_that_faces_the_internet(service: Serv
 
 
 def test_a_named_port_that_is_taken_ends_the_process(start_service: StartService) -> None:
-    """Exit code 2 and one line that names the setting: whoever named the port scrapes it."""
+    """Exit code 2 and one line that names the setting: an operator who named the port scrapes it."""
     port = free_port()
     service = start_service(metrics_port=port, workers=0)
     for second in (service.start_worker(), service.start_api()):

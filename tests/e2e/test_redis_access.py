@@ -1,4 +1,4 @@
-"""The relay on a Redis that speaks only TLS, as a user who may do nothing but what README.md lists."""
+"""The relay on a Redis that accepts only TLS, as a user with exactly the rights that README.md lists."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ FAST = {"min_idle_ms": 200, "reclaim_period_ms": 100, "sweep_period_ms": 100, "m
 
 
 class Certificates(NamedTuple):
-    """Files: who to trust, and who the server is."""
+    """Files: the authority to trust, and the server's certificate and key."""
 
     authority: Path
     certificate: Path
@@ -49,16 +49,16 @@ class Server(NamedTuple):
     address: str
     authority: Path
     admin: RedisServer
-    """The same, for a user who may do everything."""
+    """The same server, for a user with all rights."""
 
     def url(self, authority: Path | None = None) -> str:
-        """Return the URL of the user of the relay, with the CA file that it shall trust."""
+        """Return the URL of the relay's user, with the CA file to trust."""
         user = f"login-relay:{PASSWORD.replace(' ', '%20')}"
         return f"rediss://{user}@{self.address}/0?ssl_ca_certs={authority or self.authority}"
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Make an authority, and a certificate of 127.0.0.1 that it has signed."""
+    """Make an authority, and a certificate for 127.0.0.1 that it has signed."""
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority of a test")])
     now = datetime.now(UTC)
@@ -140,7 +140,7 @@ def redis_with_tls(folder: Path, certificates: Certificates) -> Iterator[int]:
 
 @pytest.fixture(params=["Valkey behind a proxy", "Redis with TLS of its own"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on which the line of README.md was run, and then nothing counted of what has happened on it."""
+    """A server on which the line of README.md was run, and whose statistics were then reset."""
     folder = tmp_path_factory.mktemp("redis")
     certificates = make_certificates(folder)
     with contextlib.ExitStack() as stack:
@@ -172,7 +172,7 @@ def allowed() -> set[str]:
 
 
 def run(service: Service, *arguments: str) -> str:
-    """Run the command of operators; returns what it wrote."""
+    """Run an operator's command; returns its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOGIN_RELAY_")}
     environment |= {variable(name): str(getattr(service.settings, name)) for name in ("redis_url", "prefix")}
     done = subprocess.run(
@@ -193,7 +193,7 @@ async def events(service: Service) -> AsyncIterator[AsyncIterator[str]]:
 
 
 async def log_in(service: Service) -> str:
-    """Take a session from its beginning to its end, another to its deadline, and hear of it; returns the first's id."""
+    """Do a whole login, let another session expire and see the event; returns the first one's id."""
     tool, backend = service.project.client_headers, service.project.server_headers
     url = f"{service.url}/api/v1/auth/cli"
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http, events(service) as heard:
@@ -219,7 +219,7 @@ async def log_in(service: Service) -> str:
 
 
 def operate(service: Service, session_id: str, admin: Redis) -> None:
-    """Run every command of operators."""
+    """Run every operator's command."""
     project = json.loads(run(service, "projects", "create", "acme", "--json"))["project_id"]
     assert "acme" in run(service, "projects", "list")
     run(service, "projects", "rotate", "acme")
@@ -227,9 +227,9 @@ def operate(service: Service, session_id: str, admin: Redis) -> None:
     assert "consumed" in run(service, "sessions", "show", session_id)
     assert "session.consumed" in run(service, "events", "--session", session_id)
     run(service, "status")
-    assert "unseen" in run(service, "doctor")  # it asks for what it is not given, and says so
+    assert "unseen" in run(service, "doctor")  # it tries what it has no rights for, and reports that
     admin.xadd(service.keys.commands(0), {"command": b"no command"})
-    for end in ("replay", "drop"):  # what is replayed comes back: it is still no command
+    for end in ("replay", "drop"):  # a replayed entry comes back: it is still not a command
         asyncio.run(wait_until(lambda: admin.xlen(service.keys.dead_letters(0)), within=20))
         letter = json.loads(run(service, "dead-letters", "list", "--json"))["id"]
         assert "undecodable" in run(service, "dead-letters", "show", letter)
@@ -240,7 +240,7 @@ def operate(service: Service, session_id: str, admin: Redis) -> None:
 def test_everything_runs_over_tls_as_a_user_who_may_do_only_what_is_listed(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A login, an expiry, the events, every command of operators, a stop: nothing is denied, nothing is idle."""
+    """A login, an expiry, the events, every operator's command, a stop: nothing is denied, no right is unused."""
     with services(server.admin, tmp_path_factory) as start_service, server.admin.client() as admin:
         service = start_service(redis_url=server.url(), prefix="lr", **FAST)
         session_id = asyncio.run(log_in(service))
@@ -261,11 +261,11 @@ RARE = {"client|setinfo", "select", "xclaim", "xinfo|stream"}
 
 
 ONLY_ASKED = ["config|get"]
-"""`doctor` has a look where it may. The rule does not let it: CONFIG GET tells passwords too."""
+"""`doctor` tries it where it may. The rule does not allow it: CONFIG GET shows passwords too."""
 
 
 def package(name: str) -> Path:
-    """Return where a package of ours is: in this checkout, or installed."""
+    """Return the folder of one of our packages: in this checkout, or installed."""
     return Path(str(importlib.import_module(name).__file__)).parent
 
 
@@ -280,13 +280,13 @@ def commands_of_scripts() -> set[str]:
 
 
 METHODS = {"delete": "del", "xpending_range": "xpending"}
-"""Those of redis-py that are not called like their commands."""
+"""Methods of redis-py whose names differ from their commands."""
 
 OF_THE_EMBEDDED_SERVER = {"shutdown"}
 
 
 def test_the_list_has_every_command_that_the_source_names() -> None:
-    """Of scripts, of calls by name and of redis-py's methods: on paths that no test takes too."""
+    """Commands of scripts, commands called by name and redis-py's methods, even on paths that no test takes."""
     sources = [
         file.read_text()
         for folder in ("runtime", "events", "projects", "statemachine", "api", "worker", "login_relay")
@@ -313,7 +313,7 @@ def test_the_list_has_every_command_that_the_source_names() -> None:
 def test_a_server_whose_certificate_nobody_vouches_for_is_refused(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """With another CA file no password is sent: one line says why, and Redis has seen no command."""
+    """With another CA file no password is sent: one line gives the reason, and Redis has received no command."""
     stranger = make_certificates(tmp_path_factory.mktemp("stranger"))
     environment = {"PATH": os.environ["PATH"], variable("redis_url"): server.url(stranger.authority)}
     done = subprocess.run((COMMAND, "status"), env=environment, check=False, timeout=30, text=True, capture_output=True)

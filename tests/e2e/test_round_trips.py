@@ -1,4 +1,4 @@
-"""What a request costs in Redis: the commands that an API process sends for it, one round trip each."""
+"""The cost of a request in Redis: the commands that an API process sends for it, one round trip each."""
 
 import uuid
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def sent(server: RedisServer, service: Service, act: Callable[[], httpx.Response
 
 
 def is_of_waiting(name: str, key: str) -> bool:
-    """Whether it is the look-up of outcomes: once a second, on a machine that is so busy."""
+    """Return whether it is the look-up of outcomes, which comes once a second on a machine this busy."""
     return name == "MGET" and ":outcome:" in key
 
 
@@ -57,7 +57,7 @@ def is_of_waiting(name: str, key: str) -> bool:
 def test_success_costs_no_round_trip_for_what_is_counted(
     redis_server: RedisServer, client: Client, *, bound: bool
 ) -> None:
-    """Initiations are counted by the script that makes a session, wrong codes alone cost one more, and binding none."""
+    """The script that makes a session counts the initiation; a wrong code costs one more round trip, binding none."""
     challenge = {"code_challenge": s256(PROOF).decode()} if bound else {}
     proof = {"code_verifier": PROOF} if bound else {}
 
@@ -76,7 +76,7 @@ def test_success_costs_no_round_trip_for_what_is_counted(
 
 
 def test_throttling_costs_no_round_trip(redis_server: RedisServer, start_service: StartService) -> None:
-    """A poll is kept apart from the last by the script that reads its session."""
+    """The script that reads a session also throttles its polls."""
     service = start_service(throttle_polls=True)
     client = Client(service, service.project)
     client.poll(client.initiate().polling_code)

@@ -26,7 +26,7 @@ BROUGHT_TOKEN = "rt-brought-by-the-backend-4f1c"
 
 
 class Monitor:
-    """Everything that any client sends to a Redis, as MONITOR tells it."""
+    """Everything that any client sends to a Redis, as MONITOR shows it."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
@@ -41,7 +41,7 @@ class Monitor:
                 self._heard.append(data)
 
     def end(self) -> bytes:
-        """Stop listening; returns what was heard."""
+        """Stop listening; returns what was recorded."""
         with contextlib.suppress(OSError):  # the server may have closed it
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -50,7 +50,7 @@ class Monitor:
 
 
 def contents(client: Redis) -> bytes:
-    """Return every key of a Redis with all that it holds."""
+    """Return every key of a Redis with its whole value."""
     read: dict[bytes, Callable[[bytes], object]] = {
         b"string": client.get,
         b"hash": client.hgetall,
@@ -73,7 +73,7 @@ def flat(value: object) -> bytes:
 
 
 def spellings(secret: str) -> set[bytes]:
-    """Return the ways in which a secret could be written down and still be read."""
+    """Return the forms in which a secret could be written down and still be read."""
     raw = secret.encode()
     return {raw, raw.lower(), raw.upper(), raw.hex().encode(), b64encode(raw).rstrip(b"=")}
 
@@ -88,7 +88,7 @@ def found(haystacks: dict[str, bytes], needles: dict[str, str]) -> list[str]:
 
 
 class Run:
-    """A service that logs all it can, on a Redis of its own that is listened to, and the secrets of a run of it."""
+    """A service that logs all it can, on a Redis of its own that is monitored, and the secrets of this run."""
 
     def __init__(self, service: Service, server: ValkeyServer, redis: RedisServer, monitor: Monitor) -> None:
         self.service = service
@@ -108,7 +108,7 @@ class Run:
         }
 
     def post(self, path: str, body: object, headers: dict[str, str], **also: str) -> httpx.Response:
-        """Send a request; a token that is received is one more secret."""
+        """Send a request; a token in the answer is one more secret."""
         response = self.http.post(path, json=body, headers=headers | also)
         if response.status_code == 201:
             self.secrets[f"token {len(self.secrets)}"] = response.json()["refresh_token"]
@@ -132,7 +132,7 @@ class Run:
         return login_code, polling_code
 
     def log_in(self, name: str, **brought: str) -> None:
-        """Take a session through its whole life, with and without an Idempotency-Key."""
+        """Do a whole login, with and without an Idempotency-Key."""
         login_code, polling_code = self.initiate(name)
         complete = {"login_code": login_code, **brought}
         poll = {"polling_code": polling_code, "code_verifier": CODE_VERIFIER}
@@ -145,7 +145,7 @@ class Run:
             assert response.status_code == expected
 
     def misplace(self, secret: str) -> Iterator[httpx.Response]:
-        """Send a secret wherever it does not belong."""
+        """Send a secret in every place where it does not belong."""
         backend, tool, post = self.backend, self.tool, self.post
         bodies: list[object] = [
             {"login_code": secret},
@@ -179,7 +179,7 @@ class Run:
         yield self.http.post("/poll", params={"polling_code": secret}, headers=tool)
 
     def let_the_worker_fail(self, name: str) -> None:
-        """Give it an entry of a session that it cannot read; it logs what it logs then."""
+        """Record a command for a session that the worker cannot read, and wait for its log line."""
         worker, session_id = self.service.workers[0], self.session_ids[name]
         command = ConsumeSession("x", session_id, "api", 1)
         with self.redis.client() as client:
@@ -188,7 +188,7 @@ class Run:
         asyncio.run(wait_until(lambda: session_id in worker.output))
 
     def everything_written(self) -> dict[str, bytes]:
-        """Stop the service, without a Redis at last, and return all that it left anywhere."""
+        """Stop the service, which has no Redis at the end, and return everything that it wrote anywhere."""
         with self.redis.client() as client:
             written = {"Redis": contents(client), "what Redis was sent": self.monitor.end()}
         self.server.stop()
@@ -218,7 +218,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         run = Run(start_service(log_level="debug", log_format="json"), server, redis, monitor)
         yield run
         run.http.close()
-        server.terminate()  # what is in it was looked at; it starts again for the look at what is left
+        server.terminate()  # its content was checked; it starts again so that what is left can be removed
         server.start()
     server.terminate()
 
@@ -236,7 +236,7 @@ def test_no_secret_is_ever_written_down(run: Run) -> None:
     run.let_the_worker_fail("unfinished")
     written = run.everything_written()
     assert found(written, run.secrets) == []
-    # The scan can find. Session ids are no secret, and are in all of these:
+    # The scan finds what is there. Session ids are not secret, and are in all of these:
     places = {place for place, hay in written.items() if found({place: hay}, run.session_ids)}
     assert places >= {"Redis", "what Redis was sent", "log worker-0.log"}
     assert any(place.startswith("file appendonly.aof") for place in places)

@@ -49,7 +49,7 @@ def refusal(result: subprocess.CompletedProcess[str], exit_code: int) -> str:
 
 
 def eventually(is_so: Callable[[], object], within: float) -> None:
-    """Wait until something is so; fail when it is not in time."""
+    """Wait until a condition holds; fail when it does not in time."""
     until = time.monotonic() + within
     while not is_so():
         assert time.monotonic() < until, is_so
@@ -66,7 +66,7 @@ def processes() -> dict[int, tuple[int, str, str]]:
 
 
 def are_gone(pids: set[int]) -> bool:
-    """Whether no process of these runs any more; one that nobody has waited for does not."""
+    """Return whether none of these processes runs any more; a zombie does not run."""
     found = processes()
     return not any(pid in found and not found[pid][1].startswith("Z") for pid in pids)
 
@@ -92,7 +92,7 @@ class Serve:
 
     @property
     def output(self) -> str:
-        """What it printed."""
+        """Return what it printed."""
         return self._log.with_suffix(".out").read_text()
 
     @property
@@ -101,7 +101,7 @@ class Serve:
         return self._log.with_suffix(".err").read_text()
 
     def wait_until_ready(self) -> "Serve":
-        """Wait until it says so."""
+        """Wait until it prints that it is ready."""
 
         def is_ready() -> bool:
             assert self.process.poll() is None, self.errors
@@ -118,7 +118,7 @@ class Serve:
         return {pid: found[pid][2] for pid in wanted - {self.process.pid} if pid in found}
 
     def child(self, name: str) -> int:
-        """Return the child whose command line has a word."""
+        """Return the child whose command line contains a word."""
         found = processes()
         [pid] = [
             pid
@@ -128,7 +128,7 @@ class Serve:
         return pid
 
     def press_ctrl_c(self) -> int:
-        """Do what a terminal does at Ctrl-C; returns the exit code."""
+        """Send SIGINT, as a terminal does at Ctrl-C; returns the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(SHUTDOWN)
 
@@ -168,7 +168,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(state: Path, tmp_path: Path) -> Iterator[StartServe]:
-    """Start `serve`, in `state` if nothing else is said; all are ended after the test."""
+    """Start `serve`, in `state` unless told otherwise; all are ended after the test."""
     started: list[Serve] = []
 
     def start_serve(folder: Path = state, port: int | None = None, **variables: str) -> Serve:
@@ -182,7 +182,7 @@ def start(state: Path, tmp_path: Path) -> Iterator[StartServe]:
 
 
 def test_pasted_lines_complete_a_login(start: StartServe, tmp_path: Path) -> None:
-    """What it prints is all that is needed, taken as it is but for the code. No command line of ours holds a secret."""
+    """Its output is enough, pasted unchanged but for the code. No command line of ours holds a secret."""
     if shutil.which("curl") is None:
         pytest.skip("no curl to paste to")
     serve = start().wait_until_ready()
@@ -210,7 +210,7 @@ def test_pasted_lines_complete_a_login(start: StartServe, tmp_path: Path) -> Non
 
 
 def test_ctrl_c_stops_all_of_it_quietly(start: StartServe, state: Path) -> None:
-    """Exit code 0, nothing on standard error, and nothing left: no process, no socket, no URL."""
+    """Exit code 0, nothing on standard error, and nothing is left: no process, no socket, no URL."""
     serve = start().wait_until_ready()
     children = serve.children()
     assert len(children) >= 3  # Valkey, a worker, the API
@@ -224,7 +224,7 @@ def test_ctrl_c_stops_all_of_it_quietly(start: StartServe, state: Path) -> None:
 
 
 def test_state_is_its_owner_s_alone(start: StartServe, state: Path) -> None:
-    """Folder and files; the other commands find the server through them."""
+    """Folder and files; other commands find the server through them."""
     serve = start().wait_until_ready()
     paths = [state, *state.rglob("*")]
     assert {"redis.url", "demo-project.json", "demo-backend.headers", "valkey.log", "valkey.sock"} <= {
@@ -243,7 +243,7 @@ def test_state_is_its_owner_s_alone(start: StartServe, state: Path) -> None:
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_session_survives_a_restart(start: StartServe, end: signal.Signals) -> None:
-    """A login that was begun before is completed after; so do the keys that were pasted. However `serve` ended."""
+    """A login begun before it is completed after it, and pasted keys still work, however `serve` ended."""
     port = free_port()
     first = start(port=port).wait_until_ready()
     begun = first.post("", KeyKind.PUBLISHABLE_CLIENT, {}).json()
@@ -251,7 +251,7 @@ def test_session_survives_a_restart(start: StartServe, end: signal.Signals) -> N
     first.process.send_signal(end)
     assert first.process.wait(SHUTDOWN) == (-signal.SIGKILL if end is signal.SIGKILL else 0)
     if end is signal.SIGKILL:
-        # The server lives on, for nothing tells it; the rest ends with `serve`, and frees the port.
+        # The server lives on, as nothing stops it; the rest ends with `serve`, and frees the port.
         eventually(lambda: are_gone(set(children) - {server}), SHUTDOWN)
         assert not are_gone({server})
 
@@ -267,7 +267,7 @@ def test_session_survives_a_restart(start: StartServe, end: signal.Signals) -> N
 
 @pytest.mark.parametrize("name", ["worker", "api", "valkey-server"])
 def test_child_that_dies_ends_all_of_it(start: StartServe, name: str) -> None:
-    """Exit code 1; the last line says which it was and how it ended; the others are stopped."""
+    """Exit code 1; the last line names the child and how it ended; the others are stopped."""
     serve = start().wait_until_ready()
     children = serve.children()
     os.kill(serve.child(name), signal.SIGKILL)
@@ -303,7 +303,7 @@ def test_second_serve_is_refused(start: StartServe, state: Path) -> None:
 
 
 def test_port_in_use_is_told_before_anything_is_started(state: Path) -> None:
-    """Nothing is made in the state folder; not even the folder."""
+    """Nothing is created in the state folder, not even the folder."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -324,7 +324,7 @@ def test_port_in_use_is_told_before_anything_is_started(state: Path) -> None:
     ],
 )
 def test_bad_setting_is_told_in_one_line(state: Path, command: str, setting: str, value: str) -> None:
-    """Exit code 2, with the variable's name, and nothing is made."""
+    """Exit code 2, with the variable's name, and nothing is created."""
     settings = {
         variable("state_dir"): str(state),
         variable("redis_url"): "redis://127.0.0.1:1",
@@ -336,7 +336,7 @@ def test_bad_setting_is_told_in_one_line(state: Path, command: str, setting: str
 
 @pytest.mark.parametrize("command", ["serve", "api"])
 def test_unusable_key_file_is_told_before_anything_is_started(state: Path, tmp_path: Path, command: str) -> None:
-    """The settings are checked with what they name."""
+    """The settings are checked together with the files that they name."""
     (tmp_path / "jwks.json").write_text("{}")
     settings = {
         variable("state_dir"): str(state),
@@ -354,7 +354,7 @@ def test_unusable_key_file_is_told_before_anything_is_started(state: Path, tmp_p
 def test_key_file_without_an_issuer_or_an_audience_is_refused(
     state: Path, tmp_path: Path, command: str, missing: str
 ) -> None:
-    """An API that would take tokens which the same keys signed for others does not start."""
+    """An API that would accept tokens which the same keys signed for another service does not start."""
     (tmp_path / "jwks.json").write_text(json.dumps(KeySet([OKPKey.generate_key("Ed25519")]).as_dict(private=False)))
     settings = {
         variable("state_dir"): str(state),
@@ -369,7 +369,7 @@ def test_key_file_without_an_issuer_or_an_audience_is_refused(
 
 
 def test_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    """A file in its place; a folder that others can write to."""
+    """A file in its place, or a folder that others can write to."""
     (tmp_path / "file").touch()
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -381,7 +381,7 @@ def test_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 
 
 def test_link_in_the_state_folder_is_not_followed(state: Path, tmp_path: Path) -> None:
-    """Nothing is started, and the file that the link names keeps what it holds and its mode."""
+    """Nothing is started, and the target of the link keeps its content and its mode."""
     target = tmp_path / "target"
     target.write_text("precious")
     target.chmod(0o644)
@@ -395,7 +395,7 @@ def test_link_in_the_state_folder_is_not_followed(state: Path, tmp_path: Path) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder another user's")
 def test_state_folder_of_another_user_is_refused_as_root_too(state: Path) -> None:
-    """Nothing in it is read or made: its owner could name a Redis of their own, or take the keys."""
+    """Nothing in it is read or created: its owner could name a Redis of their own, or take the keys."""
     state.mkdir(0o700)
     (state / "redis.url").write_text(f"unix://{state / 'valkey.sock'}")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -415,13 +415,13 @@ def test_state_folder_of_another_user_is_refused_as_root_too(state: Path) -> Non
 
 @pytest.mark.parametrize("command", ["api", "worker"])
 def test_without_a_redis_the_line_says_what_to_do(state: Path, command: str) -> None:
-    """`api` and `worker` bring none; the folder that was looked in is named."""
+    """`api` and `worker` bring none; the line names the folder that was searched."""
     line = refusal(run(command, **{variable("state_dir"): str(state)}), 2)
     assert all(word in line for word in (variable("redis_url"), "login-relay serve", str(state)))
 
 
 def test_deep_state_folder_works(start: StartServe, tmp_path: Path) -> None:
-    """A socket's path has at most 107 bytes: for a deep folder it is elsewhere, and the other commands find it."""
+    """A socket's path has at most 107 bytes: for a deep folder it is elsewhere, and other commands find it."""
     deep = tmp_path / "a folder, deep & odd 'äöü'?#%20" / ("x" * 100)
     elsewhere = tmp_path / "tmp"
     elsewhere.mkdir()

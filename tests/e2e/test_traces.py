@@ -16,7 +16,7 @@ TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes traces as OTLP over HTTP, as a real collector does."""
+    """Receives traces as OTLP over HTTP, as a real collector does."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """A collector that the processes of this test are told of."""
+    """A collector that the processes of this test send to."""
     with Collector() as collector:
         Thread(target=collector.serve_forever, daemon=True).start()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_address[1]}")
@@ -53,7 +53,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 async def test_processes_send_one_trace_of_a_login(collector: Collector, start_service: StartService) -> None:
-    """API and worker each send their spans, the last ones when they stop; by their trace id they are one."""
+    """API and worker each send their spans, the last ones when they stop; all have one trace id."""
     service = start_service()
     client, server = service.project.client_headers, service.project.server_headers
     traced = {"traceparent": TRACEPARENT}
