@@ -15,7 +15,7 @@ from tests.support.sites import Site, StartSite
 
 @pytest.fixture
 async def site(service: Service) -> AsyncIterator[Site]:
-    """The service that all tests share: do nothing to its processes or its Redis."""
+    """A service that all tests share: do nothing to its processes or its Redis."""
     look = command_client(service.settings, "login-relay:test")
     site = Site(service, look)
     await site.open()
@@ -26,7 +26,7 @@ async def site(service: Service) -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def own_redis(tmp_path: Path) -> AsyncIterator[RedisProcess]:
-    """A Redis that nobody else uses."""
+    """A Redis that no other test uses."""
     folder = tmp_path / "redis"
     folder.mkdir()
     redis = RedisProcess(folder)

@@ -49,7 +49,7 @@ async def record(site: OwnSite, command: bytes) -> str:
 
 
 async def has_dead_letters(site: OwnSite, count: int) -> bool:
-    """Whether so many entries have been given up."""
+    """Return whether that many entries are dead letters."""
     return int(await site.look.xlen(site.keys.dead_letters(0))) == count
 
 
@@ -78,7 +78,7 @@ async def test_entries_that_nobody_can_decide_end_as_dead_letters_and_hold_up_no
 
 
 async def test_dead_letter_is_replayed_once_its_cause_is_mended(start_site: StartSite) -> None:
-    """The command is decided as if it came now; what is dropped is gone."""
+    """The command is decided as if it were new; a dropped one is gone."""
     site = await start_site(**QUICKLY)
     login = await site.client.initiate()
     key = site.keys.session(login.session_id)

@@ -1,4 +1,4 @@
-"""Defects of our own in the loops of an API process: they show, and cost no more than the time until they are over."""
+"""Defects of our own in the loops of an API process: they are logged, and their effect ends when they do."""
 
 import asyncio
 import time
@@ -13,27 +13,27 @@ from tests.support.sse import EventSource, event_source
 
 pytestmark = pytest.mark.faults
 
-WITHIN = 15.0  # seconds for a loop to be begun again
+WITHIN = 15.0  # seconds for a loop to start again
 LOOPS = {
     "listen": ("logins/waiting.py", '                        if message["type"] == "message":\n'),
     "look up": ("logins/waiting.py", "                self._look_now.clear()\n"),
     "feed": ("event_stream/feed.py", "                    for logged in batch.events:\n"),
 }
-"""A line of each loop that runs over and over, before which it fails."""
+"""A line of each repeated loop; the defect is put before it."""
 
 
 class Trouble:
-    """The defects are there from its beginning to its end: as long as there is a file."""
+    """The defects last from `begin` to `end`: as long as a file exists."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def begin(self) -> None:
-        """Have the loops fail."""
+        """Make the loops fail."""
         self.file.touch()
 
     def end(self) -> None:
-        """Have them work."""
+        """Let them work."""
         self.file.unlink()
 
 
@@ -45,7 +45,7 @@ def trouble(tmp_path: Path) -> Trouble:
 
 @pytest.fixture
 def defective(tmp_path: Path, trouble: Trouble) -> dict[str, str]:
-    """The variables of a process whose loops have a defect each."""
+    """Return the variables of a process whose loops have a defect each."""
     folder = tmp_path / "defective"
     variables = copy_packages(folder)
     for file, line in LOOPS.values():
@@ -56,10 +56,10 @@ def defective(tmp_path: Path, trouble: Trouble) -> dict[str, str]:
 
 
 async def log_in(client: Client, hold: int) -> float:
-    """Log in with a held poll, or one that comes after; returns how long the token took from the completion on."""
+    """Log in with a held poll, or with a later one; returns the seconds from the completion to the token."""
     login = await client.initiate()
     held = asyncio.create_task(client.poll(login, wait=hold)) if hold else None
-    await asyncio.sleep(0.1)  # most likely it is held by now; if not, the answer is the same
+    await asyncio.sleep(0.1)  # it is most likely held by now; if not, the answer is the same
     assert (await client.complete(login)).status_code == 200
     completed = time.monotonic()
     answer = await (held or client.poll(login))
@@ -80,7 +80,7 @@ async def test_loop_that_a_defect_ended_is_begun_again(
         await log_in(client, hold=20)
         await wait_until(lambda: _told(source, 3))
         trouble.begin()
-        await log_in(client, hold=0)  # when nothing is heard, outcomes are read at the end of each wait
+        await log_in(client, hold=0)  # without messages, outcomes are read at the end of each wait
         await wait_until(lambda: all(f'"loop": "{loop}"' in api.output for loop in LOOPS), within=WITHIN)
         trouble.end()
 

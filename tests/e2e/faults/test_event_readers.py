@@ -1,4 +1,4 @@
-"""Readers of events, and a Redis that is killed while they read."""
+"""Readers of events, whose Redis is killed while they read."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ async def following(site: OwnSite) -> AsyncIterator[list[str]]:
 
 
 async def test_readers_of_events_outlive_a_killed_redis(start_site: StartSite) -> None:
-    """Killed and started on its data again and again: command and event stream give every event once and in order."""
+    """Killed and restarted on its data again and again: command and event stream return every event once, in order."""
     site = await start_site(partitions=4)
     expected: list[str] = []
 

@@ -35,7 +35,7 @@ STOPPED = 500  # polls that a process holds when it is stopped
 AT_A_TIME = 16  # requests of ours under way
 SLOW = 60  # clients of each kind
 LARGE = b"GET /schema/openapi.json HTTP/1.1\r\nhost: relay\r\n\r\n"
-MANY_LARGE = 200  # answers to it do not fit into the buffers of a connection
+MANY_LARGE = 200  # its answers do not fit into the buffers of a connection
 LOGINS, RESTARTS = 40, 2
 
 
@@ -55,7 +55,7 @@ def many_open_files() -> Iterator[None]:
 async def ask(
     urls: Sequence[str], requests: Sequence[bytes], sent: dict[int, float] | None = None
 ) -> list[PlainAnswer]:
-    """Send requests, going round the addresses, a few at a time; returns the answers and notes when each was sent."""
+    """Send requests, going round the addresses, a few at a time; returns the answers and the time of each request."""
     answers: dict[int, PlainAnswer] = {}
     times = {} if sent is None else sent
 
@@ -72,7 +72,7 @@ async def ask(
 
 
 async def initiate(service: Service, count: int) -> list[Login]:
-    """Start so many logins, over all APIs."""
+    """Start that many logins, over all APIs."""
     answers = await ask(service.urls, [request("", service.project.client_headers, {})] * count)
     assert {answer.status for answer in answers} == {200}
     told = [json.loads(answer.body) for answer in answers]
@@ -103,7 +103,7 @@ async def hold(service: Service, logins: Sequence[Login]) -> list[Poll]:
 
 
 async def test_two_thousand_polls_over_two_processes_get_their_own_tokens_at_once(start_service: StartService) -> None:
-    """Each is told by the other process's completion, not by a look-up a second later; no token is handed out twice."""
+    """The other process's message wakes each, not a look-up a second later; no token is handed out twice."""
     service = await asyncio.to_thread(start_service, apis=2, workers=2)
     logins = await initiate(service, WAITERS)
     polls = await hold(service, logins)
@@ -125,7 +125,7 @@ async def test_two_thousand_polls_over_two_processes_get_their_own_tokens_at_onc
     again = [request("/poll", service.project.client_headers, {"polling_code": login.polling_code}) for login in logins]
     assert set(await ask(service.urls, again)) == {PlainAnswer(200, '{"status":"used"}')}
     apis = [await scrape(process) for process in service.apis]
-    # A look-up that comes in the very moment of a change may be ahead of the hint: the odd one, not many.
+    # A look-up at the very moment of a change may be ahead of the hint: this happens now and then, not often.
     assert sum(value(api, "hint_fallbacks_total") for api in apis) < WAITERS / 20
     assert sum(value(api, "waiters") for api in apis) == 0
     workers = [await scrape(process) for process in service.workers]
@@ -150,7 +150,7 @@ async def test_slow_clients_cost_the_others_nothing(start_service: StartService)
         answers = await asyncio.gather(*(poll.answer(SOON) for poll in polls))
         assert time.monotonic() - started < SOON
         assert [answer.body.get("refresh_token") for answer in answers] == [login.token for login in logins]
-        # Nobody was thrown out to make room: who goes on reads on, and is answered.
+        # No client was disconnected to make room: one that continues to read gets its answer.
         unread = stalled.pop()
         length = len(whole_answer(unread))
         assert all(len(whole_answer(unread)) == length for _ in range(MANY_LARGE - 1))
@@ -159,7 +159,7 @@ async def test_slow_clients_cost_the_others_nothing(start_service: StartService)
 
 
 def slow_client(url: str, start: bytes) -> socket.socket:
-    """Return a connection on which the start of something was sent, and for which the kernel reads little ahead."""
+    """Return a connection on which the start of a request was sent, and for which the kernel reads little ahead."""
     address = urlsplit(url)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -184,7 +184,7 @@ def whole_answer(client: socket.socket) -> bytes:
 
 
 async def test_process_that_is_stopped_under_load_answers_all_that_it_holds(start_service: StartService) -> None:
-    """SIGTERM while logins go on: each held poll is told `waiting` at once, and gets its token from another process."""
+    """SIGTERM under load: each held poll is answered `waiting` at once, and gets its token from another process."""
     service = await asyncio.to_thread(start_service, apis=2)
     logins = await initiate(service, 2 * STOPPED)
     polls = await hold(service, logins)
@@ -220,7 +220,7 @@ async def test_process_that_is_stopped_under_load_answers_all_that_it_holds(star
 
 
 async def test_logins_outlast_an_api_that_is_restarted(start_service: StartService) -> None:
-    """The only API is stopped and started again on its port while tools wait: each tool gets its token all the same."""
+    """The only API is restarted on its port while tools wait: each tool still gets its token."""
     service = await asyncio.to_thread(start_service, apis=0, poll_interval_s=1)
     port = str(free_port())
     service.start_api("--port", port)
@@ -276,5 +276,5 @@ async def test_logins_outlast_an_api_that_is_restarted(start_service: StartServi
 
 
 def more_than(logins: Sequence[asyncio.Task[bool]], count: int) -> bool:
-    """Whether more than so many logins have ended."""
+    """Return whether more than that many logins have ended."""
     return sum(login.done() for login in logins) > count

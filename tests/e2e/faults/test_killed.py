@@ -1,4 +1,4 @@
-"""Processes that are killed (SIGKILL) at a point that matters."""
+"""Processes that are killed (SIGKILL) at a critical point."""
 
 import asyncio
 import random
@@ -19,13 +19,13 @@ DICE = random.Random(1)  # noqa: S311 - all connections are chosen
 
 
 async def pending(site: OwnSite) -> int:
-    """Return how many entries are with a worker."""
+    """Return how many entries workers have in hand."""
     return int((await site.look.xpending(site.keys.commands(0), "workers"))["pending"])
 
 
 @pytest.mark.parametrize("point", ["after it was delivered", "before the script ran", "after the script ran"])
 async def test_entry_is_decided_once_wherever_its_worker_is_killed(start_site: StartSite, point: str) -> None:
-    """Before the commit another worker takes it over, within the time that a client waits; after it nothing is left."""
+    """Before the commit another worker takes over, while the client still waits; after it nothing is left to do."""
     site = await start_site(workers=0, through_proxy=False)
     service, proxy = site.service, site.to_redis
     doomed = service.start_worker(**{variable("redis_url"): f"redis://127.0.0.1:{proxy.port}/0"})
@@ -33,7 +33,7 @@ async def test_entry_is_decided_once_wherever_its_worker_is_killed(start_site: S
     await site.client.completed()
     login = await site.client.initiate()
     if point == "after it was delivered":
-        proxy.half_open(len(proxy.links), DICE)  # Redis hands it to a reader that hears nothing of it
+        proxy.half_open(len(proxy.links), DICE)  # Redis delivers it to a reader that never receives it
     else:
         proxy.die_at(COMPLETION, executed=point == "after the script ran")
     completing = asyncio.create_task(site.client.complete(login, key="k"))
@@ -63,7 +63,7 @@ async def test_entry_is_decided_once_wherever_its_worker_is_killed(start_site: S
 
 
 async def test_killed_api_leaves_its_held_polls_to_the_others(start_site: StartSite) -> None:
-    """Clients ask another one and get their tokens, the same again with the same key; no subscription is left."""
+    """Clients poll another one and get their tokens, again with the same key; no subscription is left."""
     site = await start_site(apis=2, through_proxy=False)
     other = Client(site.service.urls[1], site.client.project)
     logins = [await other.initiate() for _ in range(LOGINS)]
@@ -90,12 +90,12 @@ async def _are_held(site: OwnSite) -> bool:
 
 
 async def _reply_channels(site: OwnSite) -> set[object]:
-    """Return the channels on which API processes are replied to."""
+    """Return the channels on which API processes receive replies."""
     return set(await site.look.pubsub_channels(f"{site.keys.replies(0, '')}*"))
 
 
 async def test_token_consumed_for_a_killed_api_is_heard_with_the_key(start_site: StartSite) -> None:
-    """Its poll was recorded when the process died: the retry hears the same outcome elsewhere, and only the retry."""
+    """Its poll was recorded when the process died: only a retry with the key gets the same outcome elsewhere."""
     site = await start_site(apis=2, through_proxy=False)
     other = Client(site.service.urls[1], site.client.project)
     login = await other.completed()

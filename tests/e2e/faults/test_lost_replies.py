@@ -1,4 +1,4 @@
-"""Answers that get lost after the work was done: those of Redis on their way to us, and ours on the way to clients."""
+"""Answers that get lost after the work was done: from Redis to us, and from us to clients."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ async def ask(request: "asyncio.Future[httpx.Response]") -> httpx.Response | Non
 
 
 async def log_in(client: Client, number: int) -> str:
-    """Log in as a careful client does: whatever has no answer is sent again with its key."""
+    """Log in as a careful client does: a request without an answer is sent again with its key."""
     key = f"login-{number}"
     while True:
         try:
@@ -44,7 +44,7 @@ async def log_in(client: Client, number: int) -> str:
 
 
 async def test_replies_of_redis_may_be_lost_at_any_time(start_site: StartSite) -> None:
-    """Executed, then dropped, over and over, for API and workers alike: every login is one login."""
+    """Executed, then dropped, over and over, for API and workers alike: every login happens once."""
     site = await start_site(workers=2)
 
     async def cut() -> None:
@@ -66,13 +66,13 @@ async def test_replies_of_redis_may_be_lost_at_any_time(start_site: StartSite) -
 
 
 async def lost(site: Site, request: "asyncio.Future[httpx.Response]") -> None:
-    """Have a request's answer dropped after it was made."""
+    """Drop the answer of a request after it was sent."""
     site.to_api.cut_replies(1)
     assert await ask(request) is None
 
 
 async def test_lost_token_is_heard_again_with_the_key_and_by_nobody_else(site: Site) -> None:
-    """The same key, the same 201, as often as it is asked for; another key and no key hear `used`."""
+    """The same key gets the same 201, as often as it is sent; another key, or none, gets `used`."""
     client = site.client
     login = await client.completed()
     await lost(site, asyncio.ensure_future(client.poll(login, key="mine")))
@@ -90,14 +90,14 @@ async def test_lost_token_is_heard_again_with_the_key_and_by_nobody_else(site: S
 
 
 async def test_lost_token_of_a_poll_without_key_is_gone(site: Site) -> None:
-    """It was handed over as far as the relay can know, and is not handed to whoever asks next."""
+    """As far as the relay can know it was handed over, so the next poll does not get it."""
     login = await site.client.completed()
     await lost(site, asyncio.ensure_future(site.client.poll(login)))
     assert (await site.client.poll(login)).json() == {"status": "used"}
 
 
 async def test_lost_answer_to_complete_is_heard_again_with_the_key(site: Site) -> None:
-    """The same key hears 200 again, another 400; the token is the first one's."""
+    """The same key gets 200 again, another one 400; the token is that of the first."""
     client = site.client
     login = await client.initiate()
     await lost(site, asyncio.ensure_future(client.complete(login, key="mine")))
@@ -108,7 +108,7 @@ async def test_lost_answer_to_complete_is_heard_again_with_the_key(site: Site) -
 
 
 async def test_key_is_worth_nothing_to_another_session(site: Site) -> None:
-    """Keys belong to the code that they came with: the same one for two sessions is two completions, two tokens."""
+    """A key belongs to the code that it is sent with: the same key for two sessions makes two completions."""
     for login in (await site.client.initiate(), await site.client.initiate()):
         assert (await site.client.complete(login, key="same")).status_code == 200
         assert (await site.client.poll(login, key="same")).json()["refresh_token"] == f"rt-{login.session_id}"
@@ -129,7 +129,7 @@ async def test_key_is_honoured_by_every_api_process(start_site: StartSite) -> No
 
 @pytest.mark.parametrize("losses", [1, 2])
 async def test_client_library_logs_in_through_lost_answers(site: Site, losses: int) -> None:
-    """It loses its first answers, and then the one that held its token; it sends its key, so it gets the token."""
+    """It loses its first answers, and then the one with its token; it sends its key, so it gets the token."""
     direct = Client(site.service.url, site.client.project)
     approving: list[asyncio.Task[None]] = []
 
@@ -138,7 +138,7 @@ async def test_client_library_logs_in_through_lost_answers(site: Site, losses: i
         assert answer.status_code == 200
 
     def on_prompt(prompt: Prompt) -> None:
-        # What comes next through the proxy is the answer to the poll, once it has been approved.
+        # The next answer through the proxy is that of the poll, once the login has been approved.
         site.to_api.cut_replies(losses)
         approving.append(asyncio.create_task(approve(prompt.login_code)))
 

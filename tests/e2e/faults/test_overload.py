@@ -15,7 +15,7 @@ from tests.support.sites import Login, OwnSite, StartSite
 pytestmark = pytest.mark.faults
 
 BACKLOG_LIMIT = 20
-OVERLOAD = 10  # times what the backlog holds
+OVERLOAD = 10  # times the limit of the backlog
 ROUNDS = 2
 FLAT = 8_000  # kB by which a process may grow under a repeated overload: what an allocator keeps
 
@@ -23,13 +23,13 @@ RECORDED, BUSY = "recorded", "busy"
 
 
 def kind_of(answer: httpx.Response) -> str:
-    """Tell the two kinds of 503 apart; both say when to try again."""
+    """Return which kind of 503 it is; both say when to try again."""
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), answer.text
     return BUSY if "Nothing was recorded" in answer.text else RECORDED
 
 
 def resident(process: Process) -> int:
-    """Return the memory that a process and those it started have, in kB."""
+    """Return the memory of a process and those that it started, in kB."""
     group = [path for path in Path("/proc").glob("[0-9]*/stat") if _group_of(path) == process.pid]
     lines = [line for path in group for line in path.with_name("status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
@@ -43,13 +43,13 @@ def _group_of(stat: Path) -> int:
 
 
 async def outcomes(site: OwnSite) -> int:
-    """Return for how many commands something is kept."""
+    """Return how many commands have a stored outcome."""
     return len([name async for name in site.look.scan_iter("*:outcome:*", count=10_000)])
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory is read from /proc")
 async def test_overload_is_refused_before_anything_is_recorded(start_site: StartSite) -> None:
-    """Ten times the backlog: what is over gets 503 at once, memory stays flat, and all of it is served afterwards."""
+    """Ten times the backlog: requests beyond it get 503 at once, memory stays flat, and all are served afterwards."""
     site = await start_site(backlog_limit=BACKLOG_LIMIT, outcome_wait_ms=3_000)
     client, worker, api = site.client, site.service.workers[0], site.service.apis[0]
     logins = [await client.initiate() for _ in range(OVERLOAD * BACKLOG_LIMIT)]
@@ -73,8 +73,8 @@ async def test_overload_is_refused_before_anything_is_recorded(start_site: Start
 
 
 async def _log_in(site: OwnSite, logins: list[Login]) -> None:
-    """Complete and fetch each, trying again as a 503 asks for, and the backlog is empty afterwards."""
-    turns = asyncio.Semaphore(16)  # the overload is over: no more at once than a busy machine answers in time
+    """Complete and poll each login, retrying after a 503, and wait until the backlog is empty."""
+    turns = asyncio.Semaphore(16)  # after the overload: no more at once than a busy machine answers in time
 
     async def log_in(login: Login) -> None:
         async with turns:
@@ -138,7 +138,7 @@ async def test_full_redis_refuses_new_logins_and_those_under_way_go_on(start_sit
         assert (await client.poll(login)).json() == {"status": "used"}
     assert (await client.http.post("/cli", headers=client.project.client_headers)).status_code == 503
 
-    # A worker goes on being seen as alive, and one that starts now works too.
+    # A worker still counts as alive, and one that starts now works too.
     worker.send(SIGTERM)
     await asyncio.to_thread(worker.wait)
     assert await _signs(site) == []

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.faults
 LOGINS = 30
 SETTLED, WATCHED = 4.0, 6.0  # seconds
 ERRORS_A_SECOND = 5
-PROMPTLY = 0.7 * FALLBACK_PERIOD  # seconds; sooner than the look-up that stands in for a lost message
+PROMPTLY = 0.7 * FALLBACK_PERIOD  # seconds; sooner than the look-up that replaces a lost message
 
 
 async def everyone(logins: list[Login], do: Callable[[Login], Awaitable[object]]) -> None:
-    """Do the same to all logins at once."""
+    """Do the same for all logins at once."""
     await asyncio.gather(*(do(login) for login in logins))
 
 
@@ -78,7 +78,7 @@ async def test_service_goes_on_after_everything_was_deleted(start_site: StartSit
 
 
 async def test_workers_leave_a_redis_that_refuses_them_in_peace(start_site: StartSite) -> None:
-    """A stream that cannot be read, and a group that cannot be made again, are no hot loop: tries are far apart."""
+    """If the stream cannot be read and the group cannot be made, workers do not spin: tries are far apart."""
     site = await start_site(workers=1)
     await site.client.completed()
     await site.look.delete(site.keys.commands(0))
@@ -114,13 +114,13 @@ async def test_waiters_are_told_again_after_their_subscription_was_cut(start_sit
 
 
 async def _is_held(site: OwnSite) -> bool:
-    """Whether a session has been read since it was initiated, which polls do before they are held."""
+    """Return whether a session was read since it was initiated, as polls do before they are held."""
     stats: dict[str, dict[str, int]] = await site.look.info("commandstats")
     return stats.get("cmdstat_hmget", {"calls": 0})["calls"] >= LOGINS
 
 
 async def test_without_any_pub_sub_answers_are_right_and_a_second_later(start_site: StartSite) -> None:
-    """Messages only save time: with SUBSCRIBE forbidden, complete, poll and held poll end in a look-up."""
+    """Messages only save time: with SUBSCRIBE forbidden, look-ups answer complete, poll and held poll."""
     site = await start_site()
     await site.look.execute_command("ACL", "SETUSER", "default", "-subscribe")
     await site.look.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -144,7 +144,7 @@ async def _has_no_subscription(site: OwnSite) -> bool:
 
 
 async def test_api_that_is_too_slow_a_subscriber_is_cut_off_and_recovers(start_site: StartSite) -> None:
-    """Redis drops a subscriber that does not read (output buffer limit); its waiters lose no answer by that."""
+    """Redis drops a subscriber that does not read (output buffer limit); its waiters still get their answers."""
     site = await start_site(apis=2, through_proxy=False)
     await site.look.config_set("client-output-buffer-limit", "pubsub 1mb 1mb 1")
     slow, quick = site.client, Client(site.service.urls[1], site.client.project)
@@ -171,5 +171,5 @@ async def _has_subscriptions(site: OwnSite, count: int) -> bool:
 
 
 async def _flooded(redis: Redis, channel: str) -> bool:
-    """Publish a megabyte; whether only one of two subscribers is left to receive it."""
+    """Publish a megabyte; returns whether only one of two subscribers is left to receive it."""
     return await redis.publish(channel, b"x" * 1_000_000) == 1

@@ -1,4 +1,4 @@
-"""A Redis that is there and says nothing: frozen, overloaded, or behind a dead network."""
+"""A Redis that does not answer: frozen, overloaded, or behind a dead network."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ async def test_every_request_is_answered_in_its_time(start_site: StartSite, hold
 
 
 async def test_readiness_is_told_in_its_time(start_site: StartSite) -> None:
-    """Probes that come every second do not pile up: each is told within two seconds that the process is not ready."""
+    """Probes every second do not pile up: each is answered within two seconds that the process is not ready."""
     site = await start_site()
     site.redis.freeze()
     try:
@@ -60,7 +60,7 @@ async def test_readiness_is_told_in_its_time(start_site: StartSite) -> None:
 async def test_command_of_a_redis_that_stalled_is_recorded_and_decided_once(
     start_site: StartSite, content: bytes
 ) -> None:
-    """Frozen for longer than a time-out from the request on that records or commits: what is sent again is known."""
+    """Frozen for longer than a time-out, from the request that records or commits: its repetition is recognised."""
     site = await start_site(workers=2)
     logins = [await site.client.initiate() for _ in range(LOGINS)]
     redis = site.redis

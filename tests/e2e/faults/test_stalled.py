@@ -1,4 +1,4 @@
-"""A worker whose event loop stands still, as under a runaway computation, while its process goes on."""
+"""A worker whose event loop is blocked, as by a runaway computation, while its process lives."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.support.sites import OwnSite, StartSite
 pytestmark = pytest.mark.faults
 
 STALL = 20.0  # seconds
-NOTICED = 10.0  # seconds: what a sign of life is good for, twice
+NOTICED = 10.0  # seconds: twice the life of a sign of life
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def is_alive(site: OwnSite) -> bool:
 async def test_worker_whose_loop_stalls_is_dead_until_it_goes_on(
     start_site: StartSite, stallable: dict[str, str]
 ) -> None:
-    """Its health check fails, its entry is another's, and what it does about that entry when it wakes is nothing."""
+    """Its health check fails and another worker takes its entry; its own commit of that entry has no effect."""
     site = await start_site(workers=0, through_proxy=False)
     service = site.service
     stalled = service.start_worker(**stallable)
@@ -68,7 +68,7 @@ async def test_worker_whose_loop_stalls_is_dead_until_it_goes_on(
     assert await asyncio.to_thread(heir.wait) == 0
     await wait_until(lambda: "stall over" in stalled.output, within=STALL)
     await wait_until(lambda: is_alive(site), within=NOTICED)
-    await site.client.completed()  # by the one that woke, after what it had in hand
+    await site.client.completed()  # by the worker that woke, after its entries in hand
     assert (await site.client.complete(login, key="k")).status_code == 200
     assert await site.versions(login.session_id) == [
         ("session.initiated", 1),

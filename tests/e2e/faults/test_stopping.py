@@ -1,4 +1,4 @@
-"""Processes that are stopped in good order: under load, with no time to stop, and over and over."""
+"""Processes that are stopped by SIGTERM: under load, with no time to stop, and over and over."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ RESTARTS, AT_A_TIME = 200, 8
 
 @asynccontextmanager
 async def under_load(site: OwnSite) -> AsyncIterator[Load]:
-    """Have clients log in, over all APIs, for as long as the context lasts, and check what became of each login."""
+    """Have clients log in, over all APIs, until the context ends, and check the result of each login."""
     ports = [urlsplit(url).port or 80 for url in site.service.urls]
     async with aiohttp.ClientSession() as http:
         load = Load(http, ports, site.client.project, site.service.settings, time.monotonic, seed=1)
@@ -42,7 +42,7 @@ async def under_load(site: OwnSite) -> AsyncIterator[Load]:
 
 
 async def more_logins(load: Load) -> None:
-    """Wait until some more have begun, so that those before are under way or done."""
+    """Wait until some more have begun, so that earlier ones are in progress or done."""
     wanted = len(load.history.attempts) + LOGINS
     await wait_until(lambda: len(load.history.attempts) >= wanted, within=30)
 
@@ -72,7 +72,7 @@ async def test_stopped_processes_cost_no_login_and_no_wait(start_site: StartSite
 
 
 async def test_worker_without_time_to_stop_leaves_what_it_has_to_the_others(start_site: StartSite) -> None:
-    """A grace of a millisecond: the process ends at once, if not in order, and every login ends well."""
+    """A grace of a millisecond: the process ends at once, perhaps not cleanly, and every login succeeds."""
     site = await start_site(workers=3, shutdown_grace_ms=1, min_idle_ms=500, reclaim_period_ms=100)
     async with under_load(site) as load:
         for worker in site.service.workers[:2]:
@@ -85,7 +85,7 @@ async def test_worker_without_time_to_stop_leaves_what_it_has_to_the_others(star
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
 async def test_two_hundred_restarts_leave_no_trace(start_site: StartSite) -> None:
-    """Under load; afterwards there is one consumer for each worker that runs, and no key more than before."""
+    """Under load; afterwards there is one consumer for each running worker, and not one key more than before."""
     site = await start_site(workers=1)
     service = site.service
     async with under_load(site):

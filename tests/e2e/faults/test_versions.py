@@ -1,4 +1,4 @@
-"""Processes of two versions side by side, and processes whose clocks are wrong."""
+"""Processes of two versions side by side, and processes with wrong clocks."""
 
 import os
 import re
@@ -26,11 +26,11 @@ def _step():
 time.time = lambda: _time() + _step()
 time.time_ns = lambda: _time_ns() + _step() * 1_000_000_000
 """
-"""Where there is no libfaketime: the clock as Python code reads it, and all of ours is Python."""
+"""Without libfaketime: the clock as Python code reads it, and all our code is Python."""
 
 
 class Clock:
-    """The clock of the processes that have its variables, which can be set."""
+    """The clock of processes that have its variables; it can be set."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
@@ -38,7 +38,7 @@ class Clock:
         self.variables = {
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a clock that only runs forwards is not set
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # the monotonic clock is left alone
         }
         if FAKETIME is not None:
             self.variables["LD_PRELOAD"] = str(FAKETIME)
@@ -47,7 +47,7 @@ class Clock:
         self.variables["PYTHONPATH"] = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
 
     def set(self, step: int) -> None:
-        """Set it so many seconds forwards, or back, of the real time; in one piece, for it is read all the time."""
+        """Set it to the real time plus so many seconds; written in one piece, because it is read all the time."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{step:+}")
         new.replace(self._file)
@@ -55,7 +55,7 @@ class Clock:
 
 @pytest.fixture
 def next_version(tmp_path: Path) -> dict[str, str]:
-    """The variables of a process that runs a version to come: other scripts, and commands with a new field."""
+    """Return the variables of a process of a later version: other scripts, and commands with a new field."""
     folder = tmp_path / "next-version"
     variables = copy_packages(folder)
     for script in folder.rglob("*.lua"):
@@ -75,7 +75,7 @@ async def logs_in(client: Client, key: str) -> None:
 
 
 async def test_two_versions_work_side_by_side(start_site: StartSite, next_version: dict[str, str]) -> None:
-    """Each way round: API of one and worker of the other, then all together, with the scripts of both in Redis."""
+    """Both ways: API of one and worker of the other, then all together, with the scripts of both in Redis."""
     site = await start_site()
     service, old = site.service, site.service.workers[0]
     service.start_api(**next_version)
@@ -101,7 +101,7 @@ async def test_two_versions_work_side_by_side(start_site: StartSite, next_versio
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forwards", "back"])
 async def test_clock_that_is_set_decides_nothing(start_site: StartSite, tmp_path: Path, step: int) -> None:
-    """API and worker an hour wrong, from one moment to the next: sessions live and expire by the time of Redis."""
+    """API and worker are suddenly an hour wrong: sessions live and expire by Redis' time."""
     site = await start_site()
     service, clock = site.service, Clock(tmp_path)
     service.start_api(**clock.variables)
