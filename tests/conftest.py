@@ -1,4 +1,4 @@
-"""The Redis that tests use, and the things built on it. Each test has its own key prefix."""
+"""The Redis that tests use, and fixtures built on it. Each test has its own key prefix."""
 
 import tempfile
 import uuid
@@ -19,14 +19,14 @@ from runtime.settings import Settings
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.initiating import Initiations
 
-pytest.register_assert_rewrite("tests.support")  # a failed assertion there shows its values, as in a test
+pytest.register_assert_rewrite("tests.support")  # so that a failed assertion there shows its values, as in a test
 
 from tests.support.redis_server import RedisServer, embedded_server, remove_keys  # noqa: E402 - after the line above
 from tests.support.store import initiations_of  # noqa: E402 - the same
 
 REDIS_IMAGE = "redis:7.4"
 
-# How long an example takes says more about the machine than about what is tested.
+# The time of an example depends more on the machine than on the tested code.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
 
@@ -61,7 +61,7 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(autouse=True)
 def logging_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave no test the logging of another: a logger that was used keeps its set-up, and nothing could be captured."""
+    """Reset logging for each test: a logger keeps the set-up of its first use, and could then not be captured."""
     configure = structlog.configure
 
     def configure_for_now(**options: Any) -> None:  # noqa: ANN401 - structlog's
@@ -74,7 +74,7 @@ def logging_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_key_without_ttl(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a key which neither ends by itself nor is permanent; remove what it wrote."""
+    """Fail a test that leaves a key without a TTL that is not a permanent one; remove its keys."""
     if "settings" not in request.fixturenames:
         yield
         return
@@ -106,7 +106,7 @@ async def redis(settings: Settings) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def initiations(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
-    """What starts the sessions of this test."""
+    """The object that starts this test's sessions."""
     return initiations_of(redis, keys, settings)
 
 

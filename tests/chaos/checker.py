@@ -1,4 +1,4 @@
-"""What must hold after a run, from what clients saw and what Redis has."""
+"""What must hold after a run, by the clients' history and the content of Redis."""
 
 import asyncio
 import math
@@ -20,8 +20,8 @@ TOLERANCE = 1.0  # seconds that an answer may come later than its bound, on a ma
 
 CLOCKS_APART = 0.05  # seconds that two clocks of one machine may differ, as read here
 TAKEN_BACK = {type_ for type_, state in STATE_AFTER.items() if state in ENDS - {State.CONSUMED, State.EXPIRED}}
-"""Events after which nobody receives a token, although it may have been completed: somebody wanted it so."""
-REST = 25.0  # seconds until what nobody knows of (an initiate whose answer was lost) has expired
+"""Events after which nobody receives the token of a login, even a completed one: somebody took it back."""
+REST = 25.0  # seconds until sessions that no client knows (the answer to initiate was lost) have expired
 
 
 class Fact(NamedTuple):
@@ -40,19 +40,19 @@ class AtRest(NamedTuple):
     backlog: int
     pending: int
     deadlines: int
-    """Sessions that are past their deadline and were not ended."""
+    """Sessions that are past their deadline and did not expire."""
     facts: list[Fact]
 
 
 @dataclass
 class Verdict:
-    """What was found. Each of the lists holds a line per case."""
+    """The violations that were found. Each of the lists holds a line per case."""
 
     logins: int = 0
     lost: list[str] = field(default_factory=list)
     """An acknowledged completion whose token nobody received and nobody can fetch."""
     doubled: list[str] = field(default_factory=list)
-    """A session that more than one poller or backend had, or one that took an illegal step."""
+    """A session that more than one poller or backend got, or one that took an illegal step."""
     stuck: list[str] = field(default_factory=list)
     """A wait longer than its bound, a login that does not end, something left behind."""
     dropped: int = 0
@@ -84,7 +84,7 @@ async def look_at_rest(redis: Redis, keys: Keys) -> AtRest:
             int(id_.partition(b"-")[0]) / 1000 - offset,
         )
         for id_, fields in events
-        if b"version" in fields  # audit events are about no change of state
+        if b"version" in fields  # audit events are not about a change of state
     ]
     return AtRest(backlog, pending, deadlines, facts)
 
@@ -98,7 +98,7 @@ async def _pending(redis: Redis, keys: Keys) -> int:
 
 
 def check(history: History, at_rest: AtRest, lag: float = 0.0) -> Verdict:
-    """Check everything; `lag` says by how many seconds the machine was late at worst."""
+    """Check everything; `lag` is the longest time, in seconds, by which the machine was late."""
     verdict = Verdict()
     _check_facts(at_rest.facts, verdict)
     times: dict[str, dict[str, float]] = defaultdict(dict)
@@ -164,7 +164,7 @@ def _check_attempt(attempt: Attempt, times: dict[str, float], verdict: Verdict) 
 
 
 def _check_hand_over(attempt: Attempt, times: dict[str, float], verdict: Verdict) -> None:
-    """An acknowledged completion reaches a poller, unless it was taken back; then it reaches nobody."""
+    """An acknowledged completion reaches a poller, or nobody if it was taken back."""
     session_id, taken_back = attempt.session_id, times.keys() & TAKEN_BACK
     if taken_back:
         if attempt.received:
@@ -177,7 +177,7 @@ def _check_hand_over(attempt: Attempt, times: dict[str, float], verdict: Verdict
 
 
 def _told_otherwise(attempt: Attempt) -> list[str]:
-    """Return who was told that it was done and, asking the same again with the same key, that it was not."""
+    """Return clients that got a success and, repeating the request with the same key, a refusal."""
     done: dict[str, float] = {}
     for operation in attempt.operations:  # in the order of their ends
         if operation.result is Result.OK:
@@ -190,5 +190,5 @@ def _told_otherwise(attempt: Attempt) -> list[str]:
 
 
 def _may_be_dropped(attempt: Attempt) -> bool:
-    """Whether some poll without an Idempotency-Key got no answer, so that the token may have gone with it."""
+    """Return whether a poll without Idempotency-Key got no answer, so that the token may be lost with it."""
     return any(poll.result is Result.UNKNOWN and not poll.keyed for poll in attempt.of("poll"))

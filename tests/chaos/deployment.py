@@ -30,10 +30,10 @@ class Deployment:
         self.keys = Keys(settings.prefix, settings.partitions)
         self.project: ProjectKeys
         self.apis: list[Process] = []
-        """The living ones; each by the proxy of the same place in `fronts`."""
+        """The running ones; each behind the proxy at the same index in `fronts`."""
         self.fronts: list[Proxy] = []
         self.workers: list[Process] = []
-        """The living ones, frozen ones included."""
+        """The running ones, including frozen ones."""
         self.folder = folder
         self._ports: list[int] = []
         self._started: list[Process] = []
@@ -72,12 +72,12 @@ class Deployment:
     def kill_api(self, place: int) -> None:
         """End an API, all its processes, as kill -9 does, and start one more in its place."""
         self.apis[place].end()
-        self.fronts[place].target_port = 0  # as a load balancer keeps clients away from what is not ready
+        self.fronts[place].target_port = 0  # as a load balancer does with an API that is not ready
         self._ports[place] = free_port()
         self.apis[place] = self._start("api", (*API, "--port", str(self._ports[place])))
 
     async def until_api_serves(self, place: int) -> None:
-        """Return when the API in this place is ready; only then do its clients get through to it."""
+        """Return when the API at this index is ready; only then its clients can reach it."""
 
         async def is_ready() -> int:
             assert self.apis[place].is_running, self.apis[place].output
@@ -96,7 +96,7 @@ class Deployment:
         return rows
 
     async def stop(self) -> list[int]:
-        """SIGTERM for all; returns their exit codes."""
+        """Send SIGTERM to all; returns their exit codes."""
         processes = [*self.apis, *self.workers]
         for process in processes:
             process.send(SIGCONT)
@@ -111,7 +111,7 @@ class Deployment:
             await front.close()
 
     def logs(self) -> str:
-        """Return what all processes wrote, the killed ones included."""
+        """Return the output of all processes, including killed ones."""
         return "".join(process.output for process in self._started)
 
     def _start(self, name: str, command: tuple[str, ...]) -> Process:
@@ -122,7 +122,7 @@ class Deployment:
 
 
 async def _is_ready(port: int) -> bool:
-    """Whether an API answers that it could serve a request now."""
+    """Return whether an API answers that it is ready."""
     try:
         async with asyncio.timeout(1.0):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""What goes wrong and when: a schedule that follows from a seed, and how each fault is done to the deployment."""
+"""The faults: a schedule that follows from a seed, and how each is carried out on the deployment."""
 
 import asyncio
 import random
@@ -14,10 +14,10 @@ from statemachine.commands import decode_command
 from tests.chaos.deployment import Deployment
 
 FROZEN_FOR = 3.0  # seconds; longer than min-idle, so that the worker wakes as a zombie
-ALL_FROZEN_FOR = 9.0  # seconds; longer than any request may wait, so that one that does wait longer is seen
+ALL_FROZEN_FOR = 9.0  # seconds; longer than any request may wait, so that a longer wait is noticed
 UNHEARD_FOR = 3.0  # seconds
 STALLED_FOR = 2.0  # seconds
-IN_BATCH_WITHIN = 1.5  # seconds that a worker is waited for to have entries in hand
+IN_BATCH_WITHIN = 1.5  # seconds to wait for a worker to have entries in hand
 
 
 class Kind(StrEnum):
@@ -80,15 +80,15 @@ class Fault(NamedTuple):
     """Seconds after the start."""
     kind: Kind
     dice: int
-    """Decides all that is left to chance: which process, how many connections, how long."""
+    """Chooses the rest at random: which process, how many connections, how long."""
     alone: bool = False
-    """Whether no other fault is near, so that the time to recover from it can be told."""
+    """Whether no other fault is near, so that the time to recover from it can be measured."""
 
 
 def schedule(seed: int, seconds: float) -> list[Fault]:
     """Return the faults of a run: the same for the same seed and length.
 
-    First a storm, in which whatever meets, meets, and each kind whose period fits into the run strikes at least once;
+    First a storm, in which faults may overlap and each kind whose period fits into the run strikes at least once;
     then faults one by one.
     """
     choose = random.Random(seed)  # noqa: S311 - a seed is to give the same schedule, not a secret
@@ -111,7 +111,7 @@ def schedule(seed: int, seconds: float) -> list[Fault]:
 
 @dataclass
 class Strike:
-    """A fault that was done. Times are seconds of the run's clock."""
+    """A fault that was carried out. Times are seconds of the run's clock."""
 
     kind: Kind
     at: float
@@ -123,7 +123,7 @@ class Strike:
 
 
 class Faults:
-    """Does faults to a deployment."""
+    """Carries out the faults on a deployment."""
 
     def __init__(self, deployment: Deployment, clock: Callable[[], float]) -> None:
         self.strikes: list[Strike] = []
@@ -149,7 +149,7 @@ class Faults:
         }
 
     async def run(self, faults: list[Fault], seconds: float) -> None:
-        """Do them at their times, measured from now; returns after so many seconds, when all is whole again."""
+        """Carry them out at their times, measured from now; returns at the end, when everything runs again."""
         start = self._clock()
         async with asyncio.TaskGroup() as group:
             for fault in faults:
@@ -167,7 +167,7 @@ class Faults:
         try:
             await self._do[fault.kind](random.Random(fault.dice), strike)  # noqa: S311 - see `schedule`
         except REDIS_TROUBLE:
-            return  # it needs Redis, or a worker, and another fault has that down: not done, so not counted
+            return  # it needs Redis or a worker, which another fault has stopped: not done, so not counted
         self.strikes.append(strike)
 
     async def _kill_worker(self, dice: random.Random, _: Strike) -> None:
@@ -175,14 +175,14 @@ class Faults:
         self._deployment.kill_worker(dice.choice(self._deployment.workers))
 
     async def _kill_worker_in_batch(self, dice: random.Random, strike: Strike) -> None:
-        """Stop a worker, so that what it reads stays in its hands, and kill it as soon as there is something."""
+        """Stop a worker, so that it keeps the entries it reads, and kill it as soon as it has some."""
         deployment, redis, stream = self._deployment, self._deployment.redis.client, self._deployment.keys.commands(0)
         self._need_workers()
         worker = dice.choice(deployment.workers)
         worker.send(SIGSTOP)
         try:
             consumer = await deployment.consumer_of(worker)
-            # By the clock: a cancellation, which asyncio.timeout sends, can be lost in what redis-py sends with.
+            # By the clock: asyncio.timeout cancels, and a cancellation can get lost inside redis-py.
             while consumer and not strike.victims and self._clock() < strike.at + IN_BATCH_WITHIN:
                 for row in await redis.xpending_range(stream, "workers", "-", "+", 100, consumer):
                     entries: list[tuple[bytes, dict[bytes, bytes]]] = await redis.execute_command(
@@ -205,10 +205,10 @@ class Faults:
             worker.send(SIGCONT)
 
     async def _freeze_all_workers(self, _: random.Random, strike: Strike) -> None:
-        """Nobody works for a while, so that some commands wait for longer than anybody waits for them."""
+        """Freeze all for a while, so that some commands wait for longer than any request does."""
         self._all_are_frozen = True
         while self._clock() < strike.at + ALL_FROZEN_FOR:
-            for worker in self._deployment.workers:  # also those that faults begun before wake or start
+            for worker in self._deployment.workers:  # also those that earlier faults wake or start meanwhile
                 worker.send(SIGSTOP)
             await asyncio.sleep(0.02)
         self._all_are_frozen = False
@@ -254,7 +254,7 @@ class Faults:
         await self._deployment.redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
     async def _forbid_pubsub(self, _: random.Random, strike: Strike) -> None:
-        """No message reaches anybody for a while, so that every answer has to be looked up."""
+        """Forbid SUBSCRIBE for a while, so that every answer has to be looked up."""
         redis = self._deployment.redis.client
         await redis.execute_command("ACL", "SETUSER", "default", "-subscribe")
         try:

@@ -1,10 +1,10 @@
-"""What the clients of a run saw: every request with its answer, and what is known of every login."""
+"""The history of a run's clients: every request with its answer, and the result of every login."""
 
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-TOKEN_PREFIX = "rt-chaos-"  # found anywhere in clear, it is a token of ours
+TOKEN_PREFIX = "rt-chaos-"  # marks a token, which must appear nowhere in clear
 
 
 class Result(StrEnum):
@@ -13,7 +13,7 @@ class Result(StrEnum):
     OK = "ok"
     """Done: initiated, completed, or the token received."""
     REFUSED = "refused"
-    """An answer that says that nothing was done."""
+    """Refused: the answer says that nothing was done."""
     UNKNOWN = "unknown"
     """No answer, or a 5xx: it was done or it was not."""
 
@@ -25,13 +25,13 @@ class Operation:
     kind: str
     """`initiate`, `complete` or `poll`."""
     actor: str
-    """Who asks: the same for all requests with one Idempotency-Key, another for every request without."""
+    """The sender: the same for all requests with one Idempotency-Key, another for every request without."""
     started: float
     ended: float
     hold: float
-    """For how long it asked to be held, in seconds."""
+    """How long it asked to be held, in seconds."""
     bound: float
-    """For how long the relay may let it wait, in seconds; the hold included."""
+    """How long the relay may let it wait, in seconds, including the hold."""
     result: Result
     answer: str
     """The status of a poll's answer, else the HTTP status, or why there was none."""
@@ -49,7 +49,7 @@ class Attempt:
     polling_code: str
     operations: list[Operation] = field(default_factory=list)
     ended_as: str = ""
-    """How its client took it; empty while it is under way."""
+    """How it ended for its client; empty until then."""
 
     def of(self, kind: str) -> list[Operation]:
         """Return its operations of one kind."""
@@ -70,7 +70,7 @@ class Attempt:
 
 @dataclass
 class History:
-    """All logins of a run, and the initiates that led to none that a client knows of."""
+    """All logins of a run, and the initiates that led to no login known to a client."""
 
     attempts: list[Attempt] = field(default_factory=list)
     initiates: list[Operation] = field(default_factory=list)
@@ -82,5 +82,5 @@ class History:
 
 
 def token_for(secret: str, who: str) -> str:
-    """Return the refresh token that `who` brings; nobody else can guess it."""
+    """Return the refresh token that the backend `who` sends; nobody else can guess it."""
     return f"{TOKEN_PREFIX}{hashlib.sha256(f'{secret}:{who}'.encode()).hexdigest()[:24]}"

@@ -1,4 +1,4 @@
-"""Full logins from many clients at once: the client library, and raw ones as the published clients are.
+"""Full logins from many clients at once: the client library, and raw clients that behave as published ones.
 
 Each is stubborn in its own way and writes down what it saw.
 """

@@ -1,4 +1,4 @@
-"""How long it took until what was under way when a fault struck had succeeded."""
+"""How long operations that were in progress when a fault struck took to succeed."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -23,13 +23,13 @@ LOOK_UPS = 2.0  # seconds that both take at most
 
 
 class Errand(NamedTuple):
-    """What a client wanted, over all the requests that it took. Times are seconds of the run's clock."""
+    """One operation of a client, over all its requests. Times are seconds of the run's clock."""
 
     session_id: str
     command: str
     """`CompleteSession` or `ConsumeSession`."""
     has_rival: bool
-    """Whether somebody else wanted the same, so that it may have been done by their command."""
+    """Whether another client wanted the same, whose command may have done it."""
     started: float
     done: float
 
@@ -50,7 +50,7 @@ class Recovery(NamedTuple):
 
     @property
     def within_limit(self) -> bool:
-        """Whether it is as quick as promised; without a login afterwards, it never recovered."""
+        """Return whether recovery was as quick as promised; a fault after which no login succeeded never recovered."""
         limit = LIMITS.get(self.kind)
         if not self.relay:
             return False
@@ -68,7 +68,7 @@ def recoveries(history: History, strikes: Sequence[Strike]) -> list[Recovery]:
 
 
 def quantile(times: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of the sorted times lie; 0 of none."""
+    """Return the value below which `share` of the sorted times lie; 0 if there are none."""
     return times[min(len(times) - 1, int(share * len(times)))] if times else 0.0
 
 
@@ -77,17 +77,17 @@ def _recovery(kind: Kind, strikes: Sequence[Strike], errands: Sequence[Errand]) 
     relay: list[float] = []
     for strike in strikes:
         after = errands[bisect_left(errands, strike.over, key=lambda errand: errand.done) :]
-        # Not those that were under way at the fault before: their clients may still wait for its sake.
+        # Not those in progress at the fault before: their clients may still be waiting because of it.
         struck = [errand for errand in after if strike.at - APART < errand.started <= strike.over]
-        if kind is Kind.WORKER_KILLED_IN_BATCH:  # dead to its clients from the moment that it was stopped
+        if kind is Kind.WORKER_KILLED_IN_BATCH:  # dead to its clients from the moment it was stopped
             struck = [it for it in struck if (it.session_id, it.command) in strike.victims and not it.has_rival]
             clients += [errand.done - max(errand.started, strike.at) for errand in struck]
-        elif kind is Kind.PUBSUB_FORBIDDEN:  # nothing stands still: what is begun meanwhile takes longer
+        elif kind is Kind.PUBSUB_FORBIDDEN:  # nothing stops: operations that begin meanwhile take longer
             begun = [errand for errand in errands if strike.at < errand.started < strike.over - LOOK_UPS]
             clients += [errand.done - errand.started for errand in begun]
         else:
             clients += [errand.done - strike.over for errand in struck]
-        if strike.over == strike.at:  # what was as good as done when it struck tells nothing
+        if strike.over == strike.at:  # an operation that was nearly done when it struck proves nothing
             after = [errand for errand in after if errand.started > strike.at]
         firsts = [next((errand.done for errand in after if errand.command == command), None) for command in COMMANDS]
         done = [first for first in firsts if first is not None]

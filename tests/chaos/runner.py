@@ -41,22 +41,22 @@ SECRETS = {
     "token": re.compile(TOKEN_PREFIX.encode()),
 }
 APIS, WORKERS, CLIENTS = 2, 3, 32
-DRAIN = 75.0  # seconds for the last logins: what the most patient client takes to give up, and some
+DRAIN = 75.0  # seconds for the last logins: longer than the most patient client waits
 
 
 class Run(NamedTuple):
-    """All that is known after a run."""
+    """The results of a run."""
 
     history: History
     faults: Faults
     verdict: Verdict
     recoveries: list[Recovery]
     lag: float
-    """Seconds by which this process itself was late at worst: times below that tell nothing."""
+    """The longest time, in seconds, by which this process was late: shorter times mean nothing."""
 
 
 async def run(seconds: float, seed: int, folder: Path) -> Run:
-    """Run the relay under load and faults in a folder of its own, and check what came of it."""
+    """Run the relay under load and faults in a folder of its own, and check the results."""
     clock = time.monotonic
     redis_folder = folder / "redis"
     redis_folder.mkdir()
@@ -105,14 +105,14 @@ async def run(seconds: float, seed: int, folder: Path) -> Run:
 
 
 async def _bounded(running: Coroutine[None, None, Run], limit: float) -> Run:
-    """Run for `limit` seconds at most, and end what was started on SIGTERM too."""
+    """Run for `limit` seconds at most; on SIGTERM, too, end all processes that were started."""
     task = asyncio.ensure_future(asyncio.wait_for(running, limit))
     asyncio.get_running_loop().add_signal_handler(SIGTERM, task.cancel)
     return await task
 
 
 def _check_processes(deployment: Deployment, exits: list[int], verdict: Verdict) -> None:
-    """All that are left end well, none of them had a defect, and none of them or Redis wrote a secret down."""
+    """All remaining processes end cleanly, none had a defect, and neither they nor Redis wrote a secret."""
     verdict.stuck += [f"a process ended with {code} on SIGTERM" for code in exits if code]
     logs = deployment.logs()
     verdict.stuck += [line for line in logs.splitlines() if "Traceback" in line or '"level": "error"' in line]
@@ -138,7 +138,7 @@ async def _lag() -> float:
 
 
 def report(done: Run, seconds: float, seed: int) -> dict[str, Any]:
-    """Return all figures, as JSON has them."""
+    """Return all figures, ready for JSON."""
     verdict, strikes = done.verdict, done.faults.strikes
     operations = done.history.operations()
     clients = sorted(time for recovery in done.recoveries for time in recovery.clients)
@@ -182,7 +182,7 @@ def report(done: Run, seconds: float, seed: int) -> dict[str, Any]:
 
 
 def print_report(figures: dict[str, Any]) -> None:
-    """Print what people want to know; the one line comes last."""
+    """Print the report for people; the line with the verdict comes last."""
     for kind, count in sorted(figures["faults_by_kind"].items()):
         print(f"  {count:4} x {kind}")
     print("  recovery, each fault alone (seconds)     clients     p50     p99     max   relay")
@@ -208,7 +208,7 @@ def print_report(figures: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Run as the command line says."""
+    """Run as the command line says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the attack (default: 60)")
     parser.add_argument("--seed", type=int, help="what decides the schedule (default: a new one)")

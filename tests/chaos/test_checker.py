@@ -1,4 +1,4 @@
-"""The checker itself: it sees each thing that must not happen, and nothing else."""
+"""The checker itself: it reports each violation, and nothing else."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def verdict(*operations: Operation, at_rest: AtRest = REST, ended_as: str = "Log
 
 
 def test_a_login_that_went_well_is_one() -> None:
-    """A poll that is repeated with its key may hear the token again."""
+    """A poll that is repeated with its key may get the token again."""
     found = verdict(WAITING, COMPLETE, POLL, POLL)
 
     assert found.holds
@@ -50,13 +50,13 @@ def test_a_login_that_went_well_is_one() -> None:
     ids=["no beginning", "version left out", "version twice", "state twice", "wrong order", "after the end", "denied"],
 )
 def test_a_step_that_is_not_legal_is_seen(facts: list[Fact]) -> None:
-    """Edges are those of the table of rules, and each raises the version by one."""
+    """Legal steps are those of the table of rules, and each raises the version by one."""
     assert verdict(COMPLETE, POLL, at_rest=REST._replace(facts=facts)).doubled
 
 
 @pytest.mark.parametrize("end", ["denied", "cancelled"])
 def test_a_login_that_was_taken_back_hands_no_token_over(end: str) -> None:
-    """A completion that nobody receives is not lost then, and one that somebody receives is an error."""
+    """A completion that nobody receives is then not lost, and one that somebody receives is an error."""
     at_rest = REST._replace(facts=[INITIATED, COMPLETED, DENIED._replace(type=f"session.{end}")])
 
     assert verdict(COMPLETE, at_rest=at_rest, ended_as=end).holds
@@ -64,7 +64,7 @@ def test_a_login_that_was_taken_back_hands_no_token_over(end: str) -> None:
 
 
 def test_a_second_poller_with_the_token_is_seen() -> None:
-    """Polls without a key are each a poller of its own."""
+    """Each poll without a key counts as a poller of its own."""
     assert verdict(COMPLETE, POLL, replace(POLL, actor="other")).doubled
 
 
@@ -74,7 +74,7 @@ def test_a_second_acknowledged_completion_is_seen() -> None:
 
 
 def test_a_token_that_was_not_the_acknowledged_one_is_seen() -> None:
-    """What is received is what a completion was acknowledged for."""
+    """A poller must receive the token of the acknowledged completion."""
     refused = replace(COMPLETE, token="rt-chaos-2", result=Result.REFUSED)
 
     assert verdict(COMPLETE, refused, replace(POLL, token="rt-chaos-2")).doubled
@@ -82,7 +82,7 @@ def test_a_token_that_was_not_the_acknowledged_one_is_seen() -> None:
 
 
 def test_an_acknowledged_completion_without_a_token_received_is_seen() -> None:
-    """Whether or not the relay thinks that it handed the token over."""
+    """Whether or not the relay believes that it handed over the token."""
     assert verdict(COMPLETE, UNANSWERED, ended_as="LoginUsed").lost
     assert verdict(COMPLETE, at_rest=REST._replace(facts=[INITIATED, COMPLETED]), ended_as="expired").lost
     assert verdict(COMPLETE, POLL, at_rest=REST._replace(facts=[INITIATED])).lost
@@ -96,7 +96,7 @@ def test_an_acknowledgement_that_came_before_its_completion_is_seen() -> None:
 
 
 def test_a_completion_whose_retry_was_refused_is_seen() -> None:
-    """With its key it would have had to hear what became of it; without one it is told apart from nobody."""
+    """With its key the retry must get the same outcome; without one it counts as another backend's."""
     unknown, retry = replace(COMPLETE, result=Result.UNKNOWN), replace(COMPLETE, result=Result.REFUSED)
 
     assert verdict(unknown, retry, POLL).lost
@@ -105,7 +105,7 @@ def test_a_completion_whose_retry_was_refused_is_seen() -> None:
 
 @pytest.mark.parametrize("first", [COMPLETE, POLL], ids=["complete", "poll"])
 def test_an_answer_that_changes_is_seen(first: Operation) -> None:
-    """Whoever was told that it was done hears the same from then on, for the same key; another asks for itself."""
+    """After a success every repeat with the same key gets the same; another key has its own outcome."""
     later = replace(first, started=3.0, ended=3.1, result=Result.REFUSED, answer="no", token=None)
 
     assert verdict(COMPLETE, POLL, later).lost
@@ -114,7 +114,7 @@ def test_an_answer_that_changes_is_seen(first: Operation) -> None:
 
 
 def test_a_token_sent_to_a_dropped_connection_is_counted_apart() -> None:
-    """Only where the poll that got no answer had no key, and the session is consumed."""
+    """Only if the poll without an answer had no key, and the session is consumed."""
     found = verdict(COMPLETE, replace(UNANSWERED, keyed=False), ended_as="used")
 
     assert found.holds
@@ -124,7 +124,7 @@ def test_a_token_sent_to_a_dropped_connection_is_counted_apart() -> None:
 
 
 def test_a_wait_past_its_bound_is_seen() -> None:
-    """One second of tolerance is for the network, and what this machine itself was late comes on top."""
+    """One second of tolerance is for the network; the time by which this machine was late is added."""
     assert verdict(COMPLETE, replace(POLL, ended=2.0 + 7.9)).holds
     assert verdict(COMPLETE, replace(POLL, ended=2.0 + 8.1)).stuck
     late = check(
@@ -134,38 +134,38 @@ def test_a_wait_past_its_bound_is_seen() -> None:
 
 
 def test_an_initiate_that_is_refused_is_seen() -> None:
-    """A run whose clients are turned away finds nothing because it does nothing."""
+    """A run whose clients are refused finds nothing because it does nothing."""
     refused = Operation("initiate", "tool", 0.0, 0.1, 0.0, 7.0, Result.REFUSED, "429")
     assert check(History([Attempt(SESSION, "lrp_", [COMPLETE, POLL], "Login")], [refused]), REST).stuck
 
 
 def test_a_fault_after_which_nobody_logs_in_is_seen() -> None:
-    """There are no times then, and so none that is too long."""
+    """Without a login there is no time that could be too long."""
     [recovery] = recoveries(History([]), [Strike(Kind.API_KILLED, at=1.0, over=1.0, alone=True)])
     assert not recovery.within_limit
 
 
 @pytest.mark.parametrize("ended_as", ["", "gave up", "gave up/used", "ServerUnreachable"])
 def test_a_login_without_an_end_is_seen(ended_as: str) -> None:
-    """A client that got no answer to the last is stuck."""
+    """A client whose last request got no answer is stuck."""
     assert verdict(COMPLETE, POLL, ended_as=ended_as).stuck
 
 
 @pytest.mark.parametrize("left", [{"backlog": 1}, {"pending": 1}, {"pending": -1}, {"deadlines": 1}], ids=str)
 def test_what_is_left_at_rest_is_seen(left: dict[str, int]) -> None:
-    """Nothing stays once nothing is to be done."""
+    """Nothing may be left when there is nothing to do."""
     assert verdict(COMPLETE, POLL, at_rest=AtRest(**{**REST._asdict(), **left})).stuck
 
 
 def test_a_seed_gives_its_schedule_again() -> None:
-    """Another seed gives another."""
+    """Another seed gives another schedule."""
     assert schedule(7, 60) == schedule(7, 60)
     assert schedule(7, 60) != schedule(8, 60)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_shortest_run_has_every_kind_of_fault(seed: int) -> None:
-    """Of those that fit into it, and a longer one has all; the faults whose recovery is timed have no other near."""
+    """Each kind that fits into it; a longer run has all. A fault whose recovery is timed has no other near it."""
     faults = schedule(seed, 15)
     alone = [fault for fault in faults if fault.alone]
 

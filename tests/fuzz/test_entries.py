@@ -1,4 +1,4 @@
-"""Whatever lies on the stream of commands, a worker decides it or names it as the one at fault."""
+"""A worker decides every entry on the stream of commands, or reports it as the culprit."""
 
 import asyncio
 import uuid
@@ -76,7 +76,7 @@ class Bench(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bench(redis_server: RedisServer) -> Iterator[Bench]:
-    """The same for all batches."""
+    """The same bench for all batches."""
     settings = Settings(redis_url=redis_server.url, prefix=f"fuzz-{uuid.uuid4().hex[:12]}")
     keys, redis = Keys(settings.prefix, settings.partitions), command_client(settings, "login-relay:test")
     with asyncio.Runner() as runner:
@@ -92,10 +92,10 @@ def bench(redis_server: RedisServer) -> Iterator[Bench]:
 @hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(batch=st.lists(st.binary(max_size=64) | commands | misshapen() | damaged(), min_size=1, max_size=20))
 def test_every_entry_is_decided_or_named_as_the_one_at_fault(bench: Bench, batch: list[bytes]) -> None:
-    """Nothing raises, nothing is lost, and no entry is left pending for Redis' fault."""
+    """No exception is raised, no entry is lost, and none is left pending as if Redis were at fault."""
 
     async def handle() -> None:
-        await bench.redis.xtrim(bench.keys.commands(0), maxlen=0)  # what a failed example left
+        await bench.redis.xtrim(bench.keys.commands(0), maxlen=0)  # left by a failed example
         for command in batch:
             await bench.redis.xadd(bench.keys.commands(0), {"command": command})
         entries = await bench.stream.read(bench.redis, "worker", len(batch), block_ms=1)

@@ -1,4 +1,4 @@
-"""Whatever headers come together, nobody gets more than the strongest right key among them gives."""
+"""No combination of headers gives more rights than the strongest right key in it."""
 
 import asyncio
 import uuid
@@ -43,7 +43,7 @@ class Known(NamedTuple):
 
 @pytest.fixture(scope="module")
 def known(redis_server: RedisServer) -> Iterator[Known]:
-    """The same for all requests."""
+    """The same projects for all requests."""
     settings = Settings(redis_url=redis_server.url, prefix=f"fuzz-{uuid.uuid4().hex[:12]}")
     keys, redis = Keys(settings.prefix, settings.partitions), command_client(settings, "login-relay:test")
     projects = Projects(redis, keys)
@@ -68,7 +68,7 @@ def test_no_combination_of_headers_gives_more_than_its_strongest_right_key(known
             if name.endswith(suffix):
                 named[name] = st.sampled_from([keys[kind] for keys in known.keys_of.values()]) | value
     optional = {name: named.pop(name, value) for name in NAMES}
-    chosen = data.draw(st.lists(st.sampled_from(NAMES), max_size=4))  # of more, one is wrong nearly always
+    chosen = data.draw(st.lists(st.sampled_from(NAMES), max_size=4))  # among more keys, one is nearly always wrong
     sent = data.draw(st.fixed_dictionaries(named | {name: optional[name] for name in chosen}))
     headers = {name.encode(): text.encode() for name, text in sent.items()}
     try:

@@ -1,4 +1,4 @@
-"""A running service against its own OpenAPI document, for a while: `make fuzz`."""
+"""A running service tested against its own OpenAPI document, for a while: `make fuzz`."""
 
 import os
 import subprocess
@@ -27,10 +27,10 @@ def test_every_answer_is_one_that_the_document_describes(
     """Requests that fit the document and requests that do not, alone and one after the other: all checks hold."""
     folder = tmp_path_factory.mktemp("schemathesis")
     with services(redis_server, tmp_path_factory) as start_service:
-        # Guesses and logins are what this run is made of; with the budgets of settings it would only hear 429.
+        # This run consists of guesses and logins; with the default budgets it would only get 429.
         service = start_service(long_poll_max_s=1, **dict.fromkeys(BUDGETS, 10**6))
         project = service.project
-        # All keys, so that whichever access type is named has its own.
+        # All keys, so that every access type that is named has its own.
         headers = project.client_headers | project.server_headers
         headers["x-stack-super-secret-admin-key"] = project.super_secret_admin_key
         arguments = [word for name, value in headers.items() for word in ("--header", f"{name}: {value}")]
@@ -40,9 +40,9 @@ def test_every_answer_is_one_that_the_document_describes(
             (
                 *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.url}/schema"),
                 *("--checks", "all", "--max-time", str(SECONDS), "--no-color", "--request-timeout", "20"),
-                # Keys of its own making would be the strongest, and every answer a 401; `test_headers.py` has those.
+                # Generated keys would be the strongest and make every answer a 401; `test_headers.py` tests those.
                 *("--generation-with-security-parameters", "false"),
-                # The events have no end; `test_event_stream.py` has their answers.
+                # The event stream never ends; `test_event_stream.py` tests its answers.
                 *("--exclude-operation-id", "events", "--generation-database", "none"),
                 *arguments,
             ),

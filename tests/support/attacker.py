@@ -1,4 +1,4 @@
-"""Somebody on the Internet, at an address of their choice, and what a service's audit events tell of them."""
+"""An attacker on the Internet, at an address of their choice, and the audit events that they cause."""
 
 import asyncio
 import itertools
@@ -14,19 +14,19 @@ from tests.support.redis_server import RedisServer
 from tests.support.services import ProjectKeys, Service, create_project
 
 PROXIES = "127.0.0.0/8"
-"""What a service under attack takes for its proxies, so that attackers can have addresses."""
+"""The trusted proxies of a service under attack, so that attackers can choose addresses."""
 
 USER_AGENT = f"attacker/1 \x9b31m{'x' * 300}".encode("latin-1")
-"""With what would colour a terminal (ECMA-48's CSI), and too long."""
+"""With a sequence that colours a terminal (ECMA-48's CSI), and too long."""
 
 USER_AGENT_TOLD = ("attacker/1 31m" + "x" * 300)[:200]
-"""What events make of it."""
+"""The form in which events contain it."""
 
 INVALID_POLLING_CODE = "INVALID_POLLING_CODE"
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 
 _addresses = itertools.count(1)
-# One for all: to make one takes longer than an attack. It keeps no connection: some servers here close idle ones soon.
+# Shared, as making one takes longer than an attack. It keeps no connection: some servers here close idle ones soon.
 _http = httpx.Client(trust_env=False, timeout=30.0, limits=httpx.Limits(max_keepalive_connections=0))
 
 
@@ -37,7 +37,7 @@ def new_address() -> str:
 
 
 class Login(NamedTuple):
-    """A session, as its tool was told."""
+    """The answer to initiate that a tool got."""
 
     login_code: str
     polling_code: str
@@ -81,11 +81,11 @@ class Client:
         return self.post("/complete", {"login_code": login_code, **body}, headers or self.project.server_headers)
 
     def guess_polling_code(self) -> httpx.Response:
-        """Poll with a code that is well formed and nobody's."""
+        """Poll with a well-formed code of no session."""
         return self.poll(new_polling_code(new_session_id(0)).text)
 
     def guess_login_code(self, headers: Mapping[str, str] | None = None, **body: object) -> httpx.Response:
-        """Complete with a code that is well formed and nobody's."""
+        """Complete with a well-formed code of no session."""
         return self.complete(new_login_code(), headers, **body)
 
 
@@ -104,12 +104,12 @@ class Audit(NamedTuple):
 
 
 def refusals(server: RedisServer, service: Service, project: ProjectKeys) -> list[Audit]:
-    """Return what was told of attacks on a project, in order."""
+    """Return the audit events of attacks on a project, in order."""
     return [audit for audit in audits(server, service, project) if audit.type != "audit.project_changed"]
 
 
 def audits(server: RedisServer, service: Service, project: ProjectKeys) -> list[Audit]:
-    """Return what was told of a project, sessions' lives aside, in order."""
+    """Return the audit events of a project, without those of sessions' lives, in order."""
     with server.client() as redis:
         entries = [
             fields

@@ -45,4 +45,4 @@ GOLDEN: list[tuple[Command, bytes]] = [
 ]
 
 COMMAND_OF: dict[Trigger, Command] = {command.trigger: command for command, _ in GOLDEN}
-"""What brings each trigger; the deadline comes without a command."""
+"""The command that brings each trigger; the deadline comes without one."""

@@ -1,4 +1,4 @@
-"""Every answer that the tests get is held against the OpenAPI document of the service that gave it."""
+"""Checks every answer that the tests get against the OpenAPI document of the service."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def check(response: httpx.Response) -> None:
-    """Fail unless the answer is one that the API promises; an httpx event hook."""
+    """Fail unless the answer is one that the document describes; an httpx event hook."""
     response.read()
     _check_headers_of_all(response)
     path = response.request.url.path.replace("/api/latest/", "/api/v1/")
@@ -43,7 +43,7 @@ def check(response: httpx.Response) -> None:
 
 
 def _check_headers_of_all(response: httpx.Response) -> None:
-    """docs/wire.md 2: what every answer carries, 404 and 405 included."""
+    """Fail unless it has the headers that docs/wire.md 2 promises for every answer, 404 and 405 included."""
     headers = response.headers
     assert headers["cache-control"] == "no-store, max-age=0"
     of_each = [

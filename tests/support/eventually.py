@@ -16,10 +16,10 @@ async def wait_until(predicate: Callable[[], Awaitable[T]], within: float = ...)
 @overload
 async def wait_until(predicate: Callable[[], T], within: float = ...) -> T: ...
 async def wait_until(predicate: Callable[[], T | Awaitable[T]], within: float = 5.0) -> T:
-    """Return what `predicate` gives as soon as it is truthy; look at least once.
+    """Return the first truthy value of `predicate`; call it at least once.
 
     Raises:
-        AssertionError: it was not within `within` seconds; the message shows what it gave last.
+        AssertionError: no value was truthy within `within` seconds; the message shows the last one.
 
     """
     until = time.monotonic() + within

@@ -11,12 +11,12 @@ from tests.support.raw_http import request
 from tests.support.scraping import scrape, value
 from tests.support.services import Process, ProjectKeys
 
-HOLD = 30  # seconds; longer than any test waits, so that whatever ends sooner was not ended by the clock
-SOON = 5.0  # seconds; what a busy machine may take, far from HOLD
+HOLD = 30  # seconds; longer than any test waits, so that a poll that ends sooner was not ended by the clock
+SOON = 5.0  # seconds; time enough for a busy machine, far from HOLD
 
 
 class Login(NamedTuple):
-    """A session, as its tool was told."""
+    """The answer to initiate that a tool got."""
 
     session_id: str
     login_code: str
@@ -29,7 +29,7 @@ class Login(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a poll came to."""
+    """The answer to a poll."""
 
     status: int
     headers: dict[str, str]
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class Poll:
-    """A poll on a connection of its own, sent and perhaps not answered yet."""
+    """A poll on a connection of its own, sent and possibly not answered yet."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -45,7 +45,7 @@ class Poll:
 
     @classmethod
     async def send(cls, url: str, project: ProjectKeys, login: Login, **headers: str) -> "Poll":
-        """Send one, as tools do that ask for nothing, unless there are more headers."""
+        """Send one without a preference, as most tools do, unless more headers are given."""
         address = urlsplit(url)
         poll = cls(*await asyncio.open_connection(address.hostname, address.port))
         sent = project.client_headers | headers
@@ -62,12 +62,12 @@ class Poll:
         return Answer(int(head[0].split()[1]), headers, json.loads(body))
 
     def leave(self) -> None:
-        """Close the connection, answered or not."""
+        """Close the connection, whether or not it was answered."""
         self._writer.close()
 
 
 async def held(process: Process, count: float) -> None:
-    """Return when a process holds so many polls."""
+    """Return when a process holds that many polls."""
 
     async def holds_them() -> bool:
         return value(await scrape(process), "waiters", waiting_for="change") == count

@@ -1,4 +1,4 @@
-"""What documents and tests name of each other.
+"""The tests that documents name, and the sections that tests cite.
 
 A document names a test as `path::name`, or `::name` for one in the file named before. A test cites a section of
 `docs/wire.md` or `docs/architecture.md` by its number after the file, and several as `3, 4 and 5` or `3 to 6`.
@@ -30,7 +30,7 @@ def rows(table: str) -> list[str]:
 
 
 def folders() -> list[Path]:
-    """Return the top-level folders, without hidden ones and those that are built."""
+    """Return the top-level folders, except hidden ones and those that builds create."""
     return [path for path in ROOT.iterdir() if path.is_dir() and path.name not in _BUILT and path.name[0] != "."]
 
 

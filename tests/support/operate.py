@@ -1,4 +1,4 @@
-"""What an operator does at the command line, and what the commands print."""
+"""The commands of an operator, and what they print."""
 
 import json
 import re

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Proxy:
-    """Forwards to a port, which may change, and does harm when told to."""
+    """Forwards to a port, which may change, and breaks connections when told to."""
 
     def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
         self.target_host = target_host
@@ -20,7 +20,7 @@ class Proxy:
         self.replies_to_cut = 0
         self.stalled_until = 0.0
         self.awaited: tuple[bytes, Callable[[_Link], bool]] | None = None
-        """What `at` waits for."""
+        """The content that `at` waits for, and what to do then."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -30,21 +30,21 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def cut_replies(self, count: int) -> None:
-        """Execute, then drop: close the connections of the next `count` replies, which reach nobody."""
+        """Execute, then drop: close the connections of the next `count` replies, which are not forwarded."""
         self.replies_to_cut += count
 
     def half_open(self, count: int, choose: random.Random) -> None:
-        """Let connections swallow all that is sent, in both directions, as if the peer's machine had lost its power."""
+        """Let connections swallow everything, in both directions, as if the peer's machine had lost power."""
         links = list(self.links)
         for link in choose.sample(links, min(count, len(links))):
             link.is_dead = True
 
     def at(self, content: bytes, act: "Callable[[_Link], bool]") -> None:
-        """Do something, once, when a request with this content comes; it is forwarded if `act` returns true."""
+        """Do something, once, when a request with this content arrives; it is forwarded if `act` returns true."""
         self.awaited = content, act
 
     def die_at(self, content: bytes, *, executed: bool) -> None:
-        """Make the connection half open that sends this content next: with the request swallowed, or only its reply."""
+        """Make the connection half open that sends this content next: swallow the request, or only its reply."""
 
         def die(link: _Link) -> bool:
             link.is_dead = True
@@ -53,11 +53,11 @@ class Proxy:
         self.at(content, die)
 
     def stall(self, seconds: float) -> None:
-        """Let requests through and hold the replies back for so long."""
+        """Let requests through and hold back the replies for that long."""
         self.stalled_until = asyncio.get_running_loop().time() + seconds
 
     def heal(self) -> None:
-        """Do no more harm. Connections that are half open stay so: their owners have to notice."""
+        """Stop doing harm. Connections that are half open stay so: their owners have to notice."""
         self.replies_to_cut = 0
 
     async def close(self) -> None:
@@ -77,7 +77,7 @@ class _Link:
         self._client: asyncio.Transport | None = None
         self._target: asyncio.Transport | None = None
         self._early: list[bytes] = []
-        """What the client sent before the connection to the target was there."""
+        """Data that the client sent before the connection to the target was open."""
         self._held: list[bytes] = []
         """Replies that wait for a stall to be over."""
 
@@ -136,7 +136,7 @@ class _Link:
         self._held.clear()
 
     def closed(self, *, by_target: bool) -> None:
-        """One side is closed: close the other, with what is on its way delivered. A dead peer sends no FIN either."""
+        """One side closed: close the other after delivering what was sent. A dead peer sends no FIN either."""
         if by_target and self.is_dead:
             return
         for transport in (self._client, self._target):

@@ -9,14 +9,14 @@ _CONTENT_LENGTH = re.compile(rb"(?i)\ncontent-length: *(\d+)")
 
 
 class Answer(NamedTuple):
-    """What one request came to."""
+    """The answer to one request."""
 
     status: int
     body: str
 
 
 class Connection(asyncio.Protocol):
-    """A keep-alive connection. Written plainly: a client library would take as long as both APIs together."""
+    """A keep-alive connection. Kept simple: a client library would need as much time as both APIs together."""
 
     def __init__(self) -> None:
         self._transport = asyncio.Transport()
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result(Answer(int(head[9:12]), body.decode()))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Fail the request that waits."""
         if not self._answer.done():
             self._answer.set_exception(exc or ConnectionResetError())
 

@@ -15,7 +15,7 @@ from tests.support.eventually import wait_until
 from tests.support.redis_server import free_port
 from tests.support.services import Process
 
-PATIENCE = 30.0  # seconds for it to be there
+PATIENCE = 30.0  # seconds for it to start
 
 
 class RedisProcess:
@@ -47,7 +47,7 @@ class RedisProcess:
         await wait_until(self.serves, within=PATIENCE)
 
     async def serves(self) -> bool:
-        """Whether it answers, its data loaded."""
+        """Return whether it answers and its data is loaded."""
         try:
             return bool(await self.client.ping())
         except REDIS_TROUBLE:
@@ -58,15 +58,15 @@ class RedisProcess:
         self._running.end()
 
     def forget(self) -> None:
-        """Remove the file of one that was killed, so that it starts empty."""
+        """Delete the data of a killed one, so that it starts empty."""
         shutil.rmtree(self.folder / "appendonlydir")
 
     def freeze(self) -> None:
-        """Have it say nothing, with its connections open, until `thaw`."""
+        """Stop it from answering, with its connections open, until `thaw`."""
         self._running.stop()
 
     def thaw(self) -> None:
-        """Go on."""
+        """Let it answer again."""
         self._running.send(SIGCONT)
 
     async def end(self) -> None:

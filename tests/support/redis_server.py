@@ -15,7 +15,7 @@ class RedisServer(NamedTuple):
 
     url: str
     data_dir: Path | None
-    """Where its files are, if they are on this machine."""
+    """The folder of its files, if they are on this machine."""
 
     def client(self) -> SyncRedis:
         """Return a synchronous client, for looking at the server from outside."""
@@ -23,7 +23,7 @@ class RedisServer(NamedTuple):
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on just now."""
+    """Return a loopback port that nothing listens on at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -32,14 +32,14 @@ def free_port() -> int:
 
 def embedded_server(folder: Path, **config: str) -> ValkeyServer:
     """Return a server, not started yet, with an append-only file in `folder`; a context manager."""
-    # A port of the kernel's choosing: the wheel's own choice is the same in every test run of this machine.
+    # The kernel chooses the port: the wheel would choose the same one in every test run of this machine.
     return ValkeyServer(
         port=free_port(), data_dir=folder, config={"appendonly": "yes", "maxmemory-policy": "noeviction", **config}
     )
 
 
 def remove_keys(server: RedisServer, keys: Keys) -> list[str]:
-    """Remove all keys of a prefix; returns those that would have stayed for ever and should not."""
+    """Remove all keys of a prefix; returns those without a TTL that should have one."""
     allowed, a_project = keys.permanent(), keys.project("")
     with server.client() as client:
         names = [name.decode() for name in client.scan_iter(f"{keys.prefix}:*", count=1_000)]

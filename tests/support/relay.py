@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 
 class Relay:
-    """What API and worker do to sessions, one step at a time."""
+    """Does what API and worker do to sessions, one step at a time."""
 
     def __init__(self, redis: Redis, keys: Keys, settings: Settings, stream: CommandStream) -> None:
         self.redis = redis
@@ -69,12 +69,12 @@ class Relay:
         )
 
     async def record(self, command: Command | bytes, partition: int = 0) -> None:
-        """Put a command, or what is none, on the stream without a look at its session."""
+        """Put a command, or any bytes, on the stream without reading its session."""
         data = command if isinstance(command, bytes) else encode_command(command)
         await self.redis.xadd(self.keys.commands(partition), {"command": data})
 
     async def read(self, consumer: str = "worker", count: int = 64) -> list[Entry]:
-        """Read what no consumer has read."""
+        """Read entries that no consumer has read."""
         return await self.stream.read(self.redis, consumer, count, block_ms=1)
 
     async def work(self, consumer: str = "worker") -> None:

@@ -18,7 +18,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def metrics_url(process: Process) -> str:
-    """Return where a process serves its metrics, once it has said so."""
+    """Return where a process serves its metrics, once it has logged it."""
     found = await wait_until(lambda: re.search(r'http://[^"]*/metrics', process.output))
     assert found
     return found[0]
@@ -70,7 +70,7 @@ async def counted(process: Process, name: str, expected: float, **labels: str) -
 
 
 def counters(process: Process) -> tuple[Path, list[float]]:
-    """Return the folder that a process' children count into, and the polls that each has counted."""
+    """Return the folder that a process' children count in, and the polls that each has counted."""
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], check=True, capture_output=True, text=True
     ).stdout.split()

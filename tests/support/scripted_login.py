@@ -1,4 +1,4 @@
-"""Drives one login without I/O: scripted answers, and a clock that only they and the client's pauses move."""
+"""Drives one login without I/O: scripted answers, and a clock that only answers and pauses move."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +39,7 @@ def answer(status: int, body: object = None, **headers: str) -> HttpResponse:
 
 
 def initiated(**fields: object) -> HttpResponse:
-    """Return the answer to initiate, from a server in the year 2001: its clock is not ours."""
+    """Return the answer to initiate, from a server in the year 2001: its clock differs from ours."""
     now = datetime(2001, 1, 1, tzinfo=UTC)
     body = {
         "polling_code": POLLING_CODE,
@@ -116,5 +116,5 @@ def _next_of(answers: Iterator[Timed]) -> Callable[[HttpRequest], Timed]:
 
 
 def script(*replies: Reply, seconds: float = 0.0) -> list[Timed]:
-    """Return answers to initiate and to these polls, each after as many seconds."""
+    """Return answers to initiate and to these polls, each after that many seconds."""
     return [(0.0, initiated()), *((seconds, reply) for reply in replies)]

@@ -1,4 +1,4 @@
-"""A server on a loopback socket that misbehaves as told: for the client, which is what is under test."""
+"""A server on a loopback socket that misbehaves as scripted, to test the client."""
 
 import json
 import ssl
@@ -30,7 +30,7 @@ class Received:
 
 
 Behaviour = Callable[[BaseHTTPRequestHandler], None]
-"""What to do once a request was read."""
+"""The behaviour after a request was read."""
 
 
 def answer(status: int, body: object, **headers: str) -> Behaviour:
@@ -51,7 +51,7 @@ def answer(status: int, body: object, **headers: str) -> Behaviour:
 
 
 def initiated(**fields: object) -> Behaviour:
-    """Answer an initiate; the interval is short so that tests are."""
+    """Answer an initiate, with a short interval to keep tests short."""
     session = {
         "polling_code": POLLING_CODE,
         "login_code": LOGIN_CODE,
@@ -82,19 +82,19 @@ def break_off(handler: BaseHTTPRequestHandler) -> None:
 
 
 def babble(handler: BaseHTTPRequestHandler) -> None:
-    """Answer something that is not HTTP."""
+    """Answer with something that is not HTTP."""
     handler.wfile.write(b"220 mail.example ESMTP\r\n")
     handler.close_connection = True
 
 
 def hang(handler: BaseHTTPRequestHandler) -> None:
-    """Do not answer at all, until the client goes away."""
+    """Do not answer until the client disconnects."""
     handler.rfile.read(1)
     handler.close_connection = True
 
 
 def hanging(begun: threading.Event) -> Behaviour:
-    """Do as `hang` does, and set the event when it begins."""
+    """Behave like `hang`, and set the event when it begins."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         begun.set()

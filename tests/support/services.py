@@ -26,7 +26,7 @@ from runtime.settings import Settings, variable
 from tests.support.redis_server import RedisServer, free_port, remove_keys
 
 PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "OTEL_EXPORTER_OTLP_ENDPOINT", "LITESTAR_DEBUG", "LITESTAR_PDB")
-STARTUP = 30.0  # seconds; a process is there in two, on a busy machine in more
+STARTUP = 30.0  # seconds; a process starts in two, on a busy machine in more
 SHUTDOWN = 15.0  # seconds; more than the grace of the processes themselves
 COMMAND = str(Path(sys.executable).with_name("login-relay"))
 API = (COMMAND, "api")
@@ -34,12 +34,12 @@ WORKER = (COMMAND, "worker")
 
 
 class Process:
-    """A process of ours, with all that it wrote."""
+    """A process of ours, with its output."""
 
     def __init__(self, command: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
         self.log = log
         with log.open("wb") as output:
-            # A group of its own, so that whatever it starts can be ended with it.
+            # A group of its own, so that the processes it starts can be ended with it.
             self._popen = subprocess.Popen(
                 command,
                 env=environment,
@@ -66,7 +66,7 @@ class Process:
         os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """Have it stand still, with its connections open, until SIGCONT; returns when it does (SIGSTOP)."""
+        """Send SIGSTOP: it stops, with its connections open, until SIGCONT; returns when it has stopped."""
         self.send(Signals.SIGSTOP)
         _, status = os.waitpid(self.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
@@ -87,7 +87,7 @@ class Process:
 
 
 class ProjectKeys(NamedTuple):
-    """A project as its owner was shown it, once."""
+    """A project with its keys, as shown to its owner once."""
 
     project_id: str
     publishable_client_key: str
@@ -126,12 +126,12 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Where the first API listens."""
+        """The address of the first API."""
         return self.urls[0]
 
     @property
     def processes(self) -> list[Process]:
-        """All processes that were started, ended ones included."""
+        """All processes that were started, including ended ones."""
         return [*self.apis, *self.workers]
 
     @property
@@ -216,7 +216,7 @@ def _wait(predicate: Callable[[], bool], process: Process, until: float) -> None
 
 @contextlib.contextmanager
 def services(server: RedisServer, factory: pytest.TempPathFactory) -> Iterator[StartService]:
-    """Return what starts services on a server, and end all of them at the end of the context."""
+    """Yield a function that starts services on a server; they all end with the context."""
     running: list[Service] = []
 
     def start_service(*, apis: int = 1, workers: int = 1, **settings: object) -> Service:

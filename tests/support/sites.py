@@ -17,11 +17,11 @@ from tests.support.redis_process import RedisProcess
 from tests.support.services import ProjectKeys, Service, StartService
 
 PACKAGES = ("api", "worker", "statemachine", "projects", "events", "runtime", "login_relay", "login_relay_client")
-CLIENT_TIMEOUT = 30.0  # seconds; longer than any answer may take, so that one that is late is seen and not cut off
+CLIENT_TIMEOUT = 30.0  # seconds; longer than any answer may take, so that a late one is noticed and not cut off
 
 
 class Login(NamedTuple):
-    """A session, as its tool was told."""
+    """The answer to initiate that a tool got."""
 
     session_id: str
     login_code: str
@@ -73,7 +73,7 @@ class Site:
     def __init__(self, service: Service, look: Redis) -> None:
         self.service = service
         self.look = look
-        """A connection to Redis that no fault touches."""
+        """A connection to Redis that no fault affects."""
         self.to_api = Proxy(urlsplit(service.url).port or 80)
         self.client: Client
         """Through the proxy."""
@@ -105,17 +105,17 @@ class Site:
         ]
 
     async def until_ready(self) -> None:
-        """Return when all processes serve; not by `Service.wait_until_ready`, which would hold up the proxies."""
+        """Return when all processes serve; unlike `Service.wait_until_ready`, it does not block the proxies."""
         await asyncio.to_thread(self.service.wait_until_ready)
 
     async def is_at_rest(self) -> bool:
-        """Whether no command is left."""
+        """Return whether every command was decided."""
         stream = self.keys.commands(0)
         return not await self.look.xlen(stream) and not (await self.look.xpending(stream, "workers"))["pending"]
 
 
 class OwnSite(Site):
-    """One on a Redis of its own, with a proxy in front of that too."""
+    """A site on a Redis of its own, with a proxy in front of that too."""
 
     def __init__(self, service: Service, redis: RedisProcess, to_redis: Proxy) -> None:
         super().__init__(service, redis.client)
@@ -124,7 +124,7 @@ class OwnSite(Site):
 
 
 def copy_packages(folder: Path) -> dict[str, str]:
-    """Copy our packages, to be changed there; returns the variables of a process that runs them."""
+    """Copy our packages, so that they can be changed; returns the variables of a process that runs the copy."""
     for name in PACKAGES:
         spec = find_spec(name)
         assert spec
@@ -151,7 +151,7 @@ class StartSite:
     async def __call__(
         self, *, apis: int = 1, workers: int = 1, through_proxy: bool = True, **settings: object
     ) -> OwnSite:
-        """Start a service, as `start_service` does, and what belongs to it."""
+        """Start a service, as `start_service` does, with its proxies."""
         to_redis = Proxy(self._redis.port)
         await to_redis.start()
         url = f"redis://127.0.0.1:{to_redis.port}/0" if through_proxy else self._redis.url
@@ -165,7 +165,7 @@ class StartSite:
 
 
 async def receives_its_token(client: Client, login: Login, key: str | None = None) -> None:
-    """Poll until there is an end; it is the token."""
+    """Poll until the answer is final, which must be the token."""
 
     async def polled() -> dict[str, str]:
         answer = await client.poll(login, key=key)

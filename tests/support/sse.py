@@ -12,7 +12,7 @@ from events.cloud_event import CloudEvent
 
 
 class Received(NamedTuple):
-    """An event as it came."""
+    """An event as it was received."""
 
     event: CloudEvent
     name: str
@@ -26,7 +26,7 @@ class EventSource:
         self.response = response
         self.received: list[Received] = []
         self.raw: list[str] = []
-        """The data of each event as it came."""
+        """The data of each event, unparsed."""
         self.comments: list[str] = []
         self.last_event_id = ""
         self.is_open = True
@@ -40,7 +40,7 @@ class EventSource:
             async for line in self.response.aiter_lines():
                 self._take(line)
         except httpx.TransportError:
-            self.was_cut = True  # as by the death of the server; what was not ended by a blank line does not count
+            self.was_cut = True  # as when the server dies; an event without its blank line does not count
         finally:
             self.is_open = False
 

@@ -1,4 +1,4 @@
-"""The store as composition roots put it together from the settings."""
+"""The store, put together from the settings as composition roots do it."""
 
 from redis.asyncio import Redis
 
@@ -11,7 +11,7 @@ from statemachine.store.retention import Retention
 
 
 def retention_of(settings: Settings) -> Retention:
-    """Return what is remembered, and how long."""
+    """Return how long sessions are kept, and how many events."""
     return Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
 
 

@@ -1,4 +1,4 @@
-"""One client of two Redis servers, each of which serves a partition: what a client of a cluster is to our code."""
+"""One client of two Redis servers, each of which serves a partition: to our code it looks like a cluster."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ OF_PARTITION_1 = f":{{{TAGS[1]}}}:"
 
 
 class TwoServers(Redis):
-    """Sends a command that names a key of partition 1 to the second server, and any other one to the first."""
+    """Sends a command that names a key of partition 1 to the second server, and every other one to the first."""
 
     def __init__(self, first: Redis, second: Redis) -> None:
         super().__init__(connection_pool=first.connection_pool)
@@ -20,12 +20,12 @@ class TwoServers(Redis):
         self.second = second
 
     def server_of(self, words: tuple[Any, ...]) -> Redis:
-        """Return the client of the server to which a command goes."""
+        """Return the client of the server that gets a command."""
         names_it = any(OF_PARTITION_1 in word for word in words if isinstance(word, str))
         return self.second if names_it else self.first
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's signature
-        """Have the right server execute a command."""
+        """Let the right server execute a command."""
         return await self.server_of(args).execute_command(*args, **options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's signature
@@ -39,7 +39,7 @@ class TwoServers(Redis):
 
 
 class _PipelineOfTwo(Pipeline):
-    """Sends each server its commands, to both at once; returns when both have answered."""
+    """Sends each server its own commands, both concurrently; returns when both have answered."""
 
     def __init__(self, client: TwoServers, *, transaction: bool, shard_hint: str | None) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)

@@ -19,7 +19,7 @@ Headers = Mapping[str, str] | Mapping[bytes, bytes]
 
 
 class Login(NamedTuple):
-    """A session, as its tool was told."""
+    """The answer to initiate that a tool got."""
 
     login_code: str
     polling_code: str
@@ -31,14 +31,14 @@ class Wire:
     def __init__(self, service: Service, project: ProjectKeys | None = None) -> None:
         self.service = service
         self.project = project or service.project
-        """Client access may not complete, unless it is another project."""
+        """The service's own project, whose client access may not complete, unless another is given."""
         self.client = httpx.Client(
             base_url=service.url, trust_env=False, timeout=30.0, event_hooks={"response": [check]}
         )
 
     @property
     def keys(self) -> dict[str, str]:
-        """The project's keys, by their headers' names without prefix."""
+        """The project's keys, by the names of their headers without prefix."""
         return dict(zip(KEYS, self.project[1:], strict=True))
 
     def headers(self, *names: str, prefix: str = "x-stack-", **values: str) -> dict[str, str]:
@@ -69,7 +69,7 @@ class Wire:
         json: object = None,
         content: bytes | Iterator[bytes] | None = None,
     ) -> httpx.Response:
-        """Send a request to an endpoint; as a backend, if it has no headers."""
+        """Send a request to an endpoint, as a backend unless headers are given."""
         headers = self.server_headers if headers is None else headers
         return self.client.post(prefix + path, headers=headers, json=json, content=content)
 
