@@ -48,12 +48,12 @@ def client(target: Service) -> Client:
 
 @pytest.fixture(scope="module")
 def patient(start_shared: StartService) -> Service:
-    """An API that waits for bodies for longer than a test would."""
+    """An API that waits longer for bodies than a test does."""
     return start_shared(request_timeout_ms=60_000)
 
 
 def with_key(target: Service) -> bytes:
-    """Return the start of a head that shows a right key."""
+    """Return the start of a head that has a right key."""
     keys = "".join(f"{name}: {value}\r\n" for name, value in target.project.client_headers.items())
     return HEAD + keys.encode() + b"Content-Type: application/json\r\n"
 
@@ -150,7 +150,7 @@ def test_endless_body_is_cut_at_the_limit(target: Service) -> None:
     ids=["large", "small", "endless"],
 )
 def test_caller_without_a_right_key_has_no_body_waited_for(patient: Service, headers: bytes, body: bytes) -> None:
-    """Its head is enough to refuse it: no body is collected for it, and a small one is given a second to arrive."""
+    """Its head is enough to refuse it: no body is collected for it; a small one has a second to arrive."""
     project = f"X-Stack-Project-Id: {patient.project.project_id}\r\n".encode()
     said, seconds = exchange(patient, HEAD + project + headers + body)
     assert said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 "))
@@ -160,7 +160,7 @@ def test_caller_without_a_right_key_has_no_body_waited_for(patient: Service, hea
 
 @pytest.mark.parametrize("method", [b"GET", b"DELETE"])
 def test_body_of_a_request_that_has_none_is_not_waited_for(patient: Service, method: bytes) -> None:
-    """Nobody reads it, so nobody collects it; the connection ends with the answer."""
+    """No endpoint reads it, so it is not collected; the connection ends with the answer."""
     said, seconds = exchange(
         patient, method + b" /health/live HTTP/1.1\r\nHost: relay\r\nContent-Length: 60000\r\n\r\n{"
     )
@@ -176,7 +176,7 @@ def connect(target: Service) -> socket.socket:
 
 
 def test_stalled_bodies_take_only_so_much_memory_together(patient: Service) -> None:
-    """Past 16 MiB of bodies that are not complete a large one is refused with 503; small ones are never concerned."""
+    """Beyond 16 MiB of incomplete bodies a large one is refused with 503; small ones are not affected."""
     head = with_key(patient) + b"Content-Length: 65536\r\n\r\n{"
     answer = b""
     with contextlib.ExitStack() as stack:
@@ -193,7 +193,7 @@ def test_stalled_bodies_take_only_so_much_memory_together(patient: Service) -> N
             honest.sendall(with_key(patient) + b"Content-Length: 2\r\n\r\n{}")
             assert honest.recv(65_536).startswith(b"HTTP/1.1 200 ")
     until = time.monotonic() + PATIENCE
-    while answer.startswith(b"HTTP/1.1 503 "):  # until the server has noticed that they left
+    while answer.startswith(b"HTTP/1.1 503 "):  # until the server notices that they left
         assert time.monotonic() < until
         with closing(connect(patient)) as honest:
             honest.sendall(head + b" " * 65_535)

@@ -113,7 +113,7 @@ async def test_list_shows_projects_and_no_keys(operate: Operate) -> None:
 
 
 async def test_what_a_project_asks_of_its_sessions_is_listed_and_changed(operate: Operate) -> None:
-    """An update changes what it names and no more; a project that says nothing has what the settings say."""
+    """An update changes only what it names; a project without a policy uses the settings."""
 
     async def policies() -> list[tuple[object, ...]]:
         fields = ("longest_lifetime_ms", "require_binding", "live_sessions_per_address")

@@ -39,7 +39,7 @@ async def test_command_is_recorded_once(relay: Relay) -> None:
 
 
 async def test_id_that_another_request_has_is_refused(relay: Relay) -> None:
-    """Told apart by their fingerprints, before it is decided and after: nothing of the second one is recorded."""
+    """Fingerprints tell them apart, before the first is decided and after: the second one is not recorded."""
     session_id = (await relay.initiate()).session_id
     assert await relay.complete(session_id, fingerprint="one") == Recorded()
     assert await relay.complete(session_id, fingerprint="other") == Reused()
@@ -54,7 +54,7 @@ async def test_id_that_another_request_has_is_refused(relay: Relay) -> None:
 
 
 async def test_outcome_stands_beside_the_fingerprint_of_its_request(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """In the value of its key, from its recording on, and for as long as it is kept."""
+    """In the value of its key, from the recording on, and as long as the key lives."""
     initiated = await relay.initiate()
     await relay.complete(initiated.session_id, fingerprint="Zm9vYmFy", outcome_ms=HOUR_MS)
     assert await redis.get(keys.outcome(0, "complete")) == b"pending Zm9vYmFy"
@@ -72,7 +72,7 @@ async def test_outcome_stands_beside_the_fingerprint_of_its_request(relay: Relay
 
 
 async def test_outcome_without_a_fingerprint_is_that_of_any_request(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """An older version writes none, and sends none; a worker of one overwrites that of a newer API process."""
+    """An older version writes none and sends none; its workers overwrite that of a newer API process."""
     session_id = (await relay.initiate()).session_id
     assert await relay.complete(session_id) == Recorded()
     assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.PENDING)

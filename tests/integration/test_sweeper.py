@@ -31,7 +31,7 @@ def sweeper(relay: Relay) -> Sweeper:
 
 
 async def test_session_that_nobody_completed_expires(relay: Relay, sweeper: Sweeper, redis: Redis, keys: Keys) -> None:
-    """Its state, its event and its place in the index all say so; late polls find its record."""
+    """Its state, its event and its place in the index all change; late polls find the session."""
     initiated = await relay.initiate(lifetime_ms=1)
     await relay.pass_by(initiated.expires_at)
     await sweeper.step()

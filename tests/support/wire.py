@@ -90,7 +90,7 @@ class Wire:
 
     @contextlib.contextmanager
     def later(self, act: Callable[[], object], after: float = 0.3) -> Iterator[None]:
-        """Do something so many seconds after the context was entered, while it waits for an answer."""
+        """Do something that many seconds after the context was entered, while it waits for an answer."""
         timer = threading.Timer(after, act)
         timer.start()
         try:
