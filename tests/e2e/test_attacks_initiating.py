@@ -45,7 +45,7 @@ def consume(client: Client, login: Login) -> None:
 
 
 def test_an_address_starts_only_so_many_logins(target: Service) -> None:
-    """By all API processes together, and whatever becomes of the logins."""
+    """Counted by all API processes together, whatever the end of the logins."""
     client = Client(target, new_project(target))
     for _ in range(PER_ADDRESS):
         login = initiate(client)
@@ -57,7 +57,7 @@ def test_an_address_starts_only_so_many_logins(target: Service) -> None:
 
 
 def test_an_address_past_its_budget_in_one_project_is_not_past_it_in_another(target: Service) -> None:
-    """Tenants whose tools share an address, as behind a gateway, share no budget of it."""
+    """Tenants whose tools share an address, as behind a gateway, do not share its budget."""
     one = Client(target, new_project(target))
     for _ in range(PER_ADDRESS):
         login = initiate(one)
@@ -68,7 +68,7 @@ def test_an_address_past_its_budget_in_one_project_is_not_past_it_in_another(tar
 
 
 def test_a_project_starts_only_so_many_logins(target: Service) -> None:
-    """Many addresses together use up the project's budget; another project is not concerned."""
+    """Many addresses together use up the project's budget; another project is not affected."""
     project = new_project(target)
     for _ in range(PER_PROJECT):
         client = Client(target, project)
@@ -80,7 +80,7 @@ def test_a_project_starts_only_so_many_logins(target: Service) -> None:
 
 
 def test_an_address_past_its_budget_uses_up_no_project(redis_server: RedisServer, target: Service) -> None:
-    """What is refused for its address is not counted for its project."""
+    """A login that is refused for its address does not count for its project."""
     client = Client(target, new_project(target))
     made = [initiate(client) for _ in range(PER_ADDRESS + 5)]
     assert [login is not None for login in made] == [True] * PER_ADDRESS + [False] * 5
@@ -106,7 +106,7 @@ def test_a_project_has_only_so_many_live_sessions(target: Service) -> None:
 
 
 def test_expired_sessions_make_room(target: Service) -> None:
-    """Sessions that nobody completes fill a project no longer than they are remembered."""
+    """Sessions that nobody completes take up room no longer than they are remembered."""
     project = new_project(target)
     assert all(initiate(Client(target, project), expires_in_millis=1_000) for _ in range(LIVE))
     assert initiate(Client(target, project)) is None
@@ -114,7 +114,7 @@ def test_expired_sessions_make_room(target: Service) -> None:
 
 
 def test_logins_that_are_under_way_are_not_concerned(target: Service) -> None:
-    """A full project, and an address past its budget, still end the logins that they have."""
+    """Logins of a full project, or of an address past its budget, can still be completed."""
     client = Client(target, new_project(target))
     logins = [login for _ in range(PER_ADDRESS + 1) if (login := initiate(client))]
     assert len(logins) == PER_ADDRESS
@@ -136,15 +136,15 @@ def test_nothing_is_left_of_a_refused_login(redis_server: RedisServer, target: S
             return set(redis.scan_iter(f"{target.settings.prefix}:*")), len(mine)
 
         keys, events = kept()
-        assert events  # of the initiations that were let in
+        assert events  # of the initiations that were accepted
         assert not any(initiate(client) for _ in range(10))
         keys_after, events_after = kept()
-    assert keys_after <= keys  # what other tests left may end meanwhile
+    assert keys_after <= keys  # sessions that other tests left may end meanwhile
     assert events_after == events
 
 
 def test_refused_initiations_are_told_once(redis_server: RedisServer, target: Service) -> None:
-    """An event for the address that is past its budget, and one for a project that is full."""
+    """One event for the address that is past its budget, and one for a project that is full."""
     project = new_project(target)
     flood = Client(target, project)
     for _ in range(PER_ADDRESS + 5):

@@ -21,13 +21,13 @@ from tests.support.relay import Relay
 
 
 class Diagnosis(NamedTuple):
-    """What the command said."""
+    """The output of the command."""
 
     exit_code: int
     checks: dict[str, dict[str, str]]
-    """By name."""
+    """By their names."""
     output: str
-    """The same for people."""
+    """The same, for people."""
 
     def found(self) -> set[str]:
         """Return the names of the findings."""
@@ -65,7 +65,7 @@ def redis(own_relay: Relay) -> Redis:
 
 
 async def test_server_that_is_set_up_well_is_found_so(diagnose: Diagnose) -> None:
-    """The settings of the embedded server: exit code 0, and nothing to mend."""
+    """The settings of the embedded server: exit code 0, and no finding."""
     diagnosis = await diagnose()
     assert diagnosis.exit_code == 0
     assert diagnosis.found() == set()
@@ -90,7 +90,7 @@ async def test_server_that_is_set_up_well_is_found_so(diagnose: Diagnose) -> Non
 async def test_setting_that_breaks_a_promise_is_found(
     diagnose: Diagnose, redis: Redis, name: str, setting: str, value: str, says: str, type_: str
 ) -> None:
-    """With exit code 1, what is wrong and what to type; and it is gone once that was typed."""
+    """With exit code 1, the defect and the command to type; typing it removes the finding."""
     before = str((await redis.config_get(setting))[setting])
     await redis.config_set(setting, value)
     diagnosis = await diagnose()
@@ -115,7 +115,7 @@ async def test_memory_that_runs_out_is_found(diagnose: Diagnose, redis: Redis) -
 async def test_replicas_that_no_write_waits_for_are_found(
     diagnose: Diagnose, own_server: ValkeyServer, redis: Redis, tmp_path: Path
 ) -> None:
-    """And a replica that is taken for the primary."""
+    """So is a replica that is used as the primary."""
     with embedded_server(tmp_path, replicaof=f"127.0.0.1 {own_server.port}") as replica:
 
         async def is_connected() -> bool:
@@ -136,7 +136,7 @@ async def test_replicas_that_no_write_waits_for_are_found(
 
 
 async def test_server_without_config_is_judged_by_what_it_shows(diagnose: Diagnose, redis: Redis) -> None:
-    """A managed server: what cannot be seen is said, and is no finding; what INFO tells is judged all the same."""
+    """A managed server: hidden settings are reported and are no findings; what INFO shows is still judged."""
     await redis.config_set("maxmemory-policy", "volatile-ttl")
     await redis.execute_command("ACL", "SETUSER", "default", "-config")
     diagnosis = await diagnose()
@@ -149,7 +149,7 @@ async def test_server_without_config_is_judged_by_what_it_shows(diagnose: Diagno
     ("forbidden", "name"), [("-evalsha", "script"), ("-set", "write"), ("-subscribe", "message")], ids=str
 )
 async def test_what_the_user_may_not_do_is_found(diagnose: Diagnose, redis: Redis, forbidden: str, name: str) -> None:
-    """Whatever the processes will need is tried."""
+    """Every command that the processes will need is tried."""
     await redis.execute_command("ACL", "SETUSER", "default", forbidden)
     diagnosis = await diagnose()
     assert diagnosis.found() == {name}
@@ -166,7 +166,7 @@ async def test_clock_that_is_off_is_found(diagnose: Diagnose, monkeypatch: pytes
 
 
 async def test_partition_that_nobody_serves_is_found(diagnose: Diagnose, redis: Redis) -> None:
-    """Sessions that were written with more partitions than are configured."""
+    """It has sessions, from a time when more partitions were configured."""
     await redis.zadd(Keys("lr", 4).deadlines(3), {"03aa": 1})
     diagnosis = await diagnose(partitions="2")
     assert diagnosis.found() == {"partitions"}

@@ -102,7 +102,7 @@ async def test_same_login_code_may_name_a_session_of_each_project(relay: Relay) 
 
 
 async def test_session_has_what_is_known_of_its_tool(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """Address and code challenge are fields of its record where there are any; IPv6 is counted by network."""
+    """The record has the address and the code challenge, if there are any; IPv6 is counted by network."""
     for address, challenge in (("unknown", None), ("192.0.2.1", None), ("2001:db8::7", "c" * 43)):
         initiated = await relay.initiations.initiate(
             PROJECT, ClientFacts(), LIFETIME_MS, address=address, code_challenge=challenge
@@ -114,7 +114,7 @@ async def test_session_has_what_is_known_of_its_tool(relay: Relay, redis: Redis,
 
 
 async def test_login_code_leads_to_its_session_until_the_pickup_window_ends(relay: Relay) -> None:
-    """A login that was completed at the last moment can be denied; one that was not completed cannot be any more."""
+    """A login completed at the last moment can still be denied; a pending one that is overdue cannot."""
     completed, pending = await relay.completed(lifetime_ms=1_000), await relay.initiate(lifetime_ms=1)
     await relay.pass_by(completed.expires_at)
     expected = ((completed, State.COMPLETED, Outcome.DENIED), (pending, State.PENDING, Outcome.EXPIRED))
@@ -128,7 +128,7 @@ async def test_login_code_leads_to_its_session_until_the_pickup_window_ends(rela
 
 
 async def test_session_is_read_with_the_time(relay: Relay) -> None:
-    """A poll learns in one read what it needs to decide: session, digest, Redis' time."""
+    """One read gives a poll all that it needs to decide: session, digest, Redis' time."""
     initiated = await relay.initiate()
     before = await relay.now()
     read = await relay.sessions.read(initiated.session_id)
@@ -164,7 +164,7 @@ async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redi
     assert await redis.pexpiretime(token) == expires_at + REPLAY_WINDOW_MS
     assert 86_390_000 < await redis.pttl(keys.outcome(0, "complete")) <= 86_400_000
 
-    await relay.consume(session_id, outcome_ms=5_000)  # of its time when it was recorded, so much is left
+    await relay.consume(session_id, outcome_ms=5_000)  # that much is left of its time when it was recorded
     await relay.work()
     for replayed in (token, keys.outcome(0, "consume")):
         assert REPLAY_WINDOW_MS - 10_000 < await redis.pttl(replayed) <= REPLAY_WINDOW_MS
@@ -172,7 +172,7 @@ async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redi
 
 
 async def test_what_is_remembered_counts_as_live(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """A session leaves both caps when it is consumed, or when it is forgotten, however early it ended."""
+    """A session counts for both caps until it is consumed or forgotten, however early it ended."""
 
     async def scores(session_id: str) -> list[float | None]:
         live = keys.live_sessions(0, PROJECT), keys.live_sessions_of_address(0, PROJECT, "2001:db8::/64")
@@ -236,7 +236,7 @@ async def test_decision_on_a_changed_session_is_a_conflict(relay: Relay) -> None
 
 
 async def test_session_that_came_to_be_is_a_conflict(relay: Relay) -> None:
-    """A worker that decided that there is no such session is told if there is one."""
+    """A worker that decided on a session as unknown gets a conflict if it exists by then."""
     session_id = (await relay.initiate()).session_id
     command = ConsumeSession("consume", session_id, "api", 4_000)
     decided = Transition.of_unknown(command, await relay.now(), "")
@@ -244,7 +244,7 @@ async def test_session_that_came_to_be_is_a_conflict(relay: Relay) -> None:
 
 
 async def test_concurrent_commits_of_one_session_are_one_change(relay: Relay) -> None:
-    """However many commit at once, each (session, version) is written once."""
+    """However many workers commit at once, each (session, version) is written once."""
     session = await relay.session((await relay.completed()).session_id)
     consumption = transition(session, Trigger.CONSUME, await relay.now())
     commits = await asyncio.gather(*(relay.committing.commit([consumption]) for _ in range(20)))
@@ -280,7 +280,7 @@ async def test_old_events_are_trimmed_by_age(redis: Redis, settings: Settings, k
 
 
 async def test_events_are_bounded_in_number(redis: Redis, settings: Settings, keys: Keys) -> None:
-    """Young ones are trimmed too, when there are more than may be: by whoever writes the next one."""
+    """Young ones are trimmed too if there are too many: by the writer of the next one."""
     few = msgspec.structs.replace(settings, events_max=150)
     initiations = initiations_of(redis, keys, few)
     started = [await initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS) for _ in range(400)]
@@ -295,7 +295,7 @@ async def test_events_are_bounded_in_number(redis: Redis, settings: Settings, ke
 
 @pytest.mark.parametrize("field", ["state", "version"])
 async def test_commit_compares_state_and_version(relay: Relay, field: str) -> None:
-    """Neither the same state at another version nor another state at the same version is good enough."""
+    """The same state at another version, or another state at the same version, is a conflict."""
     session = await relay.session((await relay.initiate()).session_id)
     stale = msgspec.structs.replace(session, **{field: {"state": State.COMPLETED, "version": 7}[field]})
     [commit] = await relay.committing.commit([transition(stale, Trigger.DEADLINE, session.deadline + 1)])

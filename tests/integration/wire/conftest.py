@@ -1,4 +1,4 @@
-"""One service for all tests of the wire, and a client of it that believes no answer without looking at the document."""
+"""One service for all tests of the wire, and a client that checks every answer against the OpenAPI document."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def admin_keys() -> KeySet:
 
 @pytest.fixture(scope="session")
 def wire(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, admin_keys: KeySet) -> Iterator[Wire]:
-    """A service with everything on, the same for all tests."""
+    """A service with all features on, shared by all tests."""
     jwks_file = tmp_path_factory.mktemp("issuer") / "jwks.json"
     jwks_file.write_text(json.dumps(admin_keys.as_dict(private=False)))
     with services(redis_server, tmp_path_factory) as start_service:
@@ -47,7 +47,7 @@ def wire(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, ad
 
 @pytest.fixture(scope="session")
 def open_wire(wire: Wire) -> Iterator[Wire]:
-    """The same service, as seen by another project: one whose client access may complete."""
+    """The same service for another project, whose client access may complete."""
     project = asyncio.run(create_project(wire.service.settings, "open", allow_client_complete=True))
     open_wire = Wire(wire.service, project)
     with open_wire.client:

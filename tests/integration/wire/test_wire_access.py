@@ -1,4 +1,4 @@
-"""docs/wire.md 1, 2 and 6 (access): paths, spellings of headers, who may do what."""
+"""docs/wire.md 1, 2 and 6 (access): paths, spellings of headers, the rights of each access type."""
 
 import base64
 import hmac
@@ -26,7 +26,7 @@ MakeToken = Callable[..., str]
 
 
 def outcome(response: httpx.Response) -> tuple[int, str | None]:
-    """The status and the known error; header and body were compared before."""
+    """Return the status and the known error; the client has checked that header and body agree."""
     return response.status_code, response.headers.get("x-stack-known-error")
 
 
@@ -75,7 +75,7 @@ def test_spellings_may_be_mixed(wire: Wire) -> None:
     ],
 )
 def test_the_x_stack_spelling_wins(wire: Wire, name: str, wrong: str, refusal: tuple[int, str]) -> None:
-    """Where both come, the other is not even looked at (docs/wire.md 2)."""
+    """If both are sent, the other one is not read (docs/wire.md 2)."""
     right = wire.headers(SERVER_KEY, access_type="server")
     value = right[f"x-stack-{name}"]
     both_right_first = right | {f"x-hexclave-{name}": wrong}
@@ -86,7 +86,7 @@ def test_the_x_stack_spelling_wins(wire: Wire, name: str, wrong: str, refusal: t
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_a_caller_must_say_who_it_is(wire: Wire, path: str) -> None:
-    """Neither an access type nor a key: the project alone is nobody."""
+    """Neither an access type nor a key: the project alone identifies nobody."""
     assert outcome(wire.post(path, headers=wire.headers())) == (400, "ACCESS_TYPE_REQUIRED")
     assert outcome(wire.post(path, headers={})) == (400, "ACCESS_TYPE_REQUIRED")
     assert outcome(wire.post(path, headers=wire.headers(access_type=""))) == (400, "ACCESS_TYPE_REQUIRED")
@@ -94,7 +94,7 @@ def test_a_caller_must_say_who_it_is(wire: Wire, path: str) -> None:
 
 @pytest.mark.parametrize("access_type", ["root", "Client", "SERVER", "client,server", "\xe9"])
 def test_access_type_is_one_of_three(wire: Wire, access_type: str) -> None:
-    """As they are written, in small letters."""
+    """Exactly as they are written, in lower case."""
     headers = {name: value.encode("latin-1") for name, value in wire.headers(*KEYS, access_type=access_type).items()}
     response = wire.post(INITIATE, headers={name.encode(): value for name, value in headers.items()})
     assert outcome(response) == (400, "INVALID_ACCESS_TYPE")
@@ -103,7 +103,7 @@ def test_access_type_is_one_of_three(wire: Wire, access_type: str) -> None:
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("named", [True, False])
 def test_a_project_must_be_named(wire: Wire, key: str, named: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The error says which access was asked for, whether it was named or followed from the key."""
+    """The error names the access type, whether it was sent or derived from the key."""
     access_type = KEY_CODES[key][0]
     headers = wire.headers(key, project_id="", **({"access_type": access_type} if named else {}))
     response = wire.post(INITIATE, headers=headers)
@@ -113,7 +113,7 @@ def test_a_project_must_be_named(wire: Wire, key: str, named: bool) -> None:  # 
 
 @pytest.mark.parametrize("project_id", [NO_PROJECT, "internal", "x" * 300, "*", "a{b}c", "../..", "\xff"])
 def test_an_unknown_project_is_not_found(wire: Wire, project_id: str) -> None:
-    """Whatever is sent as its id; it comes back in the details."""
+    """Whatever its id is; the details repeat it."""
     headers = {
         name.encode(): value.encode("latin-1") for name, value in wire.headers(*KEYS, project_id=project_id).items()
     }
@@ -125,7 +125,7 @@ def test_an_unknown_project_is_not_found(wire: Wire, project_id: str) -> None:
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_a_wrong_key_is_refused(wire: Wire, open_wire: Wire, path: str, key: str) -> None:
-    """One made up, one of another kind, one of another project: the same answer to all."""
+    """An invented one, one of another kind, one of another project: all get the same answer."""
     access_type, invalid, _ = KEY_CODES[key]
     of_another_kind = wire.keys[KEYS[KEYS.index(key) - 1]]
     for wrong in ("wrong", of_another_kind, open_wire.keys[key], wire.keys[key] + "x", wire.keys[key].upper()):
@@ -138,7 +138,7 @@ def test_a_wrong_key_is_refused(wire: Wire, open_wire: Wire, path: str, key: str
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_named_access_type_needs_its_own_key(wire: Wire, key: str) -> None:
-    """The keys of the others, stronger ones too, do not stand in for it."""
+    """The keys of other types, even stronger ones, do not replace it."""
     access_type, _, missing = KEY_CODES[key]
     others = [other for other in KEYS if other != key]
     response = wire.post(INITIATE, headers=wire.headers(*others, access_type=access_type))
@@ -181,7 +181,7 @@ def test_complete_takes_server_and_admin_access(wire: Wire, key: str) -> None:
 
 
 def test_complete_refuses_client_access(wire: Wire) -> None:
-    """By default a tool's own key completes nothing, whatever the body; the error says what would do."""
+    """By default a tool's own key completes nothing, whatever the body; the error names the access that can."""
     login = wire.initiate()
     bodies: list[object] = [{"login_code": login.login_code}, {"login_code": login.login_code, "mode": "check"}, {}, []]
     for body in bodies:
@@ -195,7 +195,7 @@ def test_complete_refuses_client_access(wire: Wire) -> None:
 
 
 def test_a_project_may_let_client_access_complete(open_wire: Wire) -> None:
-    """As the browser side of some clients does (docs/wire.md 7)."""
+    """As some clients do from the browser (docs/wire.md 7)."""
     login = open_wire.initiate()
     headers = open_wire.headers(CLIENT_KEY, access_type="client")
     body = {"login_code": login.login_code, "refresh_token": "rt"}
@@ -219,7 +219,7 @@ def test_override_follows_the_spelling_that_wins(wire: Wire) -> None:
 
 @pytest.fixture
 def make_token(wire: Wire, admin_keys: KeySet) -> MakeToken:
-    """Make a good admin access token, or one with other claims (None leaves one out), key or algorithm."""
+    """Make a valid admin access token, or one with other claims (None omits one), key or algorithm."""
 
     def make(key: ECKey | None = None, kid: str = "ec", algorithm: str = "ES256", **claims: object) -> str:
         kept = {name: claim for name, claim in {**good_claims(wire), **claims}.items() if claim is not None}
@@ -230,7 +230,7 @@ def make_token(wire: Wire, admin_keys: KeySet) -> MakeToken:
 
 
 def good_claims(wire: Wire) -> dict[str, object]:
-    """Return what a good admin access token says."""
+    """Return the claims of a valid admin access token."""
     now = int(time.time())
     return {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 60, "project_ids": [wire.project.project_id]}
 
@@ -246,7 +246,7 @@ def unsigned(header: object, claims: object) -> str:
 def test_an_admin_access_token_gives_admin_access(
     wire: Wire, make_token: MakeToken, prefix: str, kid: str, algorithm: str
 ) -> None:
-    """For each project that it lists, with any key of the issuer's; no other key need be sent."""
+    """For each project that it lists, signed with any key of the issuer; no other key is needed."""
     token = make_token(
         kid=kid, algorithm=algorithm, project_ids=[NO_PROJECT, wire.project.project_id], exp=time.time() + 60.5
     )
@@ -258,7 +258,7 @@ def test_an_admin_access_token_gives_admin_access(
 
 
 def test_a_forged_admin_access_token_is_refused(wire: Wire, make_token: MakeToken, admin_keys: KeySet) -> None:
-    """Another's key, no signature, the public key as a shared secret, a changed claim, no token at all."""
+    """Another issuer's key, no signature, the public key as a shared secret, a changed claim, not a token at all."""
     claims = good_claims(wire)
     good = make_token()
     head, payload, signature = good.split(".")
@@ -294,7 +294,7 @@ def test_a_forged_admin_access_token_is_refused(wire: Wire, make_token: MakeToke
 
 @pytest.mark.parametrize("exp", [None, "9999999999", True, float("nan"), float("inf"), -float("inf"), -5, 1e300])
 def test_an_admin_access_token_without_an_end_is_refused(wire: Wire, make_token: MakeToken, exp: object) -> None:
-    """`exp` must be there, and a time."""
+    """It must have `exp`, and as a time."""
     response = wire.post(INITIATE, headers=wire.headers(admin_access_token=make_token(exp=exp)))
     assert outcome(response) == (401, UNPARSABLE)
 
@@ -310,7 +310,7 @@ def test_an_admin_access_token_without_an_end_is_refused(wire: Wire, make_token:
 def test_an_admin_access_token_of_another_issuer_or_audience_is_refused(
     wire: Wire, make_token: MakeToken, claims: dict[str, object]
 ) -> None:
-    """A token that the same keys signed for another service opens nothing here (RFC 7519 §4.1.1, §4.1.3)."""
+    """A token that the same keys signed for another service is not accepted here (RFC 7519 §4.1.1, §4.1.3)."""
     response = wire.post(INITIATE, headers=wire.headers(admin_access_token=make_token(**claims)))
     assert outcome(response) == (401, UNPARSABLE)
 
@@ -331,7 +331,7 @@ def test_an_admin_access_token_may_live_no_longer_than_the_setting(wire: Wire, m
 
 @pytest.mark.parametrize("iat", [None, "0", True, float("nan"), float("-inf"), -1])
 def test_an_admin_access_token_without_a_beginning_is_refused(wire: Wire, make_token: MakeToken, iat: object) -> None:
-    """Without `iat` nobody knows how long it is good for."""
+    """Without `iat` its length of life is unknown."""
     response = wire.post(INITIATE, headers=wire.headers(admin_access_token=make_token(iat=iat)))
     assert outcome(response) == (401, UNPARSABLE)
 
@@ -357,7 +357,7 @@ def test_an_expired_admin_access_token_says_when(wire: Wire, make_token: MakeTok
 
 
 def test_an_admin_access_token_is_for_the_projects_it_lists(wire: Wire, open_wire: Wire, make_token: MakeToken) -> None:
-    """Not for another, and not if the list is none."""
+    """Not for another project, and not if the claim is not a list."""
     response = open_wire.post(INITIATE, headers=open_wire.headers(*KEYS, admin_access_token=make_token()))
     assert outcome(response) == (401, "ADMIN_ACCESS_TOKEN_IS_NOT_ADMIN")
     for project_ids in (
@@ -373,7 +373,7 @@ def test_an_admin_access_token_is_for_the_projects_it_lists(wire: Wire, open_wir
 
 
 def test_without_a_key_file_every_admin_access_token_is_refused(start_wire: StartWire, make_token: MakeToken) -> None:
-    """It is never ignored, whatever other keys are right."""
+    """It is never ignored, whatever other right keys are sent."""
     wire = start_wire(workers=0)
     token = make_token(project_ids=[wire.project.project_id])
     response = wire.post(INITIATE, headers=wire.headers(*KEYS, admin_access_token=token))

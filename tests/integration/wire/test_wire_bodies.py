@@ -1,4 +1,4 @@
-"""docs/wire.md 3 to 6: request bodies. Each way to be wrong has its answer, and none is a 500."""
+"""docs/wire.md 3 to 6: request bodies. Each kind of wrong body has its answer, and none of them is a 500."""
 
 import json
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ GOOD = {
 
 
 def send(wire: Wire, path: str, content: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
-    """Send bytes as they are, as JSON if no other type is named."""
+    """Send bytes unchanged, as JSON unless another type is named."""
     return wire.post(path, content=content, headers={**wire.server_headers, **JSON, **headers})
 
 
 def is_known(response: httpx.Response, code: str) -> bool:
-    """Whether the answer is this 400; that header and body agree was looked at before."""
+    """Return whether the answer is this 400; the client has checked that header and body agree."""
     return response.status_code == httpx.codes.BAD_REQUEST and response.headers.get("x-stack-known-error") == code
 
 
 def is_misfit(response: httpx.Response, reason: str) -> bool:
-    """Whether the answer is a SCHEMA_ERROR whose message gives this reason, twice."""
+    """Return whether the answer is a SCHEMA_ERROR with this reason in both message and details."""
     return (
         is_known(response, "SCHEMA_ERROR")
         and response.json()["details"] == {"message": response.json()["error"]}
@@ -61,7 +61,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_body_that_is_no_json_is_a_parsing_error(wire: Wire, path: str, content: bytes) -> None:
-    """JSON in UTF-8, and not nested without end (docs/wire.md 6)."""
+    """It must be JSON in UTF-8, and not nested endlessly (docs/wire.md 6)."""
     assert is_known(send(wire, path, content), "BODY_PARSING_ERROR")
 
 
@@ -80,7 +80,7 @@ def test_body_that_is_no_json_is_a_parsing_error(wire: Wire, path: str, content:
 )
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_body_of_another_type_is_a_parsing_error(wire: Wire, path: str, content_type: str) -> None:
-    """Good JSON under a wrong name is not guessed at (docs/wire.md 6)."""
+    """Valid JSON under another type is not guessed at (docs/wire.md 6)."""
     response = send(wire, path, json.dumps(GOOD[path]).encode(), **{"content-type": content_type})
     assert is_known(response, "BODY_PARSING_ERROR")
 
@@ -94,7 +94,7 @@ def test_json_may_name_its_charset(wire: Wire, content_type: str) -> None:
 @pytest.mark.parametrize("path", [POLL, COMPLETE, CANCEL])
 @pytest.mark.parametrize("headers", [{}, {"content-type": "text/plain"}])
 def test_absent_body_is_an_empty_object(wire: Wire, path: str, headers: dict[str, str]) -> None:
-    """Which does for initiate, and lacks what the others need; its type does not matter."""
+    """It is enough for initiate, and lacks what the others need; its type does not matter."""
     response = wire.post(path, headers={**wire.server_headers, **headers})
     assert is_misfit(response, "missing required field `" + ("login_code" if path == COMPLETE else "polling_code"))
     assert wire.post(INITIATE, headers={**wire.server_headers, **headers}).status_code == httpx.codes.OK
@@ -110,7 +110,7 @@ def test_body_must_be_an_object(wire: Wire, path: str, content: bytes) -> None:
 @pytest.mark.parametrize("unknown", ["extra", "loginCode", "Polling_code", "", "é", "\0", "__proto__"])
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_unknown_field_is_refused_by_name(wire: Wire, path: str, unknown: str) -> None:
-    """A misspelt field is not silently without effect (docs/wire.md 6)."""
+    """A misspelt field is not silently ignored (docs/wire.md 6)."""
     assert is_misfit(wire.post(path, json={**GOOD[path], unknown: 1}), f"contains unknown field `{unknown}`")
 
 
@@ -126,7 +126,7 @@ OF_WRONG_TYPE = {
     ("path", "field"), [(path, field) for path, fields in OF_WRONG_TYPE.items() for field in fields]
 )
 def test_field_of_a_wrong_type_is_refused_by_name(wire: Wire, path: str, field: str) -> None:
-    """Whatever the type is; the value is not repeated."""
+    """For any type; the value is not repeated."""
     nullable = {"client_name", "client_version", "hostname"}
     for value in (True, 1.5, [], {}, ["let-me-in"], {"let-me-in": 1}, *(() if field in nullable else (None,))):
         response = wire.post(path, json={**GOOD[path], field: value})
@@ -136,7 +136,7 @@ def test_field_of_a_wrong_type_is_refused_by_name(wire: Wire, path: str, field: 
 
 @pytest.mark.parametrize("mode", ["", "Complete", "let-me-in", "check ", "x" * 60_000, "` - at `$.x`", "a\nb"])
 def test_mode_is_one_of_three(wire: Wire, mode: str) -> None:
-    """Another one is refused without being repeated: who knows what was put there by mistake."""
+    """Another value is rejected and not repeated: it may be a secret in the wrong place."""
     response = wire.complete(Login("BBBB-BBBB-BBBB", ""), mode=mode)
     assert is_misfit(response, "Invalid enum value - at `$.mode`")
 
@@ -168,13 +168,13 @@ def test_a_session_may_last_a_second_to_a_day(wire: Wire, text: str) -> None:
     ],
 )
 def test_other_lifetimes_do_not_fit(wire: Wire, text: str) -> None:
-    """Out of bounds, or no integer: floats, booleans and strings are not made to fit."""
+    """Out of bounds, or not an integer: floats, booleans and strings are not converted."""
     assert is_misfit(send(wire, INITIATE, f'{{"expires_in_millis":{text}}}'.encode()), "`$.expires_in_millis`")
 
 
 @pytest.mark.parametrize("field", ["client_name", "client_version", "hostname"])
 def test_client_facts_are_short_and_printable(wire: Wire, field: str) -> None:
-    """They are shown to whoever approves (docs/wire.md 3)."""
+    """They are shown to the person who approves (docs/wire.md 3)."""
     for fact in ("a", "x" * 128, "Ünïcode 猫 🐈", "two words", None):
         assert wire.post(INITIATE, json={field: fact}).status_code == httpx.codes.OK
     for fact in ("", "x" * 129, "a\n", "a\x1b[2Jb", "\0", "\x7f", "\x85", "a\u202eb", "a\u200bb", "\ufeff"):
@@ -238,7 +238,7 @@ def test_refresh_token_is_1_to_8192_characters_of_visible_ascii(wire: Wire, toke
 
 
 def test_the_last_of_two_fields_of_a_name_counts(wire: Wire) -> None:
-    """RFC 8259 §4 leaves it open; all parsers at hand agree. Each must fit."""
+    """RFC 8259 §4 leaves it open; all parsers at hand agree. Each must be valid."""
     login = wire.initiate()
     twice = f'{{"login_code":"BBBB-BBBB-BBBB","login_code":"{login.login_code}"}}'.encode()
     assert send(wire, COMPLETE, twice).json() == {}
@@ -246,7 +246,7 @@ def test_the_last_of_two_fields_of_a_name_counts(wire: Wire) -> None:
 
 
 def pieces(size: int) -> Iterator[bytes]:
-    """A body of some size without saying so in advance (chunked)."""
+    """Yield a body of some size without announcing it (chunked)."""
     yield b"{}"
     for start in range(2, size, 4_096):
         yield b" " * min(4_096, size - start)
@@ -255,7 +255,7 @@ def pieces(size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("size", [LIMIT + 1, 70_000, 2_000_000])
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_body_over_64_kib_is_refused(wire: Wire, path: str, size: int) -> None:
-    """By its announced length or, without one, once it is over (docs/wire.md, section 6)."""
+    """By its announced length, or without one as soon as it is too large (docs/wire.md, section 6)."""
     for content in (b"{}" + b" " * (size - 2), pieces(size)):
         response = send(wire, path, content)
         assert (response.status_code, response.text) == (413, "The request body is larger than 64 KiB.")
@@ -266,7 +266,7 @@ def test_body_over_64_kib_is_refused(wire: Wire, path: str, size: int) -> None:
 @pytest.mark.parametrize("size", [4_097, LIMIT + 1])
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_a_caller_is_checked_before_its_body_is_read(wire: Wire, path: str, size: int) -> None:
-    """So a body of any size is refused for its head, and the connection closed (docs/wire.md, section 14)."""
+    """So a body of any size is refused by its head, and the connection closed (docs/wire.md, section 14)."""
     for content in (b"x" * size, pieces(size)):
         response = wire.post(path, content=content, headers=JSON)
         assert is_known(response, "ACCESS_TYPE_REQUIRED")
@@ -277,7 +277,7 @@ def test_a_caller_is_checked_before_its_body_is_read(wire: Wire, path: str, size
 
 
 def test_body_of_64_kib_is_read(wire: Wire) -> None:
-    """To its last byte, however it is sent."""
+    """To its last byte, whether or not its length is announced."""
     for content in (b"{}" + b" " * (LIMIT - 2), pieces(LIMIT)):
         assert send(wire, INITIATE, content).status_code == httpx.codes.OK
     assert is_known(send(wire, INITIATE, b"{}" + b" " * (LIMIT - 3) + b"x"), "BODY_PARSING_ERROR")
@@ -297,7 +297,7 @@ field_names = st.sampled_from([name for names in OF_WRONG_TYPE.values() for name
 @given(data=st.data())
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_request_makes_it_fail(wire: Wire, path: str, data: st.DataObject) -> None:
-    """Generated headers and bodies: every answer is one that the OpenAPI document promises, and none is 5xx."""
+    """Generated headers and bodies: every answer is one that the OpenAPI document describes, and none is 5xx."""
     login = wire.initiate()
     known = st.sampled_from([login.login_code, login.polling_code, "check", "complete", 1_000, "é" * 5_000, ""])
     bodies = st.dictionaries(field_names, known | json_values, max_size=4).map(json.dumps).map(str.encode)

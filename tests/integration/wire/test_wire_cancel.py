@@ -1,4 +1,4 @@
-"""`POST /auth/cli/cancel` (docs/wire.md 8): a tool that waits no longer ends its session."""
+"""`POST /auth/cli/cancel` (docs/wire.md 8): a tool that no longer waits ends its session."""
 
 from base64 import urlsafe_b64encode
 from hashlib import sha256
@@ -14,18 +14,18 @@ CHALLENGE = urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).rstrip(b"=").d
 
 
 def cancel(wire: Wire, login: Login, **body: str) -> httpx.Response:
-    """Give a login up, as its tool."""
+    """Cancel a login, as its tool."""
     given = {"polling_code": login.polling_code, **body}
     return wire.post(CANCEL, json=given, headers=wire.client_headers)
 
 
 def is_unknown(response: httpx.Response) -> bool:
-    """Whether a polling code is answered like one that names no session."""
+    """Return whether the answer is that for a polling code of no session."""
     return (response.status_code, response.json()["code"]) == (400, "INVALID_POLLING_CODE")
 
 
 def test_cancelled_login_is_over_for_everybody(wire: Wire) -> None:
-    """Its login code completes nothing, its polls are told that it expired; and again."""
+    """Its login code completes nothing, its polls are answered `expired`; cancelling it again changes nothing."""
     login = wire.initiate()
     for _ in range(2):
         response = cancel(wire, login)
@@ -36,14 +36,14 @@ def test_cancelled_login_is_over_for_everybody(wire: Wire) -> None:
 
 
 def test_token_of_a_cancelled_login_is_handed_to_nobody(wire: Wire) -> None:
-    """Completed and not picked up: cancelling takes the token away."""
+    """Completed but not picked up: cancelling deletes the token."""
     login = wire.completed()
     assert cancel(wire, login).json() == {}
     assert wire.poll(login).json() == {"status": "expired"}
 
 
 def test_login_that_is_over_stays_as_it_is(wire: Wire) -> None:
-    """A token that was handed over cannot be taken back by its tool; it is not told that anything failed."""
+    """Its tool cannot take back a token that was handed over; the answer reports no failure."""
     login = wire.completed()
     assert wire.poll(login).status_code == 201
     assert cancel(wire, login).json() == {}
@@ -52,7 +52,7 @@ def test_login_that_is_over_stays_as_it_is(wire: Wire) -> None:
 
 @pytest.mark.parametrize("verifier", [{}, {"code_verifier": "w" * 43}])
 def test_bound_login_is_cancelled_by_its_own_tool_alone(wire: Wire, verifier: dict[str, str]) -> None:
-    """A stolen polling code ends nobody's login: without the right verifier it is unknown."""
+    """A stolen polling code cannot cancel a login: without the right verifier it counts as unknown."""
     login = wire.initiate(code_challenge=CHALLENGE)
     assert is_unknown(cancel(wire, login, **verifier))
     assert wire.complete(login).json() == {}
@@ -60,7 +60,7 @@ def test_bound_login_is_cancelled_by_its_own_tool_alone(wire: Wire, verifier: di
 
 
 def test_polling_code_is_of_its_project(wire: Wire, open_wire: Wire) -> None:
-    """Another project's tool cannot cancel it; nor can a code with another last letter."""
+    """Neither another project's tool nor a code with another last letter can cancel it."""
     login = wire.initiate()
     assert is_unknown(cancel(open_wire, login))
     last = "A" if login.polling_code[-1] != "A" else "B"

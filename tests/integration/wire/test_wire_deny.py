@@ -1,4 +1,4 @@
-"""Modes `inspect` and `deny` of complete (docs/wire.md 5): what a page shows, and the person's no."""
+"""Modes `inspect` and `deny` of complete (docs/wire.md 5): what a page shows, and how a person refuses."""
 
 from datetime import datetime
 
@@ -12,17 +12,17 @@ FACTS = {"client_name": "acme", "client_version": "1.2.3", "hostname": "laptop"}
 
 
 def ask(wire: Wire, login: Login, mode: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    """Send a request in a mode that completes nothing; as a backend, if it has no headers."""
+    """Send a request in a mode that completes nothing, as a backend unless headers are given."""
     return wire.post(COMPLETE, json={"login_code": login.login_code, "mode": mode}, headers=headers)
 
 
 def is_refused(response: httpx.Response) -> bool:
-    """Whether it is answered like a code that names no session."""
+    """Return whether the answer is that for a code of no session."""
     return (response.status_code, response.text) == (400, INVALID_LOGIN_CODE)
 
 
 def test_inspect_tells_who_asks_and_from_where(wire: Wire) -> None:
-    """Each fact that is known; the times are the session's; nothing is changed."""
+    """Each known fact; the times are those of the session; nothing is changed."""
     login = wire.initiate(**FACTS)
     response = ask(wire, login, "inspect")
     body = response.json()
@@ -35,13 +35,13 @@ def test_inspect_tells_who_asks_and_from_where(wire: Wire) -> None:
 
 
 def test_inspect_leaves_out_what_is_not_known(wire: Wire) -> None:
-    """A tool need not say anything of itself."""
+    """A tool need not send facts about itself."""
     assert not FACTS.keys() & ask(wire, wire.initiate(), "inspect").json().keys()
 
 
 @pytest.mark.parametrize("mode", ["inspect", "deny"])
 def test_client_access_neither_inspects_nor_denies(wire: Wire, open_wire: Wire, mode: str) -> None:
-    """Nor where a project lets it complete: a stolen login code would tell who asks, or end the login."""
+    """Not even where a project lets it complete: with a stolen login code it could read the facts, or end the login."""
     for client in (wire, open_wire):
         login = client.initiate()
         response = ask(client, login, mode, client.client_headers)
@@ -50,7 +50,7 @@ def test_client_access_neither_inspects_nor_denies(wire: Wire, open_wire: Wire, 
 
 
 def test_denied_login_is_over_for_everybody(wire: Wire) -> None:
-    """Its tool is told, nobody completes it, and denying it again is the same answer."""
+    """Its tool gets `denied`, nobody can complete it, and denying it again gets the same answer."""
     login = wire.initiate()
     for _ in range(2):
         response = ask(wire, login, "deny")
@@ -62,7 +62,7 @@ def test_denied_login_is_over_for_everybody(wire: Wire) -> None:
 
 
 def test_completed_login_can_be_taken_back_until_it_is_picked_up(wire: Wire) -> None:
-    """The token is handed to nobody; one that was handed over cannot be taken back."""
+    """Nobody gets the token then; a token that was handed over cannot be taken back."""
     login = wire.completed()
     assert ask(wire, login, "deny").json() == {"success": True}
     assert wire.poll(login).json() == {"status": "denied"}
@@ -73,7 +73,7 @@ def test_completed_login_can_be_taken_back_until_it_is_picked_up(wire: Wire) -> 
 
 
 def test_held_poll_hears_of_a_denial_at_once(wire: Wire) -> None:
-    """It need not wait for its time to be over."""
+    """It does not wait for the end of its hold."""
     login = wire.initiate()
     with wire.later(lambda: ask(wire, login, "deny")):
         response = wire.poll(login, prefer="wait=20")
@@ -83,7 +83,7 @@ def test_held_poll_hears_of_a_denial_at_once(wire: Wire) -> None:
 
 @pytest.mark.parametrize("mode", ["inspect", "deny"])
 def test_code_is_of_its_project(wire: Wire, open_wire: Wire, mode: str) -> None:
-    """Another project's backend learns nothing of it and ends nothing."""
+    """Another project's backend can neither inspect nor deny it."""
     login = wire.initiate()
     assert is_refused(ask(open_wire, login, mode))
     assert wire.complete(login).json() == {}

@@ -1,4 +1,4 @@
-"""docs/wire.md 2, 5 and 6: what every answer carries, errors in plain text, errors sent as 200, and 503."""
+"""docs/wire.md 2, 5 and 6: headers of every answer, errors in plain text, errors sent as 200, and 503."""
 
 import socket
 from pathlib import Path
@@ -23,18 +23,18 @@ STORE_AWAY = "The relay cannot reach its store just now. Nothing is lost; try ag
 
 
 def is_plain(response: httpx.Response, status: int, text: str) -> bool:
-    """Whether the answer is exactly this text; that it has the headers of all answers was looked at before."""
+    """Return whether the answer is exactly this text; the client has checked the headers of all answers."""
     plain = response.headers["content-type"] == "text/plain; charset=utf-8"
     return plain and (response.status_code, response.text) == (status, text)
 
 
 def unavailable(response: httpx.Response, text: str) -> bool:
-    """Whether the answer says that the request may be sent again, and when."""
+    """Return whether the answer says that the request may be sent again, and when."""
     return is_plain(response, 503, text) and response.headers["retry-after"] == "1"
 
 
 def allowed(response: httpx.Response) -> set[str]:
-    """The methods that the answer names."""
+    """Return the methods that the answer names."""
     return set(response.headers["allow"].split(", "))
 
 
@@ -48,7 +48,7 @@ def test_unknown_address_is_a_plain_404(wire: Wire, path: str) -> None:
 @pytest.mark.parametrize("path", API_PATHS)
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
 def test_wrong_method_is_a_plain_405(wire: Wire, path: str, method: str) -> None:
-    """It says which methods there are."""
+    """It names the methods that exist."""
     response = wire.client.request(method, path, headers=wire.client_headers)
     assert is_plain(response, 405, "This address does not take this method.")
     assert allowed(response) == {"OPTIONS", "POST"}
@@ -56,7 +56,7 @@ def test_wrong_method_is_a_plain_405(wire: Wire, path: str, method: str) -> None
 
 @pytest.mark.parametrize("path", [*API_PATHS, "/health/live", "/health/ready", "/schema"])
 def test_head_and_options_have_no_body(wire: Wire, path: str) -> None:
-    """HEAD is no method of ours; OPTIONS names those that are."""
+    """HEAD is not supported; OPTIONS names the methods that are."""
     head, options = wire.client.head(path), wire.client.options(path)
     assert (head.status_code, head.content) == (405, b"")
     assert (options.status_code, options.content) == (204, b"")
@@ -64,7 +64,7 @@ def test_head_and_options_have_no_body(wire: Wire, path: str) -> None:
 
 
 def test_schema_is_the_document_that_the_answers_are_held_against(wire: Wire) -> None:
-    """In JSON, at two addresses, without anything to load from elsewhere."""
+    """In JSON, at two addresses, and complete in itself."""
     for path in ("/schema", "/schema/openapi.json"):
         response = wire.client.get(path)
         assert response.headers["content-type"] == "application/json"
@@ -73,7 +73,7 @@ def test_schema_is_the_document_that_the_answers_are_held_against(wire: Wire) ->
 
 
 def test_health_answers_name_what_is_well(wire: Wire) -> None:
-    """To whoever asks."""
+    """To any caller."""
     assert wire.client.get("/health/live").json() == {"status": "live"}
     assert wire.client.get("/health/ready").json() == {"status": "ready"}
 
@@ -123,7 +123,7 @@ def test_success_is_not_touched_by_the_override(wire: Wire) -> None:
 
 
 def test_connection_lives_on_after_a_refusal(wire: Wire) -> None:
-    """A client that keeps its connection never meets a dead one, however much of its request was in vain."""
+    """A client that keeps its connection never finds it closed, however much of its request was not read."""
     wrong = wire.headers(secret_server_key="wrong")
     with httpx.Client(base_url=wire.service.url, trust_env=False) as client:
         for _ in range(20):
@@ -133,7 +133,7 @@ def test_connection_lives_on_after_a_refusal(wire: Wire) -> None:
 
 
 def test_body_that_never_comes_is_the_client_s_fault(wire: Wire) -> None:
-    """A client that leaves in the midst of its body, if it still listens, hears 400."""
+    """A client that stops in the middle of its body, if it still reads, gets 400."""
     address = urlsplit(wire.service.url)
     with socket.create_connection((address.hostname, address.port or 80)) as connection:
         keys = "".join(f"{name}: {value}\r\n" for name, value in wire.client_headers.items())
@@ -146,7 +146,7 @@ def test_body_that_never_comes_is_the_client_s_fault(wire: Wire) -> None:
 
 
 def test_503_without_a_worker_says_whether_the_request_is_recorded(start_wire: StartWire) -> None:
-    """First that it is; once the backlog is full, that it is not. Never as 200, even on request (docs/wire.md 5)."""
+    """First it is recorded; once the backlog is full, it is not. Never as 200, even on request (docs/wire.md 5)."""
     wire = start_wire(workers=0, outcome_wait_ms=2_600, backlog_limit=1)
     first, second = wire.initiate(), wire.initiate()
     assert unavailable(wire.complete(first, OVERRIDE | {"Idempotency-Key": "first"}), RECORDED)

@@ -1,4 +1,4 @@
-"""docs/wire.md 3, 4 and 5: the login itself, each row of its tables, and what Idempotency-Key makes safe to repeat."""
+"""docs/wire.md 3, 4 and 5: the login itself, each row of its tables, and repetition with Idempotency-Key."""
 
 import re
 import time
@@ -24,7 +24,7 @@ def milliseconds(timestamp: str) -> int:
 
 
 def is_refused(response: httpx.Response, text: str = INVALID_LOGIN_CODE) -> bool:
-    """Whether complete refused, in exactly these words."""
+    """Return whether complete refused, in exactly these words."""
     return (response.status_code, response.headers["content-type"], response.text) == (
         400,
         "text/plain; charset=utf-8",
@@ -33,7 +33,7 @@ def is_refused(response: httpx.Response, text: str = INVALID_LOGIN_CODE) -> bool
 
 
 def is_unknown(response: httpx.Response) -> bool:
-    """Whether poll took the code for none of this project's."""
+    """Return whether poll answered that the project has no such code."""
     return (response.status_code, response.json()) == (
         400,
         {"code": "INVALID_POLLING_CODE", "error": "The polling code is invalid or does not exist."},
@@ -69,14 +69,14 @@ def test_initiate_needs_no_body(wire: Wire, request_: dict[str, object]) -> None
 
 
 def test_initiate_refuses_an_anonymous_session(wire: Wire) -> None:
-    """It is not silently dropped: who sends one counts on it (docs/wire.md 3)."""
+    """It is not silently dropped: a client that sends one relies on it (docs/wire.md 3)."""
     response = wire.post(INITIATE, json={"anon_refresh_token": "rt"}, headers=wire.client_headers)
     text = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
     assert is_refused(response, text)
 
 
 def test_the_documented_curl_completes_a_login_with_a_minted_token(wire: Wire) -> None:
-    """No access type, one key, one field: `200 {}`; the next poll gets 201, the ones after it `used`."""
+    """No access type, one key, one field: `200 {}`; the next poll gets 201, later ones `used`."""
     login = wire.initiate()
     assert wire.poll(login).json() == WAITING
     response = wire.client.post(
@@ -127,7 +127,7 @@ def test_check_only_looks(wire: Wire) -> None:
 
 
 def test_claim_finds_no_anonymous_session(wire: Wire) -> None:
-    """There are none yet; a wrong code is told first."""
+    """There are none yet; a wrong code is reported first."""
     login = wire.initiate()
     assert is_refused(wire.complete(login, mode="claim-anon-session"), NO_ANONYMOUS_SESSION)
     assert wire.poll(login).json() == WAITING
@@ -136,7 +136,7 @@ def test_claim_finds_no_anonymous_session(wire: Wire) -> None:
 
 @pytest.mark.parametrize("mode", ["complete", "check"])
 def test_a_code_completes_once(wire: Wire, mode: str) -> None:
-    """Completed or consumed before: the same words (docs/wire.md 5)."""
+    """After completion or consumption: the same words (docs/wire.md 5)."""
     login = wire.completed()
     assert is_refused(wire.complete(login, mode=mode))
     assert is_refused(wire.complete(login, mode=mode, refresh_token="another"))
@@ -147,7 +147,7 @@ def test_a_code_completes_once(wire: Wire, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["complete", "check"])
 def test_a_code_is_of_its_project(wire: Wire, open_wire: Wire, mode: str) -> None:
-    """Unknown here, pending there."""
+    """Unknown in this project, pending in the other."""
     login = wire.initiate()
     assert is_refused(open_wire.complete(login, mode=mode))
     assert wire.poll(login).json() == WAITING
@@ -187,7 +187,7 @@ NO_CODES = {
 @pytest.mark.parametrize("code", NO_CODES.values(), ids=NO_CODES)
 @pytest.mark.parametrize("mode", ["complete", "check", "claim-anon-session"])
 def test_an_unknown_code_is_refused(wire: Wire, mode: str, code: str) -> None:
-    """One that cannot be a code is told the same as one that could."""
+    """A malformed code gets the same answer as an unknown one."""
     assert is_refused(wire.complete(Login(code, ""), mode=mode))
 
 
@@ -200,7 +200,7 @@ def test_letters_that_only_look_alike_in_capitals_are_no_letters_of_a_code(wire:
 
 
 def test_a_polling_code_is_known_as_a_whole_or_not_at_all(wire: Wire, open_wire: Wire) -> None:
-    """Another project's, another session's secret, malformed: the same known error (docs/wire.md 4)."""
+    """Another project's, with another session's secret, malformed: the same known error (docs/wire.md 4)."""
     login, other = wire.initiate(), wire.initiate()
     code = login.polling_code
     assert is_unknown(open_wire.poll(login))
@@ -208,7 +208,7 @@ def test_a_polling_code_is_known_as_a_whole_or_not_at_all(wire: Wire, open_wire:
     wrong = [
         *("", "x", "lrp_", code[:-1], code + "A", code[:-1] + last, code.upper(), " " + code, code + "\n"),
         code[:30] + other.polling_code[30:],  # the session of one, the secret of the other
-        "lrp_ff" + code[6:],  # a partition that there is not
+        "lrp_ff" + code[6:],  # a partition that does not exist
         "lrp_+1" + code[6:],
         code[:-1] + "é",
         code[:-1] + "\0",
@@ -223,7 +223,7 @@ def test_a_polling_code_is_known_as_a_whole_or_not_at_all(wire: Wire, open_wire:
 
 
 def test_an_expired_session_says_so(wire: Wire) -> None:
-    """To its poller as a status, to whoever would complete it as a refusal."""
+    """With a status at poll, with a refusal at complete."""
     login = wire.initiate(expires_in_millis=SHORTEST)
     assert wire.poll(login).json() == WAITING
     wait_for_the_end(wire, login)
@@ -234,7 +234,7 @@ def test_an_expired_session_says_so(wire: Wire) -> None:
 
 
 def test_a_token_can_be_picked_up_after_the_session_s_end(wire: Wire) -> None:
-    """Completed in time; used comes before completed, and completed before expired (docs/wire.md 4)."""
+    """It was completed in time; used precedes completed, and completed precedes expired (docs/wire.md 4)."""
     login, witness = wire.completed(expires_in_millis=SHORTEST), wire.initiate(expires_in_millis=SHORTEST)
     wait_for_the_end(wire, witness)
     assert wire.poll(login).status_code == httpx.codes.CREATED
@@ -242,7 +242,7 @@ def test_a_token_can_be_picked_up_after_the_session_s_end(wire: Wire) -> None:
 
 
 def test_the_same_key_hears_the_same_token_again(wire: Wire) -> None:
-    """A response lost on the network loses no login; another key, or none, hears `used` (docs/wire.md 4)."""
+    """A response lost on the network loses no login; another key, or no key, gets `used` (docs/wire.md 4)."""
     login = wire.completed()
     first = wire.poll(login, **{"Idempotency-Key": "mine"})
     again = [wire.poll(login, **{"Idempotency-Key": "mine"}) for _ in range(3)]
@@ -255,7 +255,7 @@ def test_the_same_key_hears_the_same_token_again(wire: Wire) -> None:
 
 
 def test_a_key_is_of_the_holder_of_the_polling_code(wire: Wire) -> None:
-    """Two sessions with one key are apart; a key without the code is nothing."""
+    """Two sessions with one key are independent; a key without the code is worth nothing."""
     key = {"Idempotency-Key": "shared"}
     one, other = wire.completed(), wire.completed()
     tokens = {wire.poll(login, **key).json()["refresh_token"] for login in (one, other)}
@@ -264,7 +264,7 @@ def test_a_key_is_of_the_holder_of_the_polling_code(wire: Wire) -> None:
 
 
 def test_a_key_used_too_early_or_by_who_came_late_gets_no_token(wire: Wire) -> None:
-    """While pending it is answered afresh each time; after another's 201 it hears `used`."""
+    """While pending it is answered afresh each time; after another poll's 201 it gets `used`."""
     key = {"Idempotency-Key": "early"}
     login = wire.initiate()
     assert wire.poll(login, **key).json() == WAITING
@@ -274,7 +274,7 @@ def test_a_key_used_too_early_or_by_who_came_late_gets_no_token(wire: Wire) -> N
 
 
 def test_the_token_is_gone_when_the_replay_window_is_over(start_wire: StartWire) -> None:
-    """The same key hears `used` then."""
+    """The same key then gets `used`."""
     wire = start_wire(outcome_wait_ms=2_600, replay_window_ms=2_700)
     login, key = wire.completed(), {"Idempotency-Key": "mine"}
     assert wire.poll(login, **key).status_code == httpx.codes.CREATED
@@ -287,7 +287,7 @@ def test_the_token_is_gone_when_the_replay_window_is_over(start_wire: StartWire)
 
 @pytest.mark.parametrize("body", [{}, {"refresh_token": "rt"}])
 def test_a_completion_may_be_sent_again_with_its_key(wire: Wire, body: dict[str, str]) -> None:
-    """The same answer, before and after the token is picked up; another key, or none, is refused (docs/wire.md 5)."""
+    """The same answer, before and after the pickup; another key, or no key, is refused (docs/wire.md 5)."""
     login, key = wire.initiate(), {"Idempotency-Key": "mine"}
     first = wire.complete(login, key, **body)
     assert first.status_code == httpx.codes.OK
@@ -301,7 +301,7 @@ def test_a_completion_may_be_sent_again_with_its_key(wire: Wire, body: dict[str,
 
 
 def test_a_refusal_is_repeated_with_its_key(wire: Wire) -> None:
-    """It stays one, and completes nothing."""
+    """It stays a refusal, and completes nothing."""
     login, key = wire.completed(), {"Idempotency-Key": "late"}
     assert is_refused(wire.complete(login, key))
     assert is_refused(wire.complete(login, key))
@@ -322,7 +322,7 @@ def test_a_key_belongs_to_one_code(wire: Wire) -> None:
 @pytest.mark.parametrize("path", [POLL, COMPLETE])
 @pytest.mark.parametrize("key", [b"", b"x" * 256, b"a b", b"\xc3\xa9"])
 def test_a_malformed_key_is_refused(wire: Wire, path: str, key: bytes) -> None:
-    """1 to 255 visible ASCII characters; an unusable key is never ignored, and what it came with is not done."""
+    """1 to 255 visible ASCII characters; a malformed key is never ignored, and its request is not carried out."""
     login = wire.initiate()
     headers = {name.encode(): value.encode() for name, value in wire.server_headers.items()}
     body = {"polling_code": login.polling_code} if path == POLL else {"login_code": login.login_code}
@@ -333,7 +333,7 @@ def test_a_malformed_key_is_refused(wire: Wire, path: str, key: bytes) -> None:
 
 
 def test_the_longest_key_is_a_key(wire: Wire) -> None:
-    """255 characters, all of visible ASCII among them."""
+    """255 characters, with every visible ASCII character among them."""
     key = {"Idempotency-Key": ("".join(map(chr, range(0x21, 0x7F))) * 3)[:255]}
     login = wire.initiate()
     assert wire.complete(login, key).json() == wire.complete(login, key).json() == {}

@@ -1,4 +1,4 @@
-"""What a project asks of its sessions (docs/wire.md 3)."""
+"""What a project requires of its sessions (docs/wire.md 3)."""
 
 import asyncio
 import uuid
@@ -21,7 +21,7 @@ OfPolicy = Callable[..., Wire]
 
 @pytest.fixture
 def of_policy(wire: Wire) -> Iterator[OfPolicy]:
-    """Return a client of the service with a project of this policy."""
+    """Return a function that makes a project with a policy, and returns a client of it."""
     with ExitStack() as stack:
 
         def client(**policy: object) -> Wire:
@@ -34,7 +34,7 @@ def of_policy(wire: Wire) -> Iterator[OfPolicy]:
 
 
 def lifetime_ms(wire: Wire, **body: object) -> float:
-    """Return how long a session may live, as its tool is told."""
+    """Return how long a session may live, by the `expires_at` that its tool gets."""
     answer = wire.post(INITIATE, json=body, headers=wire.client_headers)
     assert answer.status_code == 200
     expires_at = datetime.fromisoformat(answer.json()["expires_at"])
@@ -53,17 +53,17 @@ def lifetime_ms(wire: Wire, **body: object) -> float:
 def test_lifetime_is_cut_to_what_the_project_allows(
     of_policy: OfPolicy, longest: int | None, asked: int, lives: int
 ) -> None:
-    """Without an error: `expires_at` says so. Half an hour, unless its operator allowed another."""
+    """Without an error, and visible in `expires_at`. Half an hour, unless the operator allows another limit."""
     assert lives - SLACK_MS < lifetime_ms(of_policy(longest_lifetime_ms=longest), expires_in_millis=asked) <= lives
 
 
 def test_lifetime_that_was_not_asked_for_is_cut_too(of_policy: OfPolicy) -> None:
-    """The default is no way round the policy."""
+    """The policy also limits the default."""
     assert lifetime_ms(of_policy(longest_lifetime_ms=60_000)) <= 60_000
 
 
 def test_binding_can_be_required(of_policy: OfPolicy) -> None:
-    """The refusal names the field that is missing; a bound session is made."""
+    """The refusal names the missing field; a bound session is accepted."""
     strict = of_policy(require_binding=True)
     answer = strict.post(INITIATE, json={}, headers=strict.client_headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "SCHEMA_ERROR")
@@ -73,7 +73,7 @@ def test_binding_can_be_required(of_policy: OfPolicy) -> None:
 
 
 def test_a_project_may_have_its_own_limit_of_an_address(of_policy: OfPolicy) -> None:
-    """In place of the relay's."""
+    """It replaces the relay's."""
     strict = of_policy(live_sessions_per_address=2)
     statuses = [strict.post(INITIATE, json={}, headers=strict.client_headers).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
