@@ -53,7 +53,7 @@ class Answer(NamedTuple):
 
 
 class Load:
-    """Runs logins until told to stop."""
+    """Runs logins until it is stopped."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Load:
             await approving
 
     async def _carry_out(self, request: HttpRequest, attempt: Attempt | None) -> tuple[Reply, Attempt | None]:
-        """Send what the library wants to be sent; returns what to tell it, and the attempt that it belongs to."""
+        """Send a request of the library; returns the reply for it, and the attempt that it belongs to."""
         hold = int(request.headers.get("prefer", "wait=0").removeprefix("wait="))
         kind = request.path.rpartition("/")[2].replace("cli", "initiate")
         key = request.headers.get("idempotency-key")
@@ -157,7 +157,7 @@ class Load:
         attempt.ended_as = "Login" if "success" in ends else "/".join(sorted(ends))
 
     async def _raw_polls(self, attempt: Attempt, lifetime: float) -> str:
-        """Poll until there is an end; returns the last status."""
+        """Poll until the answer is final; returns the last status."""
         keyed = self._choose.random() >= UNKEYED_SHARE
         key = {"idempotency-key": secrets.token_urlsafe(12)} if keyed else {}
         body = json.dumps({"polling_code": attempt.polling_code}).encode()
@@ -207,7 +207,7 @@ class Load:
         key: str | None,
         token: str | None = None,
     ) -> None:
-        """Have a request that was answered sent again after a while, sometimes: its key must hear the same."""
+        """Sometimes repeat an answered request with its key after a while: the answer must be the same."""
         if key is not None and self._choose.random() < ECHO_SHARE:
             pause = self._choose.uniform(0, ECHO_WITHIN)
             echo = asyncio.create_task(self._send_again(pause, kind, attempt, headers, body, key, token))

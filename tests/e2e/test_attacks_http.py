@@ -109,7 +109,7 @@ def test_idle_connection_is_closed(target: Service) -> None:
 
 
 def test_client_that_stalls_in_its_body_is_told_and_dropped(target: Service) -> None:
-    """After the time-out for the body too; an answer tells that it is over."""
+    """The time-out also covers the body; the client gets an answer before its connection is closed."""
     said, seconds = exchange(target, with_key(target) + b"Content-Length: 10\r\n\r\n{")
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in said.lower()
@@ -124,7 +124,7 @@ def test_client_that_trickles_its_body_is_dropped(target: Service) -> None:
 
 
 def test_body_past_the_limit_is_not_read(target: Service) -> None:
-    """What says it is larger is refused by its length, before a byte of it is parsed or waited for."""
+    """A body that is announced as larger is rejected by its length, before a byte of it is parsed or waited for."""
     said, seconds = exchange(target, with_key(target) + b"Content-Length: 65537\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 413 ")
     assert seconds < PATIENCE

@@ -225,7 +225,7 @@ async def test_stopped_api_answers_what_it_has_begun(start: StartClient, http: h
     service.workers[0].stop()
     answer = await client.completing(session)
     service.apis[0].send(SIGTERM)
-    with pytest.raises(httpx.TransportError):  # noqa: PT012 - it listens until it has begun to stop
+    with pytest.raises(httpx.TransportError):  # noqa: PT012 - it listens until it begins to stop
         while True:
             await http.get(f"{service.url}/health/live", headers={"connection": "close"})
     service.workers[0].send(SIGCONT)

@@ -110,7 +110,7 @@ def looked_up() -> float:
 async def test_api_notices_that_its_subscription_is_half_open(
     proxy: Proxy, through_proxy: Settings, relay: Relay, keys: Keys
 ) -> None:
-    """It subscribes anew within seconds, so that hints come at once again and not from the look-up each second."""
+    """It subscribes again within seconds, so that hints come at once and not from the look-up each second."""
     async with listening(relay.settings, through_proxy, keys) as api:
         await wait_until(lambda: is_subscribed(relay))
         dead = set(proxy.links)

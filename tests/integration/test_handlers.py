@@ -175,7 +175,7 @@ async def a_refused_complete(relay: Relay) -> tuple[Entry, Transition]:
 
 
 async def test_two_workers_with_one_entry_decide_it_once(relay: Relay) -> None:
-    """The entry is the ticket: whoever deletes it commits."""
+    """The entry is the ticket: the worker that deletes it commits."""
     session_id = (await relay.completed()).session_id
     await relay.consume(session_id)
     [entry] = await relay.read()

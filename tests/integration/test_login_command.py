@@ -208,7 +208,7 @@ def test_a_token_file_that_cannot_be_written_costs_no_login(relay: ScriptedRelay
     ids=" ".join,
 )
 def test_wrong_usage_is_told_before_anything_is_sent(relay: ScriptedRelay, options: list[str]) -> None:
-    """Exit code 2 and one line that says what is wrong."""
+    """Exit code 2 and one line that names the mistake."""
     result = run(relay, *options)
 
     assert result.exit_code == 2

@@ -48,7 +48,7 @@ async def test_id_that_another_request_has_is_refused(relay: Relay) -> None:
     await relay.work()
     assert await relay.complete(session_id, fingerprint="other") == Reused()
     assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.COMPLETED)
-    # Also for another session: the key belongs to who sends it.
+    # Also for another session: the key belongs to its sender.
     assert await relay.complete((await relay.initiate()).session_id, fingerprint="two") == Reused()
     assert await relay.backlog() == 0
 

@@ -100,7 +100,7 @@ class Relay:
         return {(await self.session(session_id)).state for session_id in session_ids}
 
     async def outcome(self, session_id: str, id_: str) -> Outcome | None:
-        """Return what became of a command."""
+        """Return the outcome of a command; None if there is none yet."""
         [kept] = await self.sessions.read_outcomes(self.keys.partition_of(session_id), [id_])
         return kept.outcome if kept else None
 
