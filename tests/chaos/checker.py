@@ -166,6 +166,8 @@ def _check_attempt(attempt: Attempt, times: dict[str, float], verdict: Verdict) 
 def _check_hand_over(attempt: Attempt, times: dict[str, float], verdict: Verdict) -> None:
     """An acknowledged completion reaches a poller, or nobody if it was taken back."""
     session_id, taken_back = attempt.session_id, times.keys() & TAKEN_BACK
+    if any(op.result is Result.OK for op in attempt.of("deny")) and "session.denied" not in times:
+        verdict.lost.append(f"{session_id}: its denial was acknowledged, but the events are {sorted(times)}")
     if taken_back:
         if attempt.received:
             verdict.doubled.append(f"{session_id}: a poller received the token, and {sorted(taken_back)}")

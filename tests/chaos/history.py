@@ -23,7 +23,7 @@ class Operation:
     """One request. Times are seconds of the run's clock."""
 
     kind: str
-    """`initiate`, `complete` or `poll`."""
+    """`initiate`, `complete`, `deny`, `cancel` or `poll`."""
     actor: str
     """The sender: the same for all requests with one Idempotency-Key, another for every request without."""
     started: float

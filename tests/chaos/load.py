@@ -39,8 +39,14 @@ LIBRARY_SHARE = 0.6
 UNKEYED_SHARE = 0.25  # of raw pollers and of backends
 RIVAL_SHARE = 0.15  # logins with a second backend or a second poller
 ABANDONED_SHARE = 0.05
+DENIED_SHARE = 0.08  # logins that the person denies, before or after a backend completes them
+CANCELLED_SHARE = 0.08  # raw logins whose tool gives up
 ECHO_SHARE = 0.5  # requests with a key that are sent again although they were answered, as by a proxy that retries
 ECHO_WITHIN = 5.0  # seconds; longer than a worker is frozen for, which may then decide again
+
+
+PATHS = {"initiate": "", "deny": "/complete"}
+"""Those that are not named like the kind of the request."""
 
 
 class Answer(NamedTuple):
@@ -153,6 +159,8 @@ class Load:
                 group.create_task(self._approve(attempt, json.loads(answer.body)["login_code"]))
             pollers = 2 if choose.random() < RIVAL_SHARE else 1
             polls = [group.create_task(self._raw_polls(attempt, lifetime)) for _ in range(pollers)]
+            if choose.random() < CANCELLED_SHARE:
+                group.create_task(self._cancel(attempt))
         ends = {poll.result() for poll in polls}
         attempt.ended_as = "Login" if "success" in ends else "/".join(sorted(ends))
 
@@ -168,18 +176,37 @@ class Load:
             status = _poll_status(answer)
             if status == "success":
                 self._echo("poll", attempt, headers, body, key.get("idempotency-key"))
-            if status in ("success", "used", "expired") or 400 <= answer.status < 500:
+            if status in ("success", "used", "denied", "expired") or 400 <= answer.status < 500:
                 return status
             await asyncio.sleep(RAW_INTERVAL if answer.status == 200 else RETRY_PAUSE)
         return "gave up"
 
     async def _approve(self, attempt: Attempt, login_code: str) -> None:
-        """Complete the login after a while; sometimes two backends try, with tokens of their own."""
+        """Complete the login after a while; sometimes two backends try, with tokens of their own, or it is denied."""
         await asyncio.sleep(self._choose.uniform(0, THINKING))
         backends = 2 if self._choose.random() < RIVAL_SHARE else 1
         async with asyncio.TaskGroup() as group:
             for number in range(backends):
                 group.create_task(self._complete(attempt, login_code, number))
+            if self._choose.random() < DENIED_SHARE:
+                body = {"login_code": login_code, "mode": "deny"}
+                group.create_task(self._end("deny", attempt, self._project.server_headers, body))
+
+    async def _cancel(self, attempt: Attempt) -> None:
+        """Give the login up after a while, as a tool that is interrupted does."""
+        await self._end("cancel", attempt, self._project.client_headers, {"polling_code": attempt.polling_code})
+
+    async def _end(self, kind: str, attempt: Attempt, headers: Mapping[str, str], body: dict[str, str]) -> None:
+        """Deny or cancel a login at some moment about its completion, with a key, until it is answered."""
+        await asyncio.sleep(self._choose.uniform(0, THINKING / 2))
+        key = secrets.token_urlsafe(12)
+        given = {"content-type": "application/json", "idempotency-key": key, **headers}
+        give_up = self._clock() + LIFETIME + CLIENT_PATIENCE
+        while self._clock() < give_up:
+            answer, _ = await self._ask(kind, attempt, given, json.dumps(body).encode(), actor=key)
+            if 200 <= answer.status < 500:
+                return
+            await asyncio.sleep(float(answer.headers.get("retry-after", RETRY_PAUSE)))
 
     async def _complete(self, attempt: Attempt, login_code: str, number: int) -> None:
         token = token_for(self._secret, f"{attempt.session_id}:{number}")
@@ -238,7 +265,7 @@ class Load:
         token: str | None = None,
     ) -> tuple[Answer, Attempt | None]:
         """Send one request to any of the APIs and write down what came of it; an initiate starts a new attempt."""
-        path = "/api/v1/auth/cli" if kind == "initiate" else f"/api/v1/auth/cli/{kind}"
+        path = "/api/v1/auth/cli" + PATHS.get(kind, f"/{kind}")
         bound = hold + self._within
         started = self._clock()
         answer = await self._send(path, headers, body, bound + CLIENT_PATIENCE)

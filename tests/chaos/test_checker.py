@@ -63,6 +63,14 @@ def test_a_login_that_was_taken_back_hands_no_token_over(end: str) -> None:
     assert verdict(COMPLETE, POLL, at_rest=at_rest).doubled
 
 
+def test_a_denial_that_left_no_trace_is_seen() -> None:
+    """One that was acknowledged is a fact: the events must have it."""
+    denied = replace(COMPLETE, kind="deny", token=None)
+    at_rest = REST._replace(facts=[INITIATED, DENIED._replace(version=2)])
+    assert verdict(denied, at_rest=at_rest, ended_as="denied").holds
+    assert verdict(denied, POLL, COMPLETE).lost
+
+
 def test_a_second_poller_with_the_token_is_seen() -> None:
     """Each poll without a key counts as a poller of its own."""
     assert verdict(COMPLETE, POLL, replace(POLL, actor="other")).doubled
