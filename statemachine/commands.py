@@ -73,7 +73,18 @@ class CancelSession(msgspec.Struct, frozen=True, tag="CancelSession"):
     traceparent: str | None = None
 
 
-Command = CompleteSession | ConsumeSession | DenySession | CancelSession
+class ExpireSession(msgspec.Struct, frozen=True, tag="ExpireSession"):
+    """End a pending session before its time, for an operator."""
+
+    trigger: ClassVar[Trigger] = Trigger.EXPIRE
+    id: str
+    session_id: str
+    reply_to: str
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+Command = CompleteSession | ConsumeSession | DenySession | CancelSession | ExpireSession
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)

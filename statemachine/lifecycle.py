@@ -36,6 +36,8 @@ class Trigger(StrEnum):
     """The tool gives up, for example on Ctrl-C."""
     CONSUME = "consume"
     """A poller asks for the refresh token."""
+    EXPIRE = "expire"
+    """An operator ends what is pending, as after an attack."""
     DEADLINE = "deadline"
     """The sweeper found the session in the index of deadlines."""
 
@@ -62,7 +64,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """The session cannot be completed: it was before, it ended, or its time is over."""
     UNCHANGED = "unchanged"
-    """The deadline has nothing to end: it was moved, or the session ended before."""
+    """The deadline, or an operator, has nothing to end: the session went on, or ended before."""
     UNKNOWN = "unknown"
     """There is no such session, or no longer."""
 
@@ -100,9 +102,15 @@ def always(outcome: Outcome) -> Rule:
 
 
 def end(outcome: Outcome) -> dict[Trigger, Rule]:
-    """Return the rules of a state that nothing leaves: a completion is refused, any other command gets `outcome`."""
-    rules = dict.fromkeys(Trigger, always(outcome))
-    return rules | {Trigger.COMPLETE: always(Outcome.REFUSED), Trigger.DEADLINE: always(Outcome.UNCHANGED)}
+    """Return the rules of a state that nothing leaves: what tool and backend ask for gets `outcome`, but a completion.
+
+    A completion is refused; for the deadline and for an operator there is nothing to end.
+    """
+    return dict.fromkeys(Trigger, always(outcome)) | {
+        Trigger.COMPLETE: always(Outcome.REFUSED),
+        Trigger.EXPIRE: always(Outcome.UNCHANGED),
+        Trigger.DEADLINE: always(Outcome.UNCHANGED),
+    }
 
 
 RULES: Mapping[State, Mapping[Trigger, Rule]] = {
@@ -111,6 +119,7 @@ RULES: Mapping[State, Mapping[Trigger, Rule]] = {
         Trigger.DENY: Rule(in_time=becomes(State.DENIED), overdue=stays(Outcome.EXPIRED)),
         Trigger.CANCEL: Rule(in_time=becomes(State.CANCELLED), overdue=stays(Outcome.EXPIRED)),
         Trigger.CONSUME: Rule(in_time=stays(Outcome.WAITING), overdue=stays(Outcome.EXPIRED)),
+        Trigger.EXPIRE: Rule(in_time=becomes(State.EXPIRED), overdue=becomes(State.EXPIRED)),
         Trigger.DEADLINE: Rule(in_time=stays(Outcome.UNCHANGED), overdue=becomes(State.EXPIRED)),
     },
     State.COMPLETED: {
@@ -118,6 +127,7 @@ RULES: Mapping[State, Mapping[Trigger, Rule]] = {
         Trigger.DENY: Rule(in_time=becomes(State.DENIED), overdue=stays(Outcome.EXPIRED)),
         Trigger.CANCEL: Rule(in_time=becomes(State.CANCELLED), overdue=stays(Outcome.EXPIRED)),
         Trigger.CONSUME: Rule(in_time=becomes(State.CONSUMED), overdue=stays(Outcome.EXPIRED)),
+        Trigger.EXPIRE: always(Outcome.UNCHANGED),
         Trigger.DEADLINE: Rule(in_time=stays(Outcome.UNCHANGED), overdue=becomes(State.EXPIRED)),
     },
     State.CONSUMED: end(Outcome.USED),

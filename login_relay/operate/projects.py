@@ -235,7 +235,7 @@ async def update(
 ) -> None:
     """Change what a project allows: every API process follows within five seconds."""
     store = Projects(relay.redis, relay.keys)
-    found = await _find(store, project)
+    found = await find(store, project)
     origins = {*found.allowed_origins, *allowed} - set(forbidden)
     if allow_client_complete is None:
         allow_client_complete = found.allow_client_complete
@@ -267,9 +267,9 @@ async def rotate(relay: Relay, project: str, choice: str, overlap: int, *, as_js
     For a leaked key, use `--overlap 0`: it is refused within five seconds. Without it a thief has a day.
     """
     store = Projects(relay.redis, relay.keys)
-    found = await _find(store, project)
+    found = await find(store, project)
     keys = await store.rotate(found, KEY_CHOICES[choice], overlap)
-    rotated = await _find(store, found.id)
+    rotated = await find(store, found.id)
     until = rfc3339(rotated.keys[KEY_CHOICES[choice][0]].previous_until)
     facts = {"project_id": found.id, "name": found.name, **_by_name(keys), "previous_keys_valid_until": until}
     if overlap:
@@ -287,14 +287,15 @@ async def rotate(relay: Relay, project: str, choice: str, overlap: int, *, as_js
 async def delete(relay: Relay, project: str, *, yes: bool) -> None:
     """Delete a project: its keys stop working within five seconds."""
     store = Projects(relay.redis, relay.keys)
-    found = await _find(store, project)
+    found = await find(store, project)
     if not yes:
         click.confirm(f"Delete the project {found.name!r} ({found.id})?", abort=True, err=True)
     await store.delete(found)
     click.echo(f"Deleted {found.name!r} ({found.id}).")
 
 
-async def _find(store: Projects, name_or_id: str) -> Project:
+async def find(store: Projects, name_or_id: str) -> Project:
+    """Return the project that an operator named, or say that there is none."""
     try:
         return await store.find(name_or_id)
     except UnknownProjectError:

@@ -11,7 +11,7 @@ from runtime.address import counted_as
 from runtime.clock import rfc3339
 from runtime.redis.keys import GROUP, Keys
 from runtime.redis.scripts import Call, Reply, Script, run_scripts
-from statemachine.commands import Command, CompleteSession, ConsumeSession
+from statemachine.commands import Command, CompleteSession, ConsumeSession, ExpireSession
 from statemachine.events import EVENT_TYPES, event_for
 from statemachine.lifecycle import Decision, Outcome, State
 from statemachine.session import TimedSession
@@ -83,6 +83,7 @@ class Committing:
         if command is not None:
             command_id, reply_to = command.id, command.reply_to
         event = event_for(before, after, command)
+        forgotten_at = self._retention.forgotten_at(before, after, now)
         return _TRANSITION.call(
             session=keys.session(session_id),
             token=keys.sealed_token(session_id),
@@ -102,7 +103,10 @@ class Committing:
             deadline=after.deadline,
             login_subject=after.login_subject or "",
             sealed_token=sealed_token,
-            forgotten_at=self._retention.forgotten_at(before, after, now),
+            forgotten_at=forgotten_at,
+            # What was handed over, or ended by an operator, is remembered and does not count: neither is an attacker's
+            # to do.
+            live_until="" if after.state is State.CONSUMED or isinstance(command, ExpireSession) else forgotten_at,
             retention_ms=self._retention.remembered_ms,
             events_max=self._events_max,
             replay_window_ms=self._replay_window_ms,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from runtime.address import UNKNOWN_ADDRESS
+from runtime.address import UNKNOWN_ADDRESS, counted_as
 from runtime.codes import SESSION_ID_LENGTH, PollingCode, login_code_digest
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Reply, Script, run_script
@@ -127,6 +127,15 @@ class Sessions:
             for session_id, values in zip(session_ids, found, strict=True)
             if values[0] is not None
         }
+
+    async def remembered(self, partition: int, project_id: str, address: str | None = None) -> list[str]:
+        """Return the sessions of a project that count as live, or those of one client address. One round trip."""
+        keys = self._keys
+        live = keys.live_sessions(partition, project_id)
+        if address is not None:
+            live = keys.live_sessions_of_address(partition, project_id, counted_as(address))
+        found: list[bytes] = await self._redis.execute_command("ZRANGE", live, 0, -1)
+        return [session_id.decode() for session_id in found]
 
     async def changed(self, session_ids: Sequence[str]) -> list[str]:
         """Return those sessions of one partition that are not pending, or not there, any more. One round trip."""

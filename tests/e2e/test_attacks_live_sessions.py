@@ -1,14 +1,18 @@
 """An attacker with the publishable key who fills a project with sessions that nobody completes."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from login_relay.cli import main
 from projects.project import KeyKind
 from projects.store import Projects
 from runtime.redis.connections import command_client
 from runtime.redis.keys import Keys
+from runtime.settings import variable
 from tests.support.attacker import PROXIES, Client, new_project, refusals
 from tests.support.eventually import wait_until
 from tests.support.redis_server import RedisServer
@@ -82,6 +86,24 @@ def test_sessions_of_a_second_fill_no_memory(target: Service) -> None:
         last = client.initiate(expires_in_millis=1_000)
     asyncio.run(wait_until(lambda: client.poll(last.polling_code).json().get("status") == "expired"))
     assert client.post("", {"expires_in_millis": 1_000}).status_code == httpx.codes.TOO_MANY_REQUESTS
+
+
+def test_one_command_frees_a_project(target: Service) -> None:
+    """After an attack from many addresses, the operator ends what is pending, and everybody logs in again."""
+    project = new_project(target)
+    attackers = [Client(target, project) for _ in range(LIVE // PER_ADDRESS)]
+    for attacker in attackers:
+        fill(attacker)
+    person = Client(target, project)
+    assert person.post("", {}).status_code == httpx.codes.TOO_MANY_REQUESTS
+    url = target.settings.redis_url
+    assert url
+    environment = {variable("redis_url"): url, variable("prefix"): target.settings.prefix}
+    arguments = ["sessions", "expire", "--project", project.project_id, "--yes", "--json"]
+    ended = CliRunner().invoke(main, arguments, env=environment)
+    assert json.loads(ended.stdout) == {"expired": LIVE, "over": 0, "undecided": 0}
+    assert person.initiate()
+    assert attackers[0].initiate()
 
 
 def test_consumed_sessions_make_room_for_their_address(target: Service) -> None:

@@ -21,6 +21,7 @@ from statemachine.commands import (
     ConsumeSession,
     DenialReason,
     DenySession,
+    ExpireSession,
     encode_command,
 )
 from statemachine.store.command_stream import CommandStream
@@ -41,6 +42,7 @@ commands = st.one_of(
     st.builds(ConsumeSession, st.text(), st.sampled_from(SESSIONS), st.text(), st.integers(-(2**63), 2**63 - 1)),
     st.builds(DenySession, st.text(), st.sampled_from(SESSIONS), st.text(), st.sampled_from(get_args(DenialReason))),
     st.builds(CancelSession, st.text(), st.sampled_from(SESSIONS), st.text()),
+    st.builds(ExpireSession, st.text(), st.sampled_from(SESSIONS), st.text()),
 ).map(encode_command)
 
 

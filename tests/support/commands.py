@@ -1,6 +1,6 @@
 """A command of each kind, and its bytes on the stream."""
 
-from statemachine.commands import CancelSession, Command, CompleteSession, ConsumeSession, DenySession
+from statemachine.commands import CancelSession, Command, CompleteSession, ConsumeSession, DenySession, ExpireSession
 from statemachine.lifecycle import Trigger
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -40,6 +40,13 @@ GOLDEN: list[tuple[Command, bytes]] = [
         (
             b'{"type":"CancelSession","id":"c4","session_id":"s1","reply_to":"api",'
             b'"request_id":"r4","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+        ),
+    ),
+    (
+        ExpireSession("c5", "s1", "operator", "r5", TRACEPARENT),
+        (
+            b'{"type":"ExpireSession","id":"c5","session_id":"s1","reply_to":"operator",'
+            b'"request_id":"r5","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
         ),
     ),
 ]

@@ -78,6 +78,13 @@ class PlainReading:
             return "expired"
         return "unchanged"
 
+    def expire(self) -> str:
+        """An operator ends what is pending, in time or not, and nothing else."""
+        if self.state != "pending":
+            return "unchanged"
+        self.become("expired")
+        return "expired"
+
     def answer(self, trigger: Trigger, now: int) -> str:
         """Apply a trigger; returns its outcome."""
         match trigger:
@@ -89,6 +96,8 @@ class PlainReading:
                 return self.stop("cancelled", now)
             case Trigger.CONSUME:
                 return self.consume(now)
+            case Trigger.EXPIRE:
+                return self.expire()
             case Trigger.DEADLINE:
                 return self.sweep(now)
 

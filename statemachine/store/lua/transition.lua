@@ -5,7 +5,7 @@
 -- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel),
 --      live_sessions (of the project), live_of_address (of the session's address in it)
 -- ARGV session_id, state, version (both decided on), target ('' = the same state), decided_at (ms),
---      deadline (the next), login_subject ('' = none), sealed_token ('' = none), forgotten_at (ms),
+--      deadline (the next), login_subject ('' = none), sealed_token ('' = none), forgotten_at (ms), live_until (ms; '' = it counts as live no more),
 --      retention_ms (of events), events_max, replay_window_ms,
 --      group, entry_id ('' = no entry, the sweeper's), command_id, outcome, last_ms (to commit in; 0 = no bound),
 --      event_source, event_type, event_time, event_data
@@ -28,10 +28,10 @@ if target ~= '' then
     target .. '_at', decided_at)
   redis.call('PEXPIREAT', session, forgotten_at)
   for _, live in ipairs({ live_sessions, live_of_address }) do
-    if target == 'consumed' then
+    if live_until == '' then
       redis.call('ZREM', live, session_id)
     else
-      redis.call('ZADD', live, 'XX', forgotten_at, session_id)
+      redis.call('ZADD', live, 'XX', live_until, session_id)
     end
   end
   if target == 'completed' then
