@@ -107,7 +107,6 @@ class Initiations:
                 lifetime_ms=lifetime_ms,
                 pickup_window_ms=self._pickup_window_ms,
                 pending_ms=self._retention.pending_ms,
-                live_ms=MAX_LIFETIME_MS + self._retention.remembered_ms,
                 retention_ms=self._retention.remembered_ms,
                 events_max=self._events_max,
                 event_source=EVENT_SOURCE,

@@ -172,11 +172,13 @@ async def test_every_key_lives_as_long_as_it_is_needed(relay: Relay, redis: Redi
 
 
 async def test_what_is_remembered_counts_as_live(relay: Relay, redis: Redis, keys: Keys) -> None:
-    """A session counts for both caps until it is consumed or forgotten, however early it ended."""
+    """A session counts for both caps until it is consumed or forgotten, however early it ended; then no set is left."""
+    live = keys.live_sessions(0, PROJECT), keys.live_sessions_of_address(0, PROJECT, "2001:db8::/64")
 
     async def scores(session_id: str) -> list[float | None]:
-        live = keys.live_sessions(0, PROJECT), keys.live_sessions_of_address(0, PROJECT, "2001:db8::/64")
-        return [await redis.zscore(key, session_id) for key in live]
+        found = [await redis.zscore(key, session_id) for key in live]
+        assert [await redis.pexpiretime(key) for key in live] == [score or -2 for score in found]  # -2: it is gone
+        return found
 
     initiated = await relay.initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS, address="2001:db8::7")
     session_id, expires_at = initiated.session_id, initiated.expires_at

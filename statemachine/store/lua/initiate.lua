@@ -4,8 +4,8 @@
 -- KEYS session, login, deadlines, events, of_address (initiations of the address in the project), of_project (all of it),
 --      live_sessions (of the project), live_of_address (of the address in the project)
 -- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), lifetime_ms, pickup_window_ms,
---      pending_ms (retention of the session, as it is), live_ms (life of the sets of live sessions),
---      retention_ms (of events), events_max, event_source, event_data,
+--      pending_ms (retention of the session, as it is), retention_ms (of events), events_max,
+--      event_source, event_data,
 --      window_ms, address_limit, project_limit, live_limit, live_of_address_limit,
 --      facts … (other fields of the session, each with its value)
 -- Returns {'initiated', expires_at in ms since the epoch}, {'taken'} (the login code is another session's: draw again)
@@ -49,7 +49,8 @@ redis.call('SET', login, session_id .. sealing_key, 'PXAT', expires_at + pickup_
 redis.call('ZADD', deadlines, expires_at, session_id)
 for _, live in ipairs({ live_sessions, live_of_address }) do
   redis.call('ZADD', live, forgotten_at, session_id)
-  redis.call('PEXPIRE', live, live_ms)
+  -- Until its last session is forgotten: each new address has a set of its own, and none may stay behind.
+  redis.call('PEXPIREAT', live, redis.call('ZRANGE', live, -1, -1, 'WITHSCORES')[2])
 end
 local bound, threshold = 'MINID', string.format('%d', now - retention_ms)
 if redis.call('XLEN', events) >= tonumber(events_max) then bound, threshold = 'MAXLEN', events_max end

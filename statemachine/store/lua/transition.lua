@@ -33,6 +33,8 @@ if target ~= '' then
     else
       redis.call('ZADD', live, 'XX', live_until, session_id)
     end
+    local last = redis.call('ZRANGE', live, -1, -1, 'WITHSCORES')[2]
+    if last then redis.call('PEXPIREAT', live, last) end
   end
   if target == 'completed' then
     -- Beyond the deadline: a consume that was recorded in time may be committed after it.
