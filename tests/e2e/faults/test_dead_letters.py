@@ -59,7 +59,7 @@ async def test_entries_that_nobody_can_decide_end_as_dead_letters_and_hold_up_no
     broken = await site.client.initiate()
     await site.look.hset(site.keys.session(broken.session_id), "version", "no number")
     undecodable = await record(site, b"\xff\x00")
-    unknown = json.dumps({"type": "DenySession", "id": "1", "session_id": broken.session_id, "reply_to": "api"})
+    unknown = json.dumps({"type": "RetireSession", "id": "1", "session_id": broken.session_id, "reply_to": "api"})
     stranger = await record(site, unknown.encode())
     completing = asyncio.create_task(site.client.complete(broken))
     logins = [await site.client.completed() for _ in range(10)]
@@ -69,7 +69,7 @@ async def test_entries_that_nobody_can_decide_end_as_dead_letters_and_hold_up_no
     letters = await listed(site)
     reasons = {entry: str(letter["reason"]) for entry, letter in letters.items()}
     assert reasons.pop(undecodable).startswith("undecodable")
-    assert "DenySession" in reasons.pop(stranger)
+    assert "RetireSession" in reasons.pop(stranger)
     [reason] = reasons.values()
     assert reason.startswith("handler failed")
     assert {letter["deliveries"] for letter in letters.values()} == {DELIVERIES}

@@ -104,7 +104,7 @@ async def hold(service: Service, logins: Sequence[Login]) -> list[Poll]:
 
 async def test_two_thousand_polls_over_two_processes_get_their_own_tokens_at_once(start_service: StartService) -> None:
     """The other process's message wakes each, not a look-up a second later; no token is handed out twice."""
-    service = await asyncio.to_thread(start_service, apis=2, workers=2)
+    service = await asyncio.to_thread(start_service, apis=2, workers=2, live_sessions_per_address=10_000)
     logins = await initiate(service, WAITERS)
     polls = await hold(service, logins)
     received: dict[int, float] = {}
@@ -185,7 +185,7 @@ def whole_answer(client: socket.socket) -> bytes:
 
 async def test_process_that_is_stopped_under_load_answers_all_that_it_holds(start_service: StartService) -> None:
     """SIGTERM under load: each held poll is answered `waiting` at once, and gets its token from another process."""
-    service = await asyncio.to_thread(start_service, apis=2)
+    service = await asyncio.to_thread(start_service, apis=2, live_sessions_per_address=10_000)
     logins = await initiate(service, 2 * STOPPED)
     polls = await hold(service, logins)
     answered: Counter[int] = Counter()
