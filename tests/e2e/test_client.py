@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from signal import Signals
 
 import httpx
 import pytest
 
 from login_relay_client import (
     Login,
+    LoginDenied,
     LoginExpired,
     LoginRefused,
     LoginRequest,
@@ -30,7 +32,8 @@ from login_relay_client.steps import (
     Reply,
     login_steps,
 )
-from tests.support.services import Service
+from runtime.settings import variable
+from tests.support.services import COMMAND, Service
 
 
 def request_to(service: Service) -> LoginRequest:
@@ -214,3 +217,58 @@ def test_the_command_logs_in(service: Service, tmp_path: Path) -> None:
     assert path.read_text() == token
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert token not in stdout + stderr
+
+
+def state_of(service: Service, session_id: str) -> str:
+    """Return the state of a session, as the operator's command shows it."""
+    settings = {variable("redis_url"): service.settings.redis_url or "", variable("prefix"): service.settings.prefix}
+    command = (COMMAND, "sessions", "show", session_id, "--json")
+    shown = subprocess.run(command, env=settings, check=True, timeout=30, capture_output=True)
+    return str(json.loads(shown.stdout)["state"])
+
+
+def denied(service: Service, login_code: str) -> None:
+    """Deny a login as a page's backend does."""
+    body = {"login_code": login_code, "mode": "deny"}
+    url = f"{service.url}/api/v1/auth/cli/complete"
+    assert httpx.post(url, headers=service.project.server_headers, json=body).json() == {"success": True}
+
+
+def test_a_denied_login_ends_as_denied_at_once(service: Service) -> None:
+    """The person's no reaches the held poll; the tool need not wait until the login expires."""
+    with pytest.raises(LoginDenied):
+        login(request_to(service), lambda prompt: denied(service, prompt.login_code))
+
+
+async def test_a_login_whose_task_is_cancelled_is_cancelled_at_the_relay(service: Service) -> None:
+    """The session ends before the task does."""
+    prompted: asyncio.Future[Prompt] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(login_async(request_to(service), prompted.set_result))
+    prompt = await prompted
+    await asyncio.sleep(0.2)  # most likely its poll is held by now
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert prompt.session_id
+    assert await asyncio.to_thread(state_of, service, prompt.session_id) == "cancelled"
+
+
+@pytest.mark.parametrize(("number", "code"), [(Signals.SIGINT, 130), (Signals.SIGTERM, 143)])
+def test_the_command_that_is_interrupted_cancels_its_login(
+    service: Service, tmp_path: Path, number: Signals, code: int
+) -> None:
+    """One line, no traceback, the exit code of the signal; the session is over."""
+    project = service.project
+    command = (COMMAND, "login", "--server", service.url, "--project", project.project_id, "--json")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environment["LOGIN_RELAY_PUBLISHABLE_KEY"] = project.publishable_client_key
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr
+        assert "code  " in process.stderr.readline()
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=15)
+    assert process.returncode == code
+    assert "Traceback" not in stderr
+    assert state_of(service, json.loads(stdout)["session_id"]) == "cancelled"
