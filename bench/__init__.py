@@ -1,1 +1,1 @@
-"""What requests, logins and live sessions cost, measured beside a floor and a rival. Nothing here is a test."""
+"""Measures the cost of requests, logins and live sessions against a floor and a rival. Nothing here is a test."""

@@ -20,7 +20,7 @@ LIVE = 1_000_000
 
 
 class Effort(NamedTuple):
-    """How much is measured."""
+    """The amount of measuring."""
 
     rounds: int
     seconds: int
@@ -36,15 +36,17 @@ QUICK = Effort(rounds=2, seconds=1, logins=300, tokens=30, backlog=1_000, polls=
 
 
 def main() -> int:
-    """Run what was asked for; returns 1 when a part could not be measured, 2 when something is not installed."""
+    """Run the parts asked for; return 0, or 1 if a part could not be measured, or 2 if a program is not installed."""
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("--quick", action="store_true", help="a few rounds, to see that all runs; nothing is kept")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few rounds, to see that everything runs; nothing is kept"
+    )
     parser.add_argument("--live", type=int, help="most live sessions")
-    parser.add_argument("--rivals", action="store_true", help="measure the rival too, and nothing but request rates")
+    parser.add_argument("--rivals", action="store_true", help="measure only request rates, also of the rival")
     parser.add_argument(
         "--only", choices=("throughput", "observing", "logins", "time_to_token", "drain", "memory", "growth")
     )
-    parser.add_argument("--render", action="store_true", help="measure nothing: render the results there are")
+    parser.add_argument("--render", action="store_true", help="render the existing results without measuring")
     arguments = parser.parse_args()
     if arguments.render:
         save(load())
@@ -65,7 +67,7 @@ def main() -> int:
             print(f"{name} …", end=" ", flush=True, file=sys.stderr)
             try:
                 results[name] = {"machine": machine(), "rounds": effort.rounds, **measure()}
-            except Exception:  # noqa: BLE001 - what cannot be measured must not cost the rest
+            except Exception:  # noqa: BLE001 - a part that fails must not prevent the others
                 traceback.print_exc()
                 failed = True
                 continue

@@ -1,4 +1,4 @@
-"""What it costs to have many: memory per held poll and per live session, and the time of a login among a million."""
+"""The cost of scale: memory per held poll and per live session, and the time of a login among a million sessions."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ LOOK = 5.0  # seconds over which the CPU time of holding is measured
 
 
 def measure_memory(*, polls: int, sessions: int) -> dict[str, Any]:
-    """Measure the API's memory per held poll and Redis' memory per pending session."""
+    """Return the API's memory per held poll and Redis' memory per pending session."""
     allow_open_files()
     with valkey() as url:
         settings = new_settings(url)
@@ -45,7 +45,7 @@ async def _kib_per_poll(api: Server, bare: Server, project: Project, sessions: S
                 await warming.post(path, project.client, body)
     async with contextlib.AsyncExitStack() as stack:
         of_api = await hold(stack, api, POLL, headers, bodies)
-        async with Connection(api.port) as other:  # still answers while it holds all these
+        async with Connection(api.port) as other:  # the API still answers while it holds the polls
             started = time.perf_counter()
             _ = (await other.post(POLL, project.client, bodies[0])).fields
             took = time.perf_counter() - started
@@ -64,7 +64,7 @@ async def _kib_per_poll(api: Server, bare: Server, project: Project, sessions: S
 
 
 async def _redis_bytes(settings: Settings, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
-    """Return MEMORY USAGE summed over a session's keys, its share of the index of deadlines, and of its event."""
+    """Return the MEMORY USAGE of a session's keys, of its share in the index of deadlines, and of its event."""
     async with store(settings) as opened:
         keys, redis = opened.keys, opened.redis
 
@@ -88,7 +88,7 @@ async def _redis_bytes(settings: Settings, project: Project, sessions: Sequence[
 
 
 class _Level(NamedTuple):
-    """A relay of its own with so many live sessions."""
+    """A relay of its own with a number of live sessions."""
 
     api: Server
     floor: Server
@@ -98,9 +98,9 @@ class _Level(NamedTuple):
 
 
 def measure_growth(levels: Sequence[int], *, rounds: int, seconds: int, requests: int) -> dict[str, Any]:
-    """Measure what a poll, an initiate and a complete take, by how many sessions are live.
+    """Return the times of a poll, an initiate and a complete, by the number of live sessions.
 
-    Every number of sessions has a Valkey, an API and a worker of its own, so that the rounds can be interleaved.
+    Each number of sessions has a Valkey, an API and a worker of its own, so that the rounds can be interleaved.
     """
     with contextlib.ExitStack() as stack:
         opened = {str(live): _open(stack, live, (rounds + 1) * requests) for live in levels}
@@ -136,7 +136,7 @@ def _open(stack: contextlib.ExitStack, live: int, completes: int) -> _Level:
 
 
 def _rate(level: _Level, seconds: int, *, poll: bool) -> Callable[[], float]:
-    """Return a measurement of polls, or of the floor, per second; polls go round over sessions of all ages."""
+    """Return a measurement of polls, or of the floor, per second. The polls cover sessions of all ages in turn."""
     codes = [each.polling_code for each in level.to_poll[:: max(1, len(level.to_poll) // CODES)]]
     load = poll_load(level.api, level.project, codes) if poll else floor_load(level.floor.port)
     return lambda: wrk(load, connections=CONNECTIONS, seconds=seconds).per_second
@@ -154,7 +154,7 @@ def _latency(
                 started = time.perf_counter()
                 response = await once(connection, level)
                 took.append((time.perf_counter() - started) * 1000)
-                _ = response.fields  # raises for an error
+                _ = response.fields  # raises if the answer is an error
         return percentile(took, 50)
 
     return lambda: uvloop.run(run())

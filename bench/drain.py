@@ -1,4 +1,4 @@
-"""The worker alone: transitions per second while workers drain a backlog that is suddenly there."""
+"""The worker alone: transitions per second while workers drain a backlog."""
 
 import asyncio
 import time
@@ -27,11 +27,11 @@ from statemachine.sealing import public_key, seal
 from statemachine.session import Session
 
 WORKERS = (1, 2, 4)
-PATIENCE_MS = 600_000  # the pollers of this backlog never give up
+PATIENCE_MS = 600_000  # the polls of this backlog never give up
 
 
 def measure_drain(*, rounds: int, sessions: int) -> dict[str, Any]:
-    """Measure transitions per second by number of workers; every session is completed, then consumed."""
+    """Return transitions per second by number of workers; every session is completed, then consumed."""
     with valkey() as url:
         settings = new_settings(url)
         project = create_project(settings)
@@ -42,7 +42,7 @@ def measure_drain(*, rounds: int, sessions: int) -> dict[str, Any]:
 def _drain(settings: Settings, project: Project, count: int, sessions: int) -> float:
     """Return transitions per second."""
     ids = [session.session_id for session in initiate(settings, project, sessions)]
-    sealed = seal(REFRESH_TOKEN, public_key("any"), project.id, "any")  # workers do not look into it
+    sealed = seal(REFRESH_TOKEN, public_key("any"), project.id, "any")  # workers do not open it
     completes = [CompleteSession(uuid.uuid4().hex, each, "nobody", sealed) for each in ids]
     consumes = [ConsumeSession(uuid.uuid4().hex, each, "nobody", PATIENCE_MS) for each in ids]
     with workers(settings, count):
@@ -53,7 +53,7 @@ async def _run(settings: Settings, count: int, backlogs: Sequence[Sequence[Comma
     async with store(settings) as opened:
         await opened.stream.ensure_groups()
         async with asyncio.timeout(30):
-            while len(await opened.stream.consumers(0)) < count:  # they are there once they read
+            while len(await opened.stream.consumers(0)) < count:  # a consumer exists once its worker has read
                 await asyncio.sleep(0.05)
         seconds = 0.0
         for backlog in backlogs:

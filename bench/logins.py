@@ -1,4 +1,4 @@
-"""Whole logins, and the time from a backend's complete to the token in the hands of a tool that waits for it."""
+"""Whole logins, and the time from a backend's complete to the token received by a waiting tool."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ SETTLE = 1.0  # seconds for the last polls to be held
 
 
 def measure_logins(*, rounds: int, logins: int) -> dict[str, Any]:
-    """Measure logins one after the other, and many at once."""
+    """Return the times of logins one after the other, and the rate of many at once."""
 
     async def one(api: Server, project: Project) -> list[float]:
         async with Connection(api.port) as tool, Connection(api.port) as backend:
@@ -47,7 +47,7 @@ def measure_logins(*, rounds: int, logins: int) -> dict[str, Any]:
 
 
 async def _login(tool: Connection, backend: Connection, project: Project) -> float:
-    """Log in: initiate, a poll that says waiting, complete, the poll that gets the token. Returns seconds."""
+    """Log in (initiate, a pending poll, complete, the poll that gets the token) and return the seconds that it took."""
     started = time.perf_counter()
     session = (await tool.post(INITIATE, project.client, {})).fields
     code = {"polling_code": session["polling_code"]}
@@ -62,7 +62,7 @@ async def _login(tool: Connection, backend: Connection, project: Project) -> flo
 
 
 def measure_time_to_token(*, rounds: int, tokens: int) -> dict[str, Any]:
-    """Measure the time to token, by how many polls are held meanwhile. Each round takes so many tokens."""
+    """Return the time to token by the number of polls held meanwhile. `tokens` are measured in each round."""
     with valkey() as url:
         settings = new_settings(url)
         project = create_project(settings)
@@ -78,7 +78,7 @@ def measure_time_to_token(*, rounds: int, tokens: int) -> dict[str, Any]:
 
 
 async def _times_to_token(api: Server, project: Project, waiting: int, rounds: int, tokens: int) -> list[list[float]]:
-    """Return by round the milliseconds from a complete sent to the token received."""
+    """Return for each round the milliseconds from complete sent to token received."""
     tools = [Connection(api.port) for _ in range(waiting)]
     async with asyncio.TaskGroup() as group:
         for tool in tools:

@@ -1,4 +1,4 @@
-"""What metrics and logs cost: pending polls of a relay as it comes, beside one that does not count or log requests."""
+"""The cost of metrics and logs: pending polls of a relay as it comes, compared with one that has neither."""
 
 from functools import partial
 from typing import Any
@@ -11,11 +11,11 @@ from bench.load.wrk import wrk
 from bench.rounds import interleaved, ratios, spread
 from bench.throughput import CODES, CONNECTIONS, poll_load
 
-MORE_ROUNDS = 4  # times as many as elsewhere: the difference is smaller than what rounds differ by
+MORE_ROUNDS = 4  # times as many as elsewhere: the difference is smaller than that between rounds
 
 
 def measure_observing(*, rounds: int, seconds: int) -> dict[str, Any]:
-    """Measure both relays in turn, on one Valkey with the same sessions."""
+    """Return the figures of both relays, measured in turn on one Valkey with the same sessions."""
     with valkey() as url:
         settings = new_settings(url)
         silent = msgspec.structs.replace(settings, metrics_port=0, log_level="warning")

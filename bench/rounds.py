@@ -1,4 +1,4 @@
-"""Interleaved rounds, and what is told of them: the median, and the least and greatest as the spread."""
+"""Interleaved rounds, and their summary: the median, and the least and greatest as the spread."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,24 +18,24 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Sum up rounds."""
+    """Return the summary of rounds."""
     rounds = list(values)
     return Spread(statistics.median(rounds), min(rounds), max(rounds), rounds)
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> Spread:
-    """Sum up each round's value over that round's base: what slows both down leaves the ratio as it is."""
+    """Return the summary of the ratios to the base of the same round: if both are slowed, the ratio stays."""
     return spread(value / reference for value, reference in zip(values, base, strict=True))
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """Return the value that so many percent of the values do not exceed."""
+    """Return the value that `percent` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def interleaved(cases: Mapping[K, Callable[[], T]], rounds: int) -> dict[K, list[T]]:
-    """Run every case once, then every case once more, and so on; one more round before these warms up."""
+    """Run all cases in turn, round by round, after one more round to warm up; return the results by case."""
     results: dict[K, list[T]] = {name: [] for name in cases}
     for number in range(rounds + 1):
         for name, run in cases.items():

@@ -1,4 +1,4 @@
-"""Where the time of one complete goes: `python -m bench.stages`, by the stamps of Redis' MONITOR."""
+"""`python -m bench.stages`: where the time of one complete goes, from the timestamps of Redis' MONITOR."""
 
 import contextlib
 import sys
@@ -31,7 +31,7 @@ STAGES = (
 
 
 def main() -> int:
-    """Print a table."""
+    """Print the table of the stages."""
     with valkey() as url:
         settings = new_settings(url)
         project = create_project(settings)
@@ -63,7 +63,7 @@ async def _complete(api: Server, project: Project, sessions: list[Initiated]) ->
 
 @contextlib.contextmanager
 def _monitored(url: str) -> Iterator[list[tuple[float, str]]]:
-    """Collect what Redis is sent, as time and name of the command; a script's tells who sent it."""
+    """Yield a list that collects the time and name of each command; that of a script's call says who sent it."""
     lines: list[tuple[float, str]] = []
     with Redis.from_url(url) as redis, redis.monitor() as monitor:
         senders: dict[str, str] = {}
@@ -72,7 +72,7 @@ def _monitored(url: str) -> Iterator[list[tuple[float, str]]]:
             for line in _until_closed(monitor):
                 sender = f"{line['client_address']}:{line['client_port']}"
                 name = line["command"].split(" ", 1)[0].upper()
-                if name == "HMGET":  # outside a script, only a worker
+                if name == "HMGET":  # outside a script, only a worker sends it
                     senders[sender] = "worker"
                 if line["client_type"] != "lua":
                     who = f" {senders.get(sender, 'api')}" if name == "EVALSHA" else ""

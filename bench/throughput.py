@@ -1,4 +1,4 @@
-"""Requests per second and their latency, of each endpoint beside the floor, and of the rival's two beside ours."""
+"""Requests per second and latency: each endpoint compared with the floor, and the rival's two with ours."""
 
 import uuid
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from runtime.settings import Settings
 
 CONNECTIONS = 64
 CODES = 1_000  # sessions that are polled in turn
-FASTEST = {CONNECTIONS: 3_000, 1: 1_500}  # completions per second by connections, at most: so many codes are prepared
+FASTEST = {CONNECTIONS: 3_000, 1: 1_500}  # upper bound of completions per second, by connections: the codes to prepare
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -26,7 +26,7 @@ Case = Callable[[], Answered]
 
 
 def measure_throughput(*, rounds: int, seconds: int) -> dict[str, Any]:
-    """Measure the relay's endpoints beside the floor."""
+    """Return the figures of the relay's endpoints and of the floor."""
     with valkey() as url:
         settings = new_settings(url)
         project = create_project(settings)
@@ -44,7 +44,7 @@ def measure_throughput(*, rounds: int, seconds: int) -> dict[str, Any]:
 
 
 def measure_rival(*, rounds: int, seconds: int) -> dict[str, Any]:
-    """Measure what the rival does of the same kind, beside the floor and ours."""
+    """Return the figures of the rival's two requests, of ours and of the floor."""
     with valkey() as url:
         settings = new_settings(url)
         project = create_project(settings)
@@ -66,7 +66,7 @@ def floor_load(port: int) -> Load:
 
 
 def relay_loads(api: Server, settings: Settings, project: Project) -> dict[str, Load]:
-    """Return requests that can be repeated: polls of pending sessions, and initiates."""
+    """Return the requests that can be repeated: polls of pending sessions, and initiates."""
     return {
         "poll": poll_load(api, project, [each.polling_code for each in initiate(settings, project, CODES)]),
         "initiate": Load(api.port, INITIATE, project.client, ["{}"]),
@@ -74,12 +74,12 @@ def relay_loads(api: Server, settings: Settings, project: Project) -> dict[str, 
 
 
 def poll_load(api: Server, project: Project, polling_codes: list[str]) -> Load:
-    """Return polls."""
+    """Return a load of polls."""
     return Load(api.port, POLL, project.client, [_json(polling_code=code) for code in polling_codes])
 
 
 def completes(api: Server, settings: Settings, project: Project, count: int) -> Load:
-    """Return completions of sessions that are pending, each for one use."""
+    """Return completions of pending sessions, each for one use."""
     bodies = [
         _json(login_code=session.login_code, refresh_token=REFRESH_TOKEN)
         for session in initiate(settings, project, count)
@@ -88,7 +88,7 @@ def completes(api: Server, settings: Settings, project: Project, count: int) -> 
 
 
 def consumes(api: Server, settings: Settings, project: Project, count: int) -> Load:
-    """Return polls of sessions that are completed, each for one use."""
+    """Return polls of completed sessions, each for one use."""
     sessions = initiate(settings, project, count)
     complete(settings, project, sessions)
     return poll_load(api, project, [session.polling_code for session in sessions])
@@ -142,7 +142,7 @@ def _name(name: str, connections: int) -> str:
 
 
 def _summed_up(results: dict[str, list[Answered]]) -> dict[str, Any]:
-    """Return by case: requests per second and latency, and their ratios to the floor at the same concurrency."""
+    """Return for each case requests per second and latency, and their ratios to the floor at the same concurrency."""
     summed_up = {}
     for name, answers in results.items():
         base = results[f"floor c{name.rpartition(' c')[2]}"]

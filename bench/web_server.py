@@ -1,4 +1,4 @@
-"""Settings of the web server beside each other, on the floor: `python -m bench.web_server` (docs/adr/0008)."""
+"""`python -m bench.web_server`: compares settings of the web server on the floor (docs/adr/0008)."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ from bench.throughput import CONNECTIONS, floor_load
 
 SECONDS = 3
 ROUNDS = 5
-HELD = 2_000  # requests, of which granian would let no more than its `backpressure` in
+HELD = 2_000  # requests; granian admits no more than its `backpressure`
 # As in api/server/http1.py.
 CHOSEN = (
     *("--http", "1", "--no-ws", "--loop", "uvloop", "--runtime-mode", "st"),
@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 def main() -> int:
-    """Print a table."""
+    """Print the table of the settings."""
     allow_open_files()
     cases, servers, held = {}, {}, {}
     with valkey() as url, contextlib.ExitStack() as stack:

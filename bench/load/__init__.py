@@ -1,1 +1,1 @@
-"""What is measured and with what: servers, sessions, clients and the load they make. It tells no figure."""
+"""What is measured, and with what: servers, sessions, clients and their load. It reports no figures."""

@@ -1,6 +1,6 @@
-"""The smallest HTTP/1.1 client that does: one request at a time on a connection that stays open.
+"""A minimal HTTP/1.1 client: one request at a time on a connection that stays open.
 
-For the flows that `wrk` cannot do, where one answer makes the next request.
+It is for flows that `wrk` cannot do, where a request depends on the answer before it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Response(NamedTuple):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Return the body's fields.
+        """The fields of the body.
 
         Raises:
             RuntimeError: the answer is an error; the figures would mean nothing.
@@ -44,30 +44,30 @@ class Connection:
         self._port = port
 
     async def __aenter__(self) -> Self:
-        """Connect."""
+        """Connect, and return this connection."""
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
 
     async def post(self, path: str, headers: Mapping[str, str], body: Mapping[str, str]) -> Response:
-        """Send a request and wait for its answer."""
+        """Send a request and return its answer."""
         self.send(path, headers, body)
         return await self.receive()
 
     def send(self, path: str, headers: Mapping[str, str], body: Mapping[str, str]) -> None:
-        """Send a request."""
+        """Send a request without waiting for its answer."""
         content = json.dumps(body)
         lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(content)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n" + content).encode())
 
     async def receive(self) -> Response:
-        """Wait for the answer to the request that was sent."""
+        """Return the answer to the request that was sent."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         return Response(int(head[9:12]), await self._reader.readexactly(length))

@@ -1,4 +1,4 @@
-"""The floor: what any handler costs on this web server that reads a JSON body and asks Redis once, or holds a request.
+"""The floor: the cost of any handler on this web server that reads a JSON body and Redis once, or holds a request.
 
 `FLOOR_REDIS_URL=… python -m bench.load.floor PORT`. The web server's settings are the relay's own.
 """
@@ -30,7 +30,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def create_app() -> Litestar:
-    """Build the application."""
+    """Return the application."""
     redis = Redis.from_url(os.environ["FLOOR_REDIS_URL"], protocol=3, max_connections=256)
 
     @post("/poll", status_code=200)
@@ -39,8 +39,8 @@ def create_app() -> Litestar:
         return Status("waiting")
 
     @post("/hold", status_code=200)
-    async def hold(data: Poll, request: Request[Any, Any, Any]) -> Status:  # noqa: ARG001 - it is to be read
-        await request.receive()  # that the client has gone
+    async def hold(data: Poll, request: Request[Any, Any, Any]) -> Status:  # noqa: ARG001 - so that it is read
+        await request.receive()  # returns when the client has gone
         return Status("waiting")
 
     @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Many requests that are held at once, each on a connection of its own, and the memory that they take."""
+"""Many requests held at once, each on a connection of its own, and the memory that they take."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,7 @@ SETTLE = 3.0  # seconds for the last requests to be held
 async def hold(
     stack: AsyncExitStack, server: Server, path: str, headers: Mapping[str, str], bodies: Sequence[Mapping[str, str]]
 ) -> float:
-    """Send a request for each body; they are held until the stack closes.
-
-    Returns KiB of the server's resident memory for each.
-    """
+    """Send a request for each body, all held until the stack closes; return the server's resident KiB for each."""
 
     async def send(body: Mapping[str, str]) -> None:
         connection = await stack.enter_async_context(Connection(server.port))

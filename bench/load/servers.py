@@ -1,4 +1,4 @@
-"""The servers that are measured: each a process of its own on loopback, all on a Valkey of the same configuration."""
+"""The servers that are measured: each in a process of its own on loopback, all on a Valkey with one configuration."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ CONFIG = {
     "appendonly": "yes",
     "maxmemory-policy": "noeviction",
     "save": "",
-    # As the relay's own server, but for this: a rewrite of the file in the middle of a round would be noise.
+    # As the relay's own server, except for this: a rewrite of the file during a round would be noise.
     "auto-aof-rewrite-percentage": "0",
 }
 
@@ -36,14 +36,14 @@ class Server(NamedTuple):
     pid: int
 
     def resident_kib(self) -> int:
-        """Return the resident memory of the process and those that it started."""
+        """Return the resident memory of the process and its children."""
         ps = (shutil.which("ps") or "ps", "-A", "-o", "pid=,ppid=,rss=")
         listed = subprocess.run(ps, check=True, capture_output=True, text=True)
         rows = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
         return sum(rss for pid, parent, rss in rows if self.pid in (pid, parent))
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that the process and those that it started have used (Linux)."""
+        """Return the CPU time that the process and its children have used (Linux)."""
         pids = [str(self.pid), *Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
         return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
@@ -51,7 +51,7 @@ class Server(NamedTuple):
 
 @contextlib.contextmanager
 def valkey() -> Iterator[str]:
-    """Run a Valkey with an append-only file; yields its URL."""
+    """Run a Valkey with an append-only file and yield its URL."""
     with (
         tempfile.TemporaryDirectory(prefix="login-relay-bench-") as folder,
         ValkeyServer(data_dir=Path(folder), config=CONFIG) as server,
@@ -61,7 +61,7 @@ def valkey() -> Iterator[str]:
 
 @contextlib.contextmanager
 def relay(settings: Settings) -> Iterator[Server]:
-    """Run one API process; `workers` are started apart from it."""
+    """Run one API process. Start its workers with `workers`."""
     port = _free_port()
     with _process(sys.executable, "-m", "login_relay", "api", "--port", str(port), environment=_given(settings)) as api:
         yield _listening(api, port)
@@ -88,7 +88,7 @@ def floor(redis_url: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def floor_with(redis_url: str, options: tuple[str, ...]) -> Iterator[Server]:
-    """Run the floor with settings of one's own, as granian's command takes them."""
+    """Run the floor with other settings, given as options of granian's command."""
     port = _free_port()
     command = (sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), *options)
     with _process(*command, "bench.load.floor:create_app", environment={"FLOOR_REDIS_URL": redis_url}) as process:
@@ -118,7 +118,7 @@ def _given(settings: Settings) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _process(*command: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process in a group of its own; what it wrote is shown if it ended before it was asked to."""
+    """Run a process in a group of its own; if it ends before it should, its output is shown."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOGIN_RELAY_")}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -137,7 +137,7 @@ def _process(*command: str, environment: Mapping[str, str]) -> Iterator["subproc
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(SHUTDOWN)
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # itself, or what it left behind
+                os.killpg(process.pid, signal.SIGKILL)  # the process, or children that it left behind
             process.wait()
             if ended_early:
                 log.seek(0)

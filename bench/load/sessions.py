@@ -1,4 +1,4 @@
-"""Sessions to measure with, made by the relay's own code: a project, and any number of sessions in any state."""
+"""Sessions to measure with, created by the relay's own code: a project, and any number of sessions in any state."""
 
 import asyncio
 import multiprocessing
@@ -26,9 +26,9 @@ from statemachine.store.retention import Retention
 
 FACTS = ClientFacts("acme-cli", "3.14.1", "laptop.example")
 REFRESH_TOKEN = "x" * 400  # about the size of a signed JWT
-LIFETIME_MS = 86_400_000  # all outlive the run
+LIFETIME_MS = 86_400_000  # every session outlives the run
 CONCURRENCY = 128
-MANY = 10_000  # from here on two processes share the work
+MANY = 10_000  # from this number on, two processes share the work
 BACKLOG_LIMIT = 1_000_000
 NO_LIMIT = 1_000_000_000  # one address and one project stand for all tools
 
@@ -45,7 +45,7 @@ class Project(NamedTuple):
 
 
 class Store(NamedTuple):
-    """The relay's own way to its sessions."""
+    """The relay's own access to its sessions."""
 
     redis: Redis
     keys: Keys
@@ -55,7 +55,7 @@ class Store(NamedTuple):
 
 
 def new_settings(redis_url: str) -> Settings:
-    """Return the defaults under a prefix of their own; polls are held for five minutes, and nobody starts too many."""
+    """Return the defaults with a prefix of their own. Polls are held for five minutes, and no budget is used up."""
     return Settings(
         redis_url=redis_url,
         prefix=f"bench-{uuid.uuid4().hex[:8]}",
@@ -69,7 +69,7 @@ def new_settings(redis_url: str) -> Settings:
 
 @asynccontextmanager
 async def store(settings: Settings) -> AsyncIterator[Store]:
-    """Open the relay's store."""
+    """Open the relay's store and yield it."""
     redis = command_client(settings, "login-relay:bench")
     keys = Keys(settings.prefix, settings.partitions)
     try:
@@ -82,7 +82,7 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
 
 
 def create_project(settings: Settings) -> Project:
-    """Create a project."""
+    """Create a project and return it."""
 
     async def create() -> Project:
         async with store(settings) as opened:
@@ -99,7 +99,7 @@ def create_project(settings: Settings) -> Project:
 
 
 def initiate(settings: Settings, project: Project, count: int) -> list[Initiated]:
-    """Initiate sessions."""
+    """Initiate sessions and return them."""
     if count < MANY:
         return _initiate(settings, project.id, count)
     shares = [count // 2, count - count // 2]
@@ -119,7 +119,7 @@ def _initiate(settings: Settings, project_id: str, count: int) -> list[Initiated
 
 
 def complete(settings: Settings, project: Project, initiated: Sequence[Initiated]) -> None:
-    """Have a running worker complete sessions, as the API would."""
+    """Record completions as the API would, and let a running worker decide them."""
 
     async def run() -> None:
         async with store(settings) as opened:
@@ -145,7 +145,7 @@ async def until_decided(opened: Store) -> None:
 
 
 async def concurrently(do: Callable[[T], Awaitable[V]], work: Iterable[T], concurrency: int = CONCURRENCY) -> list[V]:
-    """Do the work, so much of it at a time; returns the results in no particular order."""
+    """Do the work, a part of it at a time; return the results in no particular order."""
     left = iter(work)
     results: list[V] = []
 

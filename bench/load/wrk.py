@@ -1,4 +1,4 @@
-"""Load from `wrk`: the same few lines of Lua for every server, with requests that are made before the clock starts."""
+"""Load from `wrk`: the same few lines of Lua for every server, with requests that are built before the clock starts."""
 
 import json
 import shutil
@@ -37,19 +37,19 @@ end
 
 
 class Load(NamedTuple):
-    """What is asked of a server."""
+    """The requests to a server."""
 
     port: int
     path: str
     headers: Mapping[str, str]
     bodies: Sequence[str]
-    """One line each; sent in turn, over again when they are used up."""
+    """One line each. They are sent in turn, and again from the first when they are used up."""
     refused: bool = False
-    """Whether the answer that is expected is an error: so OAuth says that a login is pending."""
+    """Whether the expected answer is an error: OAuth answers so while a login is pending."""
 
 
 class Answered(NamedTuple):
-    """What came of it."""
+    """The figures of a load."""
 
     per_second: float
     p50_ms: float
@@ -58,10 +58,10 @@ class Answered(NamedTuple):
 
 
 def wrk(load: Load, *, connections: int, seconds: int) -> Answered:
-    """Send requests over so many connections, each as soon as the one before is answered.
+    """Send requests over `connections`, each as soon as the one before is answered; return the figures.
 
     Raises:
-        RuntimeError: an answer was not of the kind expected, or a connection broke: the figures would mean nothing.
+        RuntimeError: an answer was not of the expected kind, or a connection broke: the figures would mean nothing.
 
     """
     with tempfile.TemporaryDirectory(prefix="login-relay-wrk-") as folder:

