@@ -18,7 +18,7 @@ from runtime.settings import Settings
 
 CONNECTIONS = 64
 CODES = 1_000  # sessions that are polled in turn
-FASTEST = {CONNECTIONS: 3_000, 1: 1_500}  # upper bound of completions per second, by connections: the codes to prepare
+FASTEST = {CONNECTIONS: 6_000, 1: 2_000}  # upper bound of completions per second, by connections: the codes to prepare
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
