@@ -15,6 +15,7 @@ from litestar.types import Message, Scope
 from redis.asyncio import Redis
 
 from api.event_stream.feed import Feed
+from api.logins.by_login_code import ByLoginCode
 from api.logins.cancelling import Cancelling
 from api.logins.commanding import Commanding, Limits, answer_within
 from api.logins.completing import Completing
@@ -173,9 +174,10 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         held_max=settings.held_polls_max,
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
-    completing = Completing(sessions, commanding, guard, keys)
+    by_login_code = ByLoginCode(sessions, commanding, guard, keys)
+    completing = Completing(by_login_code, commanding.reply_to)
     inspecting = Inspecting(sessions, redis, guard, keys)
-    denying = Denying(sessions, commanding, guard)
+    denying = Denying(by_login_code, commanding.reply_to)
     cancelling = Cancelling(sessions, commanding, guard, keys)
     poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
     bounds = Bounds(

@@ -1,6 +1,6 @@
 """Cancelling a login: its tool waits for it no longer."""
 
-from api.logins.commanding import Commanding, command_id
+from api.logins.commanding import Commanding, identify
 from api.logins.guard import Asker, Guard
 from api.logins.proof import Proof
 from api.logins.refusals import WrongPollingCode
@@ -27,6 +27,7 @@ class Cancelling:
         Raises:
             WrongPollingCode: the code names no session of the project, or its verifier is not that session's.
             TooManyWrongCodes: the same, and a budget is used up.
+            KeyReused: the key came with another request before.
             Busy: the backlog is full.
             NotDoneInTime: no worker answered in time.
 
@@ -38,7 +39,8 @@ class Cancelling:
             proof.check(await self._store.read(session_id))
         except WrongPollingCode as wrong:
             raise await self._guard.wrong_code(asker, wrong) from None
-        id_, by = command_id("cancel", proof.code.digest, key), asked_by()
+        id_, fingerprint = identify(key, (proof.code.text,), proof.code.text, ("cancel", code_verifier))
+        by = asked_by()
         command = CancelSession(
             id_,
             session_id,
@@ -46,4 +48,4 @@ class Cancelling:
             request_id=by.request_id,
             traceparent=by.traceparent,
         )
-        await self._commanding.decide(command)  # whatever became of it: the tool has gone, and may say so again
+        await self._commanding.decide(command, fingerprint)  # whatever its outcome: the tool has gone

@@ -2,10 +2,14 @@
 
 import asyncio
 import hashlib
+import hmac
 import secrets
+from base64 import urlsafe_b64encode
 from typing import NamedTuple
 
-from api.logins.refusals import Busy, NotDoneInTime
+import msgspec
+
+from api.logins.refusals import Busy, KeyReused, NotDoneInTime
 from api.logins.waiting import Answer, Waiting
 from api.request.metrics import BACKLOG_FULL, OUTCOME_TIMEOUTS, OUTCOME_WAIT
 from api.request.note import note_outcome
@@ -18,9 +22,12 @@ from statemachine.store import command_stream
 from statemachine.store.command_stream import CommandStream, Known, Moved, Recorded
 from statemachine.store.reading import Sessions
 
+FINGERPRINT_BYTES = 16  # two requests share one by chance with a probability of 2**-128
 PATIENCE_MARGIN_MS = 1_000
 # A consume is committed at least this long before its poll stops waiting, or never. So if a poll has been answered that
 # the session is pending, its consume will not be committed any more, and the token stays for the next poll.
+
+_json = msgspec.json.Encoder()
 
 
 class Limits(NamedTuple):
@@ -42,11 +49,25 @@ def answer_within(outcome_wait_ms: int) -> float:
     return outcome_wait_ms / 1000 + COMMAND_TIMEOUT
 
 
-def command_id(kind: str, subject: bytes, idempotency_key: str | None) -> str:
-    """Return the id of a command: the same for the same kind, subject and key; without a key, a new random one."""
-    if idempotency_key is None:
-        return secrets.token_hex(16)
-    return hashlib.sha256(b"\0".join((kind.encode(), subject, idempotency_key.encode()))).hexdigest()[:32]
+class Identity(NamedTuple):
+    """What a request's command is known by."""
+
+    id: str
+    """The same for the same Idempotency-Key of the same sender; without a key, a new random one."""
+    fingerprint: str
+    """Tells this request from others with the same key; empty without one."""
+
+
+def identify(key: str | None, sender: tuple[str, ...], code: str, asked: tuple[str | None, ...]) -> Identity:
+    """Return the identity of a command; `asked` is all that its request asks for, for the session of `code`.
+
+    The fingerprint is keyed by what Redis does not hold, so that no token can be guessed from one.
+    """
+    if key is None:
+        return Identity(secrets.token_hex(16), "")
+    id_ = hashlib.sha256(_json.encode((*sender, key))).hexdigest()[:32]
+    mac = hmac.digest(_json.encode((key, code)), _json.encode(asked), "sha256")
+    return Identity(id_, urlsafe_b64encode(mac[:FINGERPRINT_BYTES]).rstrip(b"=").decode())
 
 
 class Commanding:
@@ -66,13 +87,14 @@ class Commanding:
         """The name under which workers reply to this process."""
         return self._waiting.api_id
 
-    async def decide(self, command: Command, *, repeatable: bool = False) -> Answer:
+    async def decide(self, command: Command, fingerprint: str = "", *, repeatable: bool = False) -> Answer:
         """Record a command and return its outcome.
 
         If the session is not in the state that the command asks for, nothing is recorded, and the lifecycle gives the
         outcome. The outcome of a `repeatable` command is kept for as long as an Idempotency-Key is valid.
 
         Raises:
+            KeyReused: another request came with the same Idempotency-Key before; nothing was recorded.
             Busy: the backlog is full; nothing was recorded.
             NotDoneInTime: the command is on the stream, but no worker decided it in time.
 
@@ -81,7 +103,9 @@ class Commanding:
         kind = type(command).__name__
         outcome_ms = self._limits.idempotency_ms if repeatable else self._limits.replay_window_ms
         with self._waiting.for_outcome(partition, command.id) as reply:
-            match await self._stream.enqueue(command, backlog_limit=self._limits.backlog, outcome_ms=outcome_ms):
+            match await self._stream.enqueue(
+                command, backlog_limit=self._limits.backlog, outcome_ms=outcome_ms, fingerprint=fingerprint
+            ):
                 case Known(outcome) if outcome is not Outcome.PENDING:
                     return Answer(outcome)
                 case Recorded() | Known():
@@ -96,7 +120,7 @@ class Commanding:
                     BACKLOG_FULL.labels(kind).inc()
                     raise Busy
                 case command_stream.Reused():
-                    raise AssertionError("no fingerprint was given")
+                    raise KeyReused
                 case Moved() as moved:
                     return Answer(outcome_of_moved(command, moved))
 

@@ -20,6 +20,10 @@ class Asker(Protocol):
         """The project whose key was shown."""
 
     @property
+    def is_backend(self) -> bool:
+        """Whether the key is one that only backends and administrators have."""
+
+    @property
     def sender(self) -> Callable[[], Sender]:
         """Returns where the request comes from."""
 

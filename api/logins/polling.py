@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Literal, NamedTuple, assert_never, get_args
 
-from api.logins.commanding import Commanding, command_id
+from api.logins.commanding import Commanding, Identity, identify
 from api.logins.guard import Asker, Guard
 from api.logins.proof import Proof
-from api.logins.refusals import Busy, NotDoneInTime, PolledTooSoon, WrongPollingCode
+from api.logins.refusals import Busy, KeyReused, NotDoneInTime, PolledTooSoon, WrongPollingCode
 from api.logins.waiting import Waiting
 from api.request.metrics import POLLS
 from api.request.note import asked_by, note_count, note_session
@@ -76,6 +76,7 @@ class Polling:
         Raises:
             WrongPollingCode: its code names no session of the project, or its verifier is not that session's.
             TooManyWrongCodes: the same, and a budget is used up.
+            KeyReused: the key came with another request before.
             PolledTooSoon: the session is pending and was polled too shortly before.
 
         """
@@ -92,9 +93,9 @@ class Polling:
         except PolledTooSoon as poll:
             raise await self._guard.too_soon(asker, poll) from None
         if outcome is Outcome.CONSUMED:
-            told = await self._consume(session, code, key)
+            told = await self._consume(session, code, _identity(code, code_verifier, key))
         elif outcome is Outcome.USED and key is not None:
-            told = await self._replay(session, code, key)
+            told = await self._replay(session, code, _identity(code, code_verifier, key))
         else:
             told = _told(outcome)
         note_count(_COUNTERS[told.outcome])
@@ -141,10 +142,10 @@ class Polling:
             self._held -= 1
             leaving.cancel()
 
-    async def _consume(self, session: Session, code: PollingCode, key: str | None) -> Told:
-        id_, by = command_id("consume", code.digest, key), asked_by()
+    async def _consume(self, session: Session, code: PollingCode, identity: Identity) -> Told:
+        by = asked_by()
         command = ConsumeSession(
-            id_,
+            identity.id,
             session.id,
             self._commanding.reply_to,
             self._commanding.patience_ms,
@@ -152,7 +153,7 @@ class Polling:
             traceparent=by.traceparent,
         )
         try:
-            answer = await self._commanding.decide(command)
+            answer = await self._commanding.decide(command, identity.fingerprint)
         except (Busy, NotDoneInTime):
             # Not an error: published clients give up on one, and the next poll may well get the token.
             return _told(Outcome.WAITING)
@@ -160,10 +161,11 @@ class Polling:
             return await self._hand_over(session, code, answer.sealed_token)
         return _told(answer.outcome)
 
-    async def _replay(self, session: Session, code: PollingCode, key: str) -> Told:
+    async def _replay(self, session: Session, code: PollingCode, identity: Identity) -> Told:
         """Answer again a poll whose answer may have been lost: same code, same key."""
-        id_ = command_id("consume", code.digest, key)
-        [kept] = await self._store.read_outcomes(self._keys.partition_of(session.id), [id_])
+        [kept] = await self._store.read_outcomes(self._keys.partition_of(session.id), [identity.id])
+        if kept is not None and not kept.is_of(identity.fingerprint):
+            raise KeyReused
         if kept is not None and kept.outcome is Outcome.CONSUMED:
             return await self._hand_over(session, code, None)
         return _told(Outcome.USED)
@@ -173,6 +175,10 @@ class Polling:
         if sealed is None:  # the replay window closed between two reads
             return _told(Outcome.USED)
         return Told(Outcome.CONSUMED, unseal(sealed, code.text, session.project_id, session.id))
+
+
+def _identity(code: PollingCode, code_verifier: str | None, key: str | None) -> Identity:
+    return identify(key, (code.text,), code.text, ("consume", code_verifier))
 
 
 def _wake(change: "asyncio.Future[None]", _: object) -> None:

@@ -37,6 +37,10 @@ class NotDoneInTime(Exception):
     """The command is recorded, but no worker decided it in time."""
 
 
+class KeyReused(Exception):
+    """The Idempotency-Key came with another request before; nothing is done."""
+
+
 class _Later(Exception):
     def __init__(self, wait_ms: int) -> None:
         super().__init__(wait_ms)
@@ -70,6 +74,7 @@ LoginRefusal = (
     | Busy
     | StoreFull
     | NotDoneInTime
+    | KeyReused
     | TooManyWrongCodes
     | TooManyLogins
     | PolledTooSoon

@@ -50,6 +50,11 @@ class Caller(NamedTuple):
     headers: Headers
     sender: Callable[[], Sender]
 
+    @property
+    def is_backend(self) -> bool:
+        """Whether the key is one that only backends and administrators have."""
+        return self.access_type >= AccessType.SERVER
+
     def key_name(self) -> str:
         """Return what tells the caller's key from others of the project, and is no secret."""
         key = header(self.headers, _KEYS[self.access_type].header)
@@ -63,7 +68,7 @@ def require_server_access(caller: Caller) -> None:
         KnownError: `INSUFFICIENT_ACCESS_TYPE`.
 
     """
-    if caller.access_type < AccessType.SERVER:
+    if not caller.is_backend:
         raise KnownError(
             "INSUFFICIENT_ACCESS_TYPE",
             actual_access_type=caller.access_type.name.lower(),

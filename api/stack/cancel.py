@@ -53,7 +53,7 @@ class Cancelled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 STRUCTS = (CancelRequest, Cancelled)
 _decoder = msgspec.json.Decoder(CancelRequest)
 _CANCELLED = JsonResponse(msgspec.json.encode(Cancelled()))
-_REFUSED = refusals(["INVALID_POLLING_CODE"], too_many=[TOO_MANY_WRONG_CODES])
+_REFUSED = refusals(["INVALID_POLLING_CODE", "IDEMPOTENCY_KEY_REUSED"], too_many=[TOO_MANY_WRONG_CODES])
 OPERATION = operation(
     "cancel",
     "Give a login up",

@@ -1,5 +1,7 @@
 """`POST /auth/cli/complete`: a backend, which knows the person, completes the session that a login code names."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated, Literal, assert_never
 
 import msgspec
@@ -8,6 +10,7 @@ from msgspec import Meta
 from api.logins.completing import Completing
 from api.logins.denying import Denying
 from api.logins.inspecting import Asking, Inspecting
+from api.logins.refusals import KeyReused
 from api.request.endpoint import Asked, JsonResponse
 from api.request.printable import PATTERN, check_printable
 from api.stack.access import Access, require_server_access
@@ -27,6 +30,7 @@ from api.stack.described import (
 from api.stack.errors import (
     BUSY,
     INVALID_LOGIN_CODE,
+    KEY_REUSED,
     NO_ANONYMOUS_SESSION,
     RECORDED,
     STORE_AWAY,
@@ -126,7 +130,10 @@ _CHECKED = JsonResponse(msgspec.json.encode(Checked("none")))
 
 STRUCTS = (CompleteRequest, Minted, Done, Checked, Inspected)
 _REFUSED = refusals(
-    ["INSUFFICIENT_ACCESS_TYPE"], texts=[INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION], too_many=[TOO_MANY_WRONG_CODES]
+    ["INSUFFICIENT_ACCESS_TYPE"],
+    texts=[INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION],
+    reused=[KEY_REUSED],
+    too_many=[TOO_MANY_WRONG_CODES],
 )
 _INSPECTED = {
     "session_id": SESSION_ID,
@@ -199,11 +206,13 @@ class Complete:
         check_printable(subject=subject)
         match body.mode:
             case "complete":
-                await self._completing.complete(caller, body.login_code, refresh_token, subject, key)
+                with _in_plain_text():
+                    await self._completing.complete(caller, body.login_code, refresh_token, subject, key)
                 return _MINTED if refresh_token is None else _DONE
             case "deny":
                 require_server_access(caller)
-                await self._denying.deny(caller, body.login_code, key)
+                with _in_plain_text():
+                    await self._denying.deny(caller, body.login_code, key)
                 return _DONE
             case "inspect":
                 require_server_access(caller)
@@ -216,6 +225,15 @@ class Complete:
                 raise PlainError(400, NO_ANONYMOUS_SESSION)
             case _:
                 assert_never(body.mode)
+
+
+@contextlib.contextmanager
+def _in_plain_text() -> Iterator[None]:
+    """Answer in plain text what other operations answer with a known error: clients print the body to people."""
+    try:
+        yield
+    except KeyReused:
+        raise PlainError(422, KEY_REUSED) from None
 
 
 def _inspected(asking: Asking) -> JsonResponse:

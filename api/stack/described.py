@@ -36,7 +36,7 @@ REFRESH_TOKEN = "the-refresh-token"  # noqa: S105 - an example
 
 _OF_KNOWN_ERRORS = spellings("known-error")
 _OF_ALL = ("cache-control", *spellings("request-id"), *spellings("actual-status"))
-_OF_SOME_OPERATIONS = ("INVALID_POLLING_CODE", "INSUFFICIENT_ACCESS_TYPE")
+_OF_SOME_OPERATIONS = ("INVALID_POLLING_CODE", "INSUFFICIENT_ACCESS_TYPE", "IDEMPOTENCY_KEY_REUSED")
 """Known errors that an operation has only if it says so; the others may come from each."""
 
 _DESCRIPTIONS = {
@@ -45,6 +45,7 @@ _DESCRIPTIONS = {
     408: "The body took too long to arrive.",
     410: "Events after Last-Event-ID have been trimmed.",
     413: "The body is too large.",
+    422: "The Idempotency-Key came with another request before.",
     429: "Too much was asked; not now.",
 }
 
@@ -125,15 +126,19 @@ def answer(
     )
 
 
-def refusals(own: Sequence[str] = (), *, texts: Sequence[str] = (), too_many: Sequence[str] = ()) -> Refused:
-    """Return how an operation may be refused: with its own known errors, the texts of its 400 and of its 429."""
+def refusals(
+    own: Sequence[str] = (), *, texts: Sequence[str] = (), reused: Sequence[str] = (), too_many: Sequence[str] = ()
+) -> Refused:
+    """Return how an operation may be refused: its own known errors, the texts of its 400, its 422 and its 429."""
     bodies = {
         400: _known_errors(400, own).also(Bodies(texts=texts)),
         401: _known_errors(401, own),
         408: Bodies(texts=(TOO_SLOW,)),
         413: Bodies(texts=(TOO_LARGE,)),
+        422: _known_errors(422, own).also(Bodies(texts=reused)),
+        429: Bodies(texts=too_many),
     }
-    return {**bodies, 429: Bodies(texts=too_many)} if too_many else bodies
+    return {status: some for status, some in bodies.items() if some.schemas or some.texts}
 
 
 def error_answers(refused: Refused, unavailable: Sequence[str]) -> dict[str, OpenAPIResponse]:

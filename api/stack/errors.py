@@ -20,6 +20,7 @@ from litestar.types import ExceptionHandlersMap
 from api.logins.refusals import (
     BindingRequired,
     Busy,
+    KeyReused,
     LoginRefusal,
     NotDoneInTime,
     NotPending,
@@ -77,6 +78,7 @@ KNOWN_ERRORS = {
     "BODY_PARSING_ERROR": Known(400, "The request body cannot be read."),
     "SCHEMA_ERROR": Known(400, "The request body does not fit."),
     "INVALID_POLLING_CODE": Known(400, "The polling code is invalid or does not exist."),
+    "IDEMPOTENCY_KEY_REUSED": Known(422, "This Idempotency-Key came with another request before. Nothing was done."),
 }
 
 # The other errors, in plain text. The first two are what clients of this interface know.
@@ -93,6 +95,7 @@ RECORDED = (
 )
 BUSY = "The relay is busy. Nothing was recorded; try again."
 STORE_FULL = "The relay has no room for another login just now. Nothing was recorded; try again later."
+KEY_REUSED = KNOWN_ERRORS["IDEMPOTENCY_KEY_REUSED"].message
 TOO_MANY_WRONG_CODES = "Too many wrong codes. Try again later."
 TOO_MANY_SESSIONS = "Too many logins were started. Try again later."
 TOO_MANY_STREAMS = "The project has too many event streams open here. Close some, or try again later."
@@ -150,7 +153,7 @@ def of_request(refusal: RequestRefusal) -> KnownError | PlainError:
             assert_never(refusal)
 
 
-def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: PLR0911 - a table, a row each
+def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: C901, PLR0911 - a table, a row each
     """Return the answer to a request that is refused by the login that it is about."""
     match refusal:
         case WrongPollingCode():
@@ -159,6 +162,8 @@ def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: PLR0911
             return PlainError(400, INVALID_LOGIN_CODE)
         case BindingRequired():
             return of_request(Misfit("The project requires `code_challenge`", "at `$.code_challenge`"))
+        case KeyReused():
+            return KnownError("IDEMPOTENCY_KEY_REUSED")
         case Busy():
             return PlainError(503, BUSY, retry_after=1)
         case StoreFull():

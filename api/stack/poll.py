@@ -95,7 +95,7 @@ _ANSWERS = {
 
 
 STRUCTS = (PollRequest, PollStatus, PollSuccess)
-_REFUSED = refusals(["INVALID_POLLING_CODE"], too_many=[TOO_MANY_WRONG_CODES, TOO_SOON])
+_REFUSED = refusals(["INVALID_POLLING_CODE", "IDEMPOTENCY_KEY_REUSED"], too_many=[TOO_MANY_WRONG_CODES, TOO_SOON])
 OPERATION = operation(
     "poll",
     "Ask whether a login is completed, and take its refresh token",

@@ -182,7 +182,7 @@ async def test_worker_that_wakes_after_its_entry_was_taken_over_changes_nothing(
     service.workers[0].send(SIGCONT)
     # The worker that woke works again, alone: entries in hand come before new ones.
     another = await client.initiate()
-    assert (await client.surely_complete(another, key="k")).status_code == 200
+    assert (await client.surely_complete(another, key="another")).status_code == 200
     assert (await client.complete(session, key="k")).status_code == 200
     assert await client.facts(session) == [INITIATED, COMPLETED, CONSUMED]
     assert service.workers[0].is_running

@@ -137,7 +137,7 @@ class Run:
         complete = {"login_code": login_code, **brought}
         poll = {"polling_code": polling_code, "code_verifier": CODE_VERIFIER}
         assert self.post("/complete", {"login_code": login_code, "mode": "check"}, self.backend).status_code == 200
-        for key, expected in (("k", 200), ("k", 200), ("other", 400)):
+        for key, expected in ((f"k-{name}", 200), (f"k-{name}", 200), ("other", 400)):
             response = self.post("/complete", complete, self.backend, **{"idempotency-key": key})
             assert response.status_code == expected
         for key, expected in (("k", 201), ("k", 201), ("other", 200)):

@@ -43,16 +43,16 @@ class Client:
         return Login(made["session_id"], made["login_code"], made["polling_code"])
 
     async def complete(self, login: Login, key: str | None = None, token: str | None = None) -> httpx.Response:
-        """Complete a session with a token that follows from its id, unless another is given."""
+        """Complete a session with a token that follows from its id, unless another is given; `key` is of this login."""
         return await self.http.post(
             "/cli/complete",
-            headers=self.project.server_headers | _key(key),
+            headers=self.project.server_headers | key_of(login, key),
             json={"login_code": login.login_code, "refresh_token": token or f"rt-{login.session_id}"},
         )
 
     async def poll(self, login: Login, key: str | None = None, wait: int = 0) -> httpx.Response:
-        """Poll a session."""
-        headers = self.project.client_headers | _key(key) | ({"prefer": f"wait={wait}"} if wait else {})
+        """Poll a session; `key` is of this login."""
+        headers = self.project.client_headers | key_of(login, key) | ({"prefer": f"wait={wait}"} if wait else {})
         return await self.http.post("/cli/poll", headers=headers, json={"polling_code": login.polling_code})
 
     async def completed(self) -> Login:
@@ -63,8 +63,9 @@ class Client:
         return login
 
 
-def _key(key: str | None) -> dict[str, str]:
-    return {} if key is None else {"idempotency-key": key}
+def key_of(login: Login, key: str | None) -> dict[str, str]:
+    """Return the header of an Idempotency-Key that no other login has."""
+    return {} if key is None else {"idempotency-key": f"{key}-{login.session_id}"}
 
 
 class Site:

@@ -9,6 +9,7 @@ from api.logins.polling import Pollable
 from api.logins.refusals import (
     BindingRequired,
     Busy,
+    KeyReused,
     LoginRefusal,
     NotDoneInTime,
     NotPending,
@@ -37,6 +38,7 @@ ANSWERS: list[tuple[LoginRefusal, int, int | None]] = [
     (Busy(), 503, 1),
     (StoreFull(), 503, 10),
     (NotDoneInTime(), 503, 1),
+    (KeyReused(), 422, None),
     (TooManyWrongCodes(1), 429, 1),
     (TooManyWrongCodes(1_000), 429, 1),
     (TooManyLogins(1_001), 429, 2),

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from login_relay_client import LoginRequest, Prompt, login_async
-from tests.support.sites import Client, Login, Site, StartSite
+from tests.support.sites import Client, Login, Site, StartSite, key_of
 
 pytestmark = pytest.mark.faults
 
@@ -97,22 +97,34 @@ async def test_lost_token_of_a_poll_without_key_is_gone(site: Site) -> None:
 
 
 async def test_lost_answer_to_complete_is_heard_again_with_the_key(site: Site) -> None:
-    """The same key gets 200 again, another one 400; the token is that of the first."""
+    """The same key gets 200 again, with another token 422, another key 400; the token is that of the first."""
     client = site.client
     login = await client.initiate()
     await lost(site, asyncio.ensure_future(client.complete(login, key="mine")))
-    assert (await client.complete(login, key="mine", token="rt-second")).status_code == 200
+    assert (await client.complete(login, key="mine")).status_code == 200
+    assert (await client.complete(login, key="mine", token="rt-second")).status_code == 422
     assert (await client.complete(login, key="other")).status_code == 400
     assert (await client.complete(login)).status_code == 400
     assert (await client.poll(login)).json()["refresh_token"] == f"rt-{login.session_id}"
 
 
 async def test_key_is_worth_nothing_to_another_session(site: Site) -> None:
-    """A key belongs to the code that it is sent with: the same key for two sessions makes two completions."""
-    for login in (await site.client.initiate(), await site.client.initiate()):
-        assert (await site.client.complete(login, key="same")).status_code == 200
-        assert (await site.client.poll(login, key="same")).json()["refresh_token"] == f"rt-{login.session_id}"
-        assert [version for _, version in await site.versions(login.session_id)] == [1, 2, 3]
+    """The key of a completion completes no other session; a poll's key belongs to its polling code."""
+    client = site.client
+    login, other = await client.initiate(), await client.initiate()
+    assert (await client.complete(login, key="same")).status_code == 200
+    answer = await client.http.post(
+        "/cli/complete",
+        headers=client.project.server_headers | key_of(login, "same"),
+        json={"login_code": other.login_code, "refresh_token": f"rt-{login.session_id}"},
+    )
+    assert answer.status_code == 422
+    assert (await client.complete(other)).status_code == 200
+    for each in (login, other):
+        headers = client.project.client_headers | key_of(login, "same")
+        polled = await client.http.post("/cli/poll", headers=headers, json={"polling_code": each.polling_code})
+        assert polled.json()["refresh_token"] == f"rt-{each.session_id}"
+        assert [version for _, version in await site.versions(each.session_id)] == [1, 2, 3]
 
 
 async def test_key_is_honoured_by_every_api_process(start_site: StartSite) -> None:

@@ -18,6 +18,11 @@ WAITING, USED, EXPIRED = ({"status": status} for status in ("waiting", "used", "
 SHORTEST = 1_000  # milliseconds
 
 
+def new_key() -> str:
+    """Return an Idempotency-Key that no other test sends."""
+    return uuid.uuid4().hex
+
+
 def milliseconds(timestamp: str) -> int:
     """Read `2026-01-01T00:15:00.000Z`."""
     return round(datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC).timestamp() * 1000)
@@ -288,11 +293,11 @@ def test_the_token_is_gone_when_the_replay_window_is_over(start_wire: StartWire)
 @pytest.mark.parametrize("body", [{}, {"refresh_token": "rt"}])
 def test_a_completion_may_be_sent_again_with_its_key(wire: Wire, body: dict[str, str]) -> None:
     """The same answer, before and after the pickup; another key, or no key, is refused (docs/wire.md 5)."""
-    login, key = wire.initiate(), {"Idempotency-Key": "mine"}
+    login, key = wire.initiate(), {"Idempotency-Key": new_key()}
     first = wire.complete(login, key, **body)
     assert first.status_code == httpx.codes.OK
     assert wire.complete(login, key, **body).content == first.content
-    assert is_refused(wire.complete(login, {"Idempotency-Key": "another"}, **body))
+    assert is_refused(wire.complete(login, {"Idempotency-Key": new_key()}, **body))
     assert is_refused(wire.complete(login, **body))
     token = wire.poll(login).json()["refresh_token"]
     assert token == body.get("refresh_token", token)
@@ -302,21 +307,12 @@ def test_a_completion_may_be_sent_again_with_its_key(wire: Wire, body: dict[str,
 
 def test_a_refusal_is_repeated_with_its_key(wire: Wire) -> None:
     """It stays a refusal, and completes nothing."""
-    login, key = wire.completed(), {"Idempotency-Key": "late"}
+    login, key = wire.completed(), {"Idempotency-Key": new_key()}
     assert is_refused(wire.complete(login, key))
     assert is_refused(wire.complete(login, key))
     unknown = Login("BBBB-BBBB-BBBB", "")
     assert is_refused(wire.complete(unknown, key))
     assert is_refused(wire.complete(unknown, key))
-
-
-def test_a_key_belongs_to_one_code(wire: Wire) -> None:
-    """The same key for another code is another completion."""
-    key = {"Idempotency-Key": "per-user"}
-    one, other = wire.initiate(), wire.initiate()
-    assert wire.complete(one, key, refresh_token="one").json() == {"success": True}
-    assert wire.complete(other, key, refresh_token="other").json() == {"success": True}
-    assert [wire.poll(login).json()["refresh_token"] for login in (one, other)] == ["one", "other"]
 
 
 @pytest.mark.parametrize("path", [POLL, COMPLETE])
