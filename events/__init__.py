@@ -1,1 +1,1 @@
-"""The public streams: the envelope of an event, and all partitions read as one log. It defines no event."""
+"""The public event streams: the envelope of events, and a log over all partitions. It defines no event."""

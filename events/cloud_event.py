@@ -67,5 +67,5 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_event(event: msgspec.Struct) -> bytes:
-    """Return an event's `data` field."""
+    """Return the JSON of an event's `data` field."""
     return _encoder.encode(event)

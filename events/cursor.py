@@ -1,4 +1,4 @@
-"""A place in the public streams: for each partition, the entry after which to go on."""
+"""A place in the public streams: for each partition, the entry after which to continue."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import NamedTuple
@@ -17,10 +17,10 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":
-        """Return the id of a text `milliseconds-sequence`.
+        """Return the id in a text `milliseconds-sequence`.
 
         Raises:
-            ValueError: the text is not one.
+            ValueError: the text is not a valid id.
 
         """
         milliseconds, _, sequence = text.partition("-")
@@ -35,7 +35,7 @@ END = EntryId(MAX_SEQUENCE, MAX_SEQUENCE)
 
 
 Cursor = tuple[EntryId, ...]
-"""A place in the log: for each partition, the entry after which to go on."""
+"""A place in the log: for each partition, the entry after which to continue."""
 
 
 _numbers = msgspec.msgpack.Decoder(list[int])
@@ -51,7 +51,7 @@ def encode_cursor(cursor: Cursor) -> str:
 
 
 def decode_cursor(text: str, partitions: int) -> Cursor | None:
-    """Return the cursor of a text; None if it is not one for this many partitions."""
+    """Return the cursor in a text; None if it is not a valid cursor for this number of partitions."""
     try:
         newest, *pairs = _numbers.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, msgspec.MsgspecError):

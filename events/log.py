@@ -1,6 +1,6 @@
-"""The reading side of the public streams: those of all partitions as one log, in time order, from a cursor on.
+"""Reads the public streams of all partitions as one log, in time order, from a cursor on.
 
-Reading changes nothing in Redis, and holds a bounded number of entries at a time, however many there are.
+Reading changes nothing in Redis, and holds a bounded number of entries in memory, however many there are.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from events.cursor import END, START, Cursor, EntryId
 from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 
-READ_ENTRIES = 1_024  # a read, over all partitions: about half a megabyte
+READ_ENTRIES = 1_024  # per read, over all partitions: about half a megabyte
 
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
 
@@ -25,25 +25,25 @@ RawEntry = tuple[bytes, Mapping[bytes, bytes]]
 
 
 class LoggedEvent(NamedTuple):
-    """An event, and where it stands in the log."""
+    """An event and its place in the log."""
 
     event: CloudEvent
     project_id: str
     partition: int
     entry_id: EntryId
     cursor: Cursor
-    """Where to go on after it."""
+    """Where to continue after it."""
 
 
 class Batch(NamedTuple):
-    """What one read found."""
+    """The result of one read."""
 
     events: list[LoggedEvent]
     cursor: Cursor
     complete: bool
-    """Whether there was nothing more at the time of the read."""
+    """Whether there were no further events at the time of the read."""
     entries: int
-    """How many were read for it."""
+    """The number of entries that were read for it."""
 
 
 class _Data(msgspec.Struct):
@@ -56,10 +56,10 @@ _data = msgspec.json.Decoder(_Data)
 def merge(
     cursor: Cursor, found: Mapping[int, Sequence[RawEntry]], count: int, projects: Container[str] | None = None
 ) -> Batch:
-    """Put what was found after `cursor`, by partition and at most `count` entries of each, into time order.
+    """Return the entries after `cursor`, found by partition with at most `count` of each, as one batch in time order.
 
-    A partition that gave `count` entries may have more; what the others have beyond its last one is left for the next
-    read. What is not an event is passed over, and, where `projects` is given, so are the events of all others.
+    A partition that returned `count` entries may have more, so later entries of the others are left for the next read.
+    Entries that are not events are skipped and, if `projects` is given, so are the events of all other projects.
     """
     rows = [
         (EntryId.parse(id_.decode()), partition, fields)
@@ -82,9 +82,9 @@ def merge(
 def _event(fields: Mapping[bytes, bytes], projects: Container[str] | None) -> tuple[CloudEvent, str] | None:
     """Return an entry's event and its project.
 
-    None if the entry is not an event that this version can read, or not one of `projects`. The attribute settles that
-    before the event is decoded, which is three quarters of the work here; entries of older versions do not have it. An
-    entry whose data names another project than its attribute is not an event of either.
+    None if the entry is not an event that this version can read, or if it is not of `projects`. The attribute shows
+    that before the event is decoded, which is three quarters of the work here; entries of older versions lack it. An
+    entry whose data and attribute name different projects is not an event of either.
     """
     try:
         named = fields.get(b"projectid")
@@ -109,12 +109,12 @@ class EventLog:
         self._partition_of = {stream.encode(): partition for partition, stream in enumerate(self._streams)}
 
     async def end(self, redis: Redis) -> Cursor:
-        """Return the cursor after which all that comes is new."""
+        """Return the cursor at the end of the log: every event after it is new."""
         return await self.after(redis, END)
 
     async def after(self, redis: Redis, last: EntryId) -> Cursor:
-        """Return the cursor after which come the entries with ids higher than `last`."""
-        # From entries that exist, so that `has_all_after` can look for them later.
+        """Return the cursor before the entries with ids higher than `last`."""
+        # It names entries that exist, so that `has_all_after` can look for them later.
         async with redis.pipeline(transaction=False) as pipeline:
             for stream in self._streams:
                 pipeline.execute_command("XREVRANGE", stream, str(last), "-", "COUNT", 1)
@@ -122,9 +122,9 @@ class EventLog:
         return tuple(EntryId.parse(entries[0][0].decode()) if entries else START for entries in found)
 
     async def has_all_after(self, redis: Redis, cursor: Cursor) -> bool:
-        """Whether nothing that came after a cursor has been trimmed; False also if that cannot be known any more.
+        """Return whether no entry after a cursor has been trimmed; False also if that cannot be known any more.
 
-        The entry that a cursor names is trimmed before those after it: while it exists, so do they.
+        The entry that a cursor names is trimmed before those after it: while it exists, they exist too.
         """
         async with redis.pipeline(transaction=False) as pipeline:
             for stream, id_ in zip(self._streams, cursor, strict=True):
@@ -150,10 +150,10 @@ class EventLog:
         entries: int = READ_ENTRIES,
         projects: Container[str] | None = None,
     ) -> Batch:
-        """Return what comes next after a cursor, of `projects` only; wait up to `block_ms` if there is nothing.
+        """Return the next events after a cursor, only those of `projects`; wait up to `block_ms` if there are none.
 
         It reads up to `entries` over all partitions, and at least one of each. One command reads all partitions at one
-        instant; so what a later read finds is not older, as long as one Redis holds them all.
+        instant, so a later read finds nothing older, as long as one Redis holds them all.
         """
         block = () if block_ms is None else ("BLOCK", block_ms)
         count = max(1, entries // self.partitions)
@@ -173,9 +173,9 @@ class EventLog:
         *,
         projects: Container[str] | None = None,
     ) -> AsyncGenerator[Batch]:
-        """Read without an end; yields an empty batch when nothing came for `block_ms`.
+        """Read for ever and yield batches; an empty one if there is no event for `block_ms`.
 
-        While Redis cannot be reached it tries again, and then goes on where it was: no event is left out or repeated.
+        While Redis cannot be reached it tries again, and then continues where it was: no event is left out or repeated.
         `on_trouble` is called with the first error of a series, and with None when the series is over.
         """
         failures = 0
