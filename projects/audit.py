@@ -1,4 +1,4 @@
-"""Tells audit events on the `events` stream of the project's partition, also those about one session."""
+"""Publishes audit events on the `events` stream of the project's partition, also those about a session."""
 
 import secrets
 
@@ -27,18 +27,18 @@ REMEMBERED_CAUSES = 10_000  # per process; about a megabyte
 
 
 class Refusals:
-    """Tells of what strangers cause."""
+    """Publishes audit events for refused requests, once per cause and window."""
 
     def __init__(self, redis: Redis, keys: Keys, *, window_ms: int, retention_ms: int) -> None:
         self._redis = redis
         self._keys = keys
         self._window_ms = window_ms
         self._retention_ms = retention_ms
-        # Told, or too many to tell: asking Redis again within the window would change nothing.
+        # Published, or beyond the limit: asking Redis again within the window would change nothing.
         self._told: TTLCache[str, None] = TTLCache(REMEMBERED_CAUSES, window_ms / 1000)
 
     async def tell(self, refusal: Refusal, cause: str, now: int, session_id: str | None = None) -> None:
-        """Tell of a refusal at `now` (Redis time, milliseconds), unless its cause was told in this window."""
+        """Publish a refusal at `now` (Redis time, milliseconds), unless its cause was published in this window."""
         type_ = AUDIT_TYPES[type(refusal)]
         mark = f"{type_}:{refusal.project_id}:{cause}"
         if mark in self._told:
@@ -62,17 +62,17 @@ class Refusals:
         )
         try:
             await run_script(self._redis, _AUDIT, call)
-        except OutOfMemoryError:  # the caller is refused all the same
+        except OutOfMemoryError:  # the request is refused anyway
             _log.warning("an audit event was not published: redis is at its maxmemory", type=type_)
             return
         self._told[mark] = None
 
 
 async def tell_change(redis: Redis, keys: Keys, change: KeyRotated | ProjectChanged, now: int) -> None:
-    """Tell of a change to a project, made at `now` (Redis time, milliseconds).
+    """Publish a change to a project that was made at `now` (Redis time, milliseconds).
 
-    Projects live in another slot than the events, so no script does both: a process that dies between the two leaves a
-    change that nobody is told of.
+    Projects are in another slot than the events, so no script can do both: if the process dies between the two, the
+    change is made and never published.
     """
     fields = (
         *("specversion", "1.0", "id", secrets.token_hex(16), "source", EVENT_SOURCE),

@@ -1,7 +1,7 @@
-"""What is told of attacks, and of changes to a project: events beside those of sessions, without any secret.
+"""The audit events: attacks, and changes to a project. They hold no secret.
 
-What a stranger can cause is told at most once a window for the same cause, with a count, and `MAX_PER_WINDOW` times for
-a project and type; so nobody can fill the stream with it.
+Events that an attacker can cause are published at most once per window for the same cause, with a count, and at most
+`MAX_PER_WINDOW` times for a project and type. So an attacker cannot fill the stream with them.
 """
 
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from projects.errors import InitiationBudget
 
-MAX_PER_WINDOW = 100  # events of one type for one project; an attack that makes more is known by then
+MAX_PER_WINDOW = 100  # events of one type for one project; an attack that causes more is visible by then
 MAX_USER_AGENT = 200  # characters
 
 AuditedProjectId = Annotated[str, Meta(description="The project that it is about.")]
@@ -94,7 +94,7 @@ class ProjectChanged(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Refusal = GuessRefused | BindingFailed | PollThrottled | InitiationRefused
-"""What a stranger can cause."""
+"""The events that an attacker can cause."""
 AuditEvent = Refusal | KeyRotated | ProjectChanged
 
 AUDIT_TYPES: dict[type[msgspec.Struct], str] = {

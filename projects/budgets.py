@@ -1,9 +1,9 @@
 """The budgets: how many sessions may be initiated, and how many wrong codes are answered as such.
 
-Wrong codes are counted over a window, across all processes and all endpoints that take a code. A right one costs
-nothing here, and no budget keeps it from working. So it is the length of the codes that makes guessing hopeless
-(`docs/adr/0009`); the budgets make it known, and slow down a client that heeds a 429.
-An address is counted over all projects: what one tenant's tools use up refuses nobody's right code.
+Wrong codes are counted over a window, across all processes and all endpoints that take a code. A right code costs
+nothing here, and works whatever the budgets. So the length of the codes makes guessing hopeless (`docs/adr/0009`);
+budgets make attacks visible and slow down clients that honour 429. Wrong codes of an address are counted over all
+projects: one tenant's tools can use that budget up, but no right code is refused for it.
 """
 
 from typing import Literal, NamedTuple
@@ -17,16 +17,16 @@ _GUESS = Script.named("projects", "guess")
 
 
 class InitiationLimits(NamedTuple):
-    """How many sessions may be initiated."""
+    """How many sessions may be initiated, and how many may be live."""
 
     window_ms: int
-    """How long they are counted until the count starts again."""
+    """How long initiations are counted until the count starts again."""
     per_address: int
     per_project: int
     live_sessions: int
-    """Of one project, at any time."""
+    """Live sessions of one project, at any time."""
     live_sessions_of_address: int
-    """Of one client address in one project."""
+    """Live sessions of one client address in one project."""
 
     def share(self, partitions: int) -> "InitiationLimits":
         """Return the limits of one of `partitions`, rounded up."""
@@ -37,20 +37,20 @@ Budget = Literal["address", "key", "project"]
 
 
 class Counted(NamedTuple):
-    """A wrong code, counted."""
+    """The result of counting a wrong code."""
 
     now: int
     """Redis time in milliseconds."""
     over: Budget | None
-    """The budget that is used up, if one is."""
+    """The budget that is used up; None if none is."""
     wait_ms: int
-    """Until that budget starts again."""
+    """The time until that budget starts again."""
     wrong_codes: int
-    """How many were counted against it."""
+    """How many wrong codes were counted against it."""
 
 
 class Guesses:
-    """The counters of wrong codes. They share one slot of their own, so that one script counts a guess in all."""
+    """The counters of wrong codes. They share a slot of their own, so that one script counts a guess in all of them."""
 
     def __init__(
         self, redis: Redis, keys: Keys, *, window_ms: int, per_address: int, per_key: int, per_project: int
@@ -61,7 +61,10 @@ class Guesses:
         self._limits: dict[Budget, int] = {"address": per_address, "key": per_key, "project": per_project}
 
     async def count(self, address: str, project_id: str, key: str) -> Counted:
-        """Count a wrong code that came from an address, for a project, with the key of this name. One round trip."""
+        """Count a wrong code of an address in a project, sent with the key of this name; return the result.
+
+        One round trip.
+        """
         counters = (
             self._keys.wrong_codes_of_address(address),
             self._keys.wrong_codes_with_key(project_id, key),
@@ -76,5 +79,5 @@ class Guesses:
                 raise TypeError(message)
 
     def magnitude(self, counted: Counted) -> int:
-        """Return how far a budget is exceeded: 0 at first, then one more at each tenfold of it."""
+        """Return by how much a budget is exceeded: 0 at first, then one more at each tenfold of the budget."""
         return len(str(counted.wrong_codes // self._limits[counted.over])) - 1 if counted.over else 0

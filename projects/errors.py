@@ -1,4 +1,4 @@
-"""What can go wrong with a project. No message here ever holds a key."""
+"""Errors about projects. Their messages never hold a key."""
 
 from typing import Literal
 
@@ -16,12 +16,12 @@ class UnknownProjectError(LoginRelayError):
 
 
 class InitiationRefusedError(LoginRelayError):
-    """No session was made: a budget is used up."""
+    """No session was initiated: a budget is used up."""
 
     def __init__(self, budget: InitiationBudget, wait_ms: int, now: int) -> None:
         super().__init__(budget)
         self.budget = budget
         self.wait_ms = wait_ms
-        """Until it may be otherwise."""
+        """The time until another attempt may succeed."""
         self.now = now
         """Redis time in milliseconds."""

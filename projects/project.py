@@ -1,6 +1,6 @@
-"""A project: a tenant with three keys that are kept only as SHA-256, and the rules for its name and origins.
+"""A project: a tenant with three keys, and the rules for its name and origins. Keys are stored only as SHA-256.
 
-A key is 256 random bits, so a plain hash is enough: there is nothing to guess, and no need to slow a guesser down.
+A key is 256 random bits, which cannot be guessed. So a plain hash is enough: attackers need not be slowed down.
 """
 
 import hashlib
@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 from runtime.codes import ADMIN_KEY_PREFIX, PUBLISHABLE_KEY_PREFIX, SERVER_KEY_PREFIX
 
-NO_DIGEST = bytes(32)  # nothing that SHA-256 is known to give
+NO_DIGEST = bytes(32)  # no text is known whose SHA-256 this is
 MAX_NAME_LENGTH = 64
-# RFC 6454 §6.2, as browsers write it: lower case, no path, and the port only where it is not the scheme's own.
+# RFC 6454 §6.2, as browsers write it: lower case, no path, and the port only if it is not the scheme's default.
 _ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _OWN_PORTS = {"http": "80", "https": "443"}
 
 
 def normalise_origin(text: str) -> str | None:
-    """Return a web origin as browsers send it; None if `text` is none that a project may allow."""
+    """Return a web origin as browsers send it; None if `text` is not a valid origin."""
     if not (found := _ORIGIN.fullmatch(text.lower().removesuffix("/"))):
         return None
     scheme, host, port = found.groups()
@@ -29,9 +29,9 @@ def normalise_origin(text: str) -> str | None:
 
 
 def is_project_name(text: str) -> bool:
-    """Whether `text` can name a project: 1 to 64 printable characters that do not read as an id.
+    """Return whether `text` can name a project: 1 to 64 printable characters, no space at its ends, and not a UUID.
 
-    A UUID is an id to `Projects.find`, however it is written.
+    `Projects.find` takes a UUID for an id, in any notation.
     """
     if not 1 <= len(text) <= MAX_NAME_LENGTH or not text.isprintable() or text != text.strip():
         return False
@@ -46,7 +46,7 @@ class KeyKind(StrEnum):
     """The three keys of a project."""
 
     PUBLISHABLE_CLIENT = "publishable_client_key"
-    """For tools: it ships inside them and is no secret."""
+    """For tools: it ships inside them and is not a secret."""
     SECRET_SERVER = "secret_server_key"  # noqa: S105 - the name of a key, not a key
     """For backends: it completes logins."""
     SUPER_SECRET_ADMIN = "super_secret_admin_key"  # noqa: S105 - the name of a key, not a key
@@ -61,16 +61,16 @@ KEY_PREFIXES = {
 
 
 class KeyDigest(NamedTuple):
-    """What is stored of a key, and of the one it replaced."""
+    """The stored digests of a key and of the key that it replaced."""
 
     current: bytes
     previous: bytes
-    """32 zeros if there is none: as long as a digest, so that comparing takes as long."""
+    """32 zero bytes if there is none: as long as a digest, so that comparing takes as long."""
     previous_until: int
-    """Redis time in milliseconds until which the previous key is valid."""
+    """The Redis time in milliseconds until which the previous key is valid."""
 
     def matches(self, key: str, now: int) -> bool:
-        """Compare in constant time; both digests always, so that the time tells nothing."""
+        """Return whether a key is valid. Both digests are compared, in constant time, so that timing reveals nothing."""
         digest = hashlib.sha256(key.encode()).digest()
         is_current = hmac.compare_digest(digest, self.current)
         is_previous = hmac.compare_digest(digest, self.previous)
@@ -78,10 +78,10 @@ class KeyDigest(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """What a project asks of its sessions. None: what the relay's setting says."""
+    """The rules of a project for its sessions. None: the relay's setting applies."""
 
     longest_lifetime_ms: int | None = None
-    """What tools ask for beyond it is cut to it."""
+    """Longer lifetimes that tools ask for are cut to this."""
     require_binding: bool = False
     """Whether a session must have a `code_challenge`."""
     live_sessions_per_address: int | None = None
@@ -100,5 +100,5 @@ class Project(NamedTuple):
     created_at: int
     keys: Mapping[KeyKind, KeyDigest]
     allowed_origins: tuple[str, ...] = ()
-    """The web origins (RFC 6454) whose pages may call the API for it; sorted."""
+    """The web origins (RFC 6454) whose pages may call the API for the project; sorted."""
     policy: Policy = DEFAULT_POLICY

@@ -1,4 +1,4 @@
-"""Projects in Redis: made, changed, found and deleted, each change told in an event afterwards."""
+"""Creates, changes, finds and deletes projects in Redis. An event publishes each change afterwards."""
 
 import hashlib
 import uuid
@@ -28,9 +28,9 @@ class ProjectRead(NamedTuple):
 
 
 class Projects:
-    """The projects in Redis. Each lives in its own hash; a second hash makes names unique, a set finds origins.
+    """The projects in Redis: one hash for each, one hash that keeps names unique, and a set of allowed origins.
 
-    What is changed is told in an event afterwards (`projects.audit.tell_change`).
+    An event publishes each change afterwards (`projects.audit.tell_change`).
     """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -45,9 +45,9 @@ class Projects:
         allowed_origins: Collection[str] = (),
         policy: Policy = DEFAULT_POLICY,
     ) -> tuple[str, dict[KeyKind, str]]:
-        """Create a project; returns its id and its keys, which nothing can show again.
+        """Create a project and return its id and its keys, which cannot be shown again.
 
-        The origins are such as `normalise_origin` returns.
+        The origins must be in the form that `normalise_origin` returns.
 
         Raises:
             ProjectNameTakenError: another project has the name.
@@ -83,12 +83,12 @@ class Projects:
         allowed_origins: Collection[str],
         policy: Policy | None = None,
     ) -> None:
-        """Change what a project allows; API processes notice within the time for which they keep a project.
+        """Change what a project allows. API processes follow when their cached copy of the project expires.
 
-        Its policy stays as it is unless there is another.
+        Without `policy` the project's policy does not change.
 
         Raises:
-            UnknownProjectError: it has been deleted.
+            UnknownProjectError: the project has been deleted.
 
         """
         origins = sorted(set(allowed_origins))
@@ -99,14 +99,14 @@ class Projects:
         await tell_change(self._redis, self._keys, changed, now)
 
     async def is_origin_allowed(self, origin: str) -> bool:
-        """Whether any project allows an origin."""
+        """Return whether any project allows an origin."""
         found: list[bytes] = await self._redis.execute_command(
             *("ZRANGEBYLEX", self._keys.allowed_origins(), f"[{origin} ", f"({origin}!", "LIMIT", 0, 1)
         )
         return bool(found)
 
     async def read(self, project_id: str) -> ProjectRead:
-        """Read a project and Redis' time in one round trip."""
+        """Return a project and Redis' time, read in one round trip."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.execute_command("HGETALL", self._keys.project(project_id))
             pipeline.execute_command("TIME")
@@ -115,16 +115,16 @@ class Projects:
         return ProjectRead(_project(project_id, fields) if fields else None, now)
 
     async def list_all(self) -> list[Project]:
-        """Return all projects by name."""
+        """Return all projects, sorted by name."""
         names: dict[bytes, bytes] = await self._redis.execute_command("HGETALL", self._keys.project_names())
         found = [(await self.read(project_id.decode())).project for _, project_id in sorted(names.items())]
         return [project for project in found if project is not None]
 
     async def find(self, name_or_id: str) -> Project:
-        """Return the project of this name or id.
+        """Return the project with this name or id.
 
         Raises:
-            UnknownProjectError: there is none.
+            UnknownProjectError: there is no such project.
 
         """
         by_name: bytes | None = await self._redis.execute_command("HGET", self._keys.project_names(), name_or_id)
@@ -134,10 +134,10 @@ class Projects:
         return project
 
     async def rotate(self, project: Project, kinds: list[KeyKind], overlap_ms: int) -> dict[KeyKind, str]:
-        """Give a project new keys of these kinds; the keys they replace stay valid for `overlap_ms`.
+        """Replace a project's keys of these kinds and return the new ones; the old ones stay valid for `overlap_ms`.
 
         Raises:
-            UnknownProjectError: it has been deleted.
+            UnknownProjectError: the project has been deleted.
 
         """
         now = await self._now()
@@ -152,7 +152,7 @@ class Projects:
         return keys
 
     async def delete(self, project: Project) -> None:
-        """Delete a project: its keys stop working within the cache time of the API processes."""
+        """Delete a project. Its keys stop working when the cached copies of the API processes expire."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.execute_command("DEL", self._keys.project(project.id))
             pipeline.execute_command("HDEL", self._keys.project_names(), project.name)
@@ -167,7 +167,12 @@ class Projects:
         await tell_change(self._redis, self._keys, deleted, await self._now())
 
     async def _change(self, project: Project, origins: str, *fields: Argument) -> int:
-        """Write fields of a project, and its origins unless they are `=`; returns Redis' time in milliseconds."""
+        """Write fields of a project, and its origins unless they are `=`; return Redis' time in milliseconds.
+
+        Raises:
+            UnknownProjectError: the project has been deleted.
+
+        """
         call = _CHANGE.call(
             project=self._keys.project(project.id),
             allowed_origins=self._keys.allowed_origins(),
@@ -186,7 +191,7 @@ class Projects:
 
 
 def _policy_fields(policy: Policy) -> list[Argument]:
-    """Return a policy as its project's hash has it: what the relay's settings say is an empty text."""
+    """Return a policy as fields of its project's hash. A rule that the relay's setting decides is an empty text."""
     return [
         *("longest_lifetime_ms", policy.longest_lifetime_ms or ""),
         *("require_binding", int(policy.require_binding)),

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Writes fields of a project that there is, and with them the origins that may call for it.
+-- Writes fields of an existing project, and the index of the origins that it allows.
 --
 -- KEYS project, allowed_origins
 -- ARGV project_id, origins (separated by spaces; '=' as they are), fields … (of the project, each with its value)

@@ -1,5 +1,5 @@
 #!lua
--- Writes a project unless another one has its name.
+-- Writes a new project, unless another one has its name.
 --
 -- KEYS names, project, allowed_origins
 -- ARGV project_id, name, origins (separated by spaces), fields … (of the project, each with its value)

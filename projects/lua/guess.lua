@@ -1,6 +1,6 @@
 #!lua
--- Counts a wrong code against its budgets, up to the first that is used up: an address past its own budget uses up
--- nobody else's. A re-sent call counts twice, which errs on the safe side.
+-- Counts a wrong code against its budgets, up to the first that is used up: an address beyond its own budget does not
+-- use up the others. A re-sent call counts twice, which errs on the safe side.
 --
 -- KEYS counters …
 -- ARGV window_ms, limits … (one of each counter)
