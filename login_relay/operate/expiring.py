@@ -1,4 +1,4 @@
-"""Ending pending sessions before their time: a command for each, recorded in batches, decided by the workers."""
+"""Ends pending sessions before their time: records a command for each, in batches, which the workers decide."""
 
 import asyncio
 import secrets
@@ -13,19 +13,19 @@ from statemachine.session import TimedSession
 from statemachine.store.command_stream import CommandStream, Moved, Recorded
 from statemachine.store.reading import Sessions
 
-BATCH = 500  # sessions of one partition; so many commands wait for the workers at most
+BATCH = 500  # sessions of one partition; at most this many commands wait for the workers
 LOOK_EVERY = 0.05  # seconds
-OPERATOR = "operator"  # whom workers reply to; nobody listens, the outcomes are read
+OPERATOR = "operator"  # the address of the workers' replies; nobody listens, because the outcomes are read
 
 
 class Ended(NamedTuple):
-    """What became of sessions that were to end."""
+    """How many sessions were ended, and how many were not."""
 
     expired: int
     over: int
-    """Those that were not pending any more."""
+    """Sessions that were no longer pending."""
     undecided: int
-    """Those of which no worker has said in time what became of them, or that were not asked for any more."""
+    """Sessions whose command no worker decided in time, or for which no command was recorded."""
 
 
 async def find_pending(relay: Relay, project_id: str, address: str | None) -> list[str]:
@@ -44,7 +44,7 @@ async def find_pending(relay: Relay, project_id: str, address: str | None) -> li
 
 
 async def expire(relay: Relay, session_ids: Sequence[str]) -> Ended:
-    """End sessions that are pending. It stops asking when the workers do not decide a batch in time."""
+    """End pending sessions and return the counts. It stops if the workers do not decide a batch in time."""
     expired = over = 0
     of_partition: dict[int, list[str]] = {}
     for session_id in session_ids:
@@ -82,7 +82,7 @@ async def _expire_batch(relay: Relay, partition: int, session_ids: Sequence[str]
 
 
 async def _outcomes(relay: Relay, partition: int, command_ids: list[str]) -> list[Outcome]:
-    """Return the outcomes that are known in time, of those commands."""
+    """Return the outcomes of commands that are known in time."""
     sessions, until = Sessions(relay.redis, relay.keys), time.monotonic() + relay.settings.outcome_wait_ms / 1000
     while command_ids:
         found = await sessions.read_outcomes(partition, command_ids)
