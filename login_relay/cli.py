@@ -24,7 +24,7 @@ COMMANDS = {
     "worker": Place("run.worker", "worker", "Decide the commands that the API records."),
     "login": Place("login", "login", "Log in through a browser and keep the refresh token."),
     "projects": Place("operate.projects", "projects", "Manage projects and their keys."),
-    "sessions": Place("operate.sessions", "sessions", "Look at sessions."),
+    "sessions": Place("operate.sessions", "sessions", "Look at sessions, and end pending ones."),
     "events": Place("operate.events", "events", "Print what happened to sessions, in time order, over all partitions."),
     "dead-letters": Place(
         "operate.dead_letters", "dead_letters", "Look at, replay or drop entries that no worker could decide."
