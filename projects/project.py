@@ -70,7 +70,7 @@ class KeyDigest(NamedTuple):
     """The Redis time in milliseconds until which the previous key is valid."""
 
     def matches(self, key: str, now: int) -> bool:
-        """Return whether a key is valid. Both digests are compared, in constant time, so that timing reveals nothing."""
+        """Return whether a key is valid. Compares both digests, in constant time: timing reveals nothing."""
         digest = hashlib.sha256(key.encode()).digest()
         is_current = hmac.compare_digest(digest, self.current)
         is_previous = hmac.compare_digest(digest, self.previous)

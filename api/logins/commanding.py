@@ -19,7 +19,7 @@ from statemachine.commands import Command
 from statemachine.lifecycle import Outcome
 from statemachine.machine import decision
 from statemachine.store import command_stream
-from statemachine.store.command_stream import CommandStream, Known, Moved, Recorded
+from statemachine.store.command_stream import CommandStream, Moved, Recorded, Repeated
 from statemachine.store.reading import Sessions
 
 FINGERPRINT_BYTES = 16  # two requests share one by chance with a probability of 2**-128
@@ -106,9 +106,9 @@ class Commanding:
             match await self._stream.enqueue(
                 command, backlog_limit=self._limits.backlog, outcome_ms=outcome_ms, fingerprint=fingerprint
             ):
-                case Known(outcome) if outcome is not Outcome.PENDING:
+                case Repeated(outcome) if outcome is not Outcome.PENDING:
                     return Answer(outcome)
-                case Recorded() | Known():
+                case Recorded() | Repeated():
                     with OUTCOME_WAIT.labels(kind).time():
                         answer = await self._wait_for(reply, partition, command.id)
                     note_outcome(answer.outcome if answer else "none in time")

@@ -18,7 +18,7 @@ KEPT_SESSIONS = 20_000  # the later events of older ones are counted, without a 
 INITIATED, COMPLETED, CONSUMED = (EVENT_TYPES[fact] for fact in (SessionInitiated, SessionCompleted, SessionConsumed))
 
 
-class Step(StrEnum):
+class Part(StrEnum):
     """The parts of a login whose length is measured."""
 
     INITIATE_TO_COMPLETE = "initiate_to_complete"
@@ -42,7 +42,7 @@ class RecentSession(msgspec.Struct):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """How long a step took, in milliseconds."""
+    """How long a part took, in milliseconds."""
 
     count: int
     median_ms: int
@@ -63,7 +63,7 @@ class Activity:
 
     def __init__(self) -> None:
         self._seconds: deque[tuple[int, Counter[str]]] = deque()
-        self._latencies: deque[tuple[int, Step, int]] = deque(maxlen=10_000)
+        self._latencies: deque[tuple[int, Part, int]] = deque(maxlen=10_000)
         self._sessions: OrderedDict[str, RecentSession] = OrderedDict()
 
     def add(self, logged: LoggedEvent) -> None:
@@ -85,15 +85,15 @@ class Activity:
             session.initiated_at = at
         elif event.type == COMPLETED:
             session.completed_at = at
-            self._note(at, Step.INITIATE_TO_COMPLETE, session.initiated_at)
+            self._note(at, Part.INITIATE_TO_COMPLETE, session.initiated_at)
         elif event.type == CONSUMED:
-            self._note(at, Step.COMPLETE_TO_CONSUME, session.completed_at)
+            self._note(at, Part.COMPLETE_TO_CONSUME, session.completed_at)
         while len(self._sessions) > KEPT_SESSIONS:
             self._sessions.popitem(last=False)
 
-    def _note(self, at: int, step: Step, since: int | None) -> None:
+    def _note(self, at: int, part: Part, since: int | None) -> None:
         if since is not None:
-            self._latencies.append((at, step, at - since))
+            self._latencies.append((at, part, at - since))
 
     def forget(self, now: int) -> None:
         """Let go of what is older than the window."""
@@ -115,9 +115,9 @@ class Activity:
         first = now // 1000 - WINDOW + 1
         return [by_second.get(first + offset, Counter())[event_type] for offset in range(WINDOW)]
 
-    def latency(self, step: Step) -> Latency | None:
-        """Return how long a step took in the window; None if it did not happen."""
-        taken = sorted(length for _, of, length in self._latencies if of is step)
+    def latency(self, part: Part) -> Latency | None:
+        """Return how long a part took in the window; None if it did not happen."""
+        taken = sorted(length for _, of, length in self._latencies if of is part)
         if not taken:
             return None
         return Latency(len(taken), _quantile(taken, 0.5), _quantile(taken, 0.95), taken[-1])

@@ -1,4 +1,4 @@
-"""What the operator's commands print for people: tables and ages."""
+"""Tables and ages, as the operator's commands print them for people."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000  # milliseconds
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return rows under their heads, each column as wide as its widest cell; numbers are right-aligned."""
+    """Return a table as text. Each column is as wide as its widest cell, and numbers are right-aligned."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, name in enumerate(head):
         is_numeric = all(isinstance(row[column], int) for row in rows)

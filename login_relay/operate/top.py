@@ -21,8 +21,8 @@ from login_relay.operate.activity import (
     WINDOW,
     Activity,
     Latency,
+    Part,
     RecentSession,
-    Step,
 )
 from login_relay.operate.relay import Relay, json_option, on_relay
 from login_relay.operate.status import (
@@ -96,7 +96,7 @@ class Watch:
             window_s=WINDOW,
             logins_per_s=round(counts[CONSUMED] / WINDOW, 2),
             events=counts,
-            latencies={step.value: activity.latency(step) for step in Step},
+            latencies={part.value: activity.latency(part) for part in Part},
             partitions=await read_partitions(self._relay),
             workers=await read_workers(self._relay.redis, self._relay.keys),
             sessions=activity.recent(SESSIONS_KEPT),
@@ -166,8 +166,8 @@ def _logins(snapshot: Snapshot, logins: Sequence[int]) -> RenderableType:
         Text.assemble((f"{snapshot.logins_per_s:7.1f}", "bold green"), " logins/s ", (_bars(logins), "green")),
         _counts(snapshot, frozenset(State) - LOST),
         _counts(snapshot, LOST),
-        _took("initiate to complete", snapshot.latencies[Step.INITIATE_TO_COMPLETE]),
-        _took("complete to consume", snapshot.latencies[Step.COMPLETE_TO_CONSUME]),
+        _took("initiate to complete", snapshot.latencies[Part.INITIATE_TO_COMPLETE]),
+        _took("complete to consume", snapshot.latencies[Part.COMPLETE_TO_CONSUME]),
     )
 
 

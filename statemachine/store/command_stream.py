@@ -26,14 +26,14 @@ DEAD_LETTERS_KEPT = 10_000  # per partition; enough to look into an accident, bo
 HANDED_BACK = 10_000  # entries; many times what a worker can have in hand
 HANDED_BACK_IDLE = 3_600_000  # ms; what XCLAIM sets, so that any min-idle is reached at once
 
-RawEntry = tuple[bytes, dict[bytes, bytes]]
+_RawEntry = tuple[bytes, dict[bytes, bytes]]
 
 
 class Recorded(NamedTuple):
     """The command is on the stream."""
 
 
-class Known(NamedTuple):
+class Repeated(NamedTuple):
     """The same command was recorded before; this is its outcome so far."""
 
     outcome: Outcome
@@ -54,7 +54,7 @@ class Busy(NamedTuple):
     """Nothing was recorded: the backlog is full."""
 
 
-Enqueued = Recorded | Known | Reused | Moved | Busy
+Enqueued = Recorded | Repeated | Reused | Moved | Busy
 
 
 class Entry(NamedTuple):
@@ -117,7 +117,7 @@ class CommandStream:
             case [b"recorded"]:
                 return Recorded()
             case [b"known", bytes(outcome)]:
-                return Known(Outcome(outcome.decode()))
+                return Repeated(Outcome(outcome.decode()))
             case [b"reused"]:
                 return Reused()
             case [b"moved", bytes(state), bytes(deadline), int(now)]:
@@ -150,7 +150,7 @@ class CommandStream:
     async def read(self, reader: Redis, consumer: str, count: int, block_ms: int) -> list[Entry]:
         """Wait up to `block_ms` for entries that no consumer has read; `reader` is the loop's own connection."""
         streams = [self._keys.commands(partition) for partition in self._keys.partitions]
-        reply: dict[bytes, list[RawEntry]] | None = await reader.execute_command(
+        reply: dict[bytes, list[_RawEntry]] | None = await reader.execute_command(
             *("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "BLOCK", block_ms),
             *("STREAMS", *streams, *(">" for _ in streams)),
         )
@@ -174,7 +174,7 @@ class CommandStream:
         delivered, it is decided.
         """
         stream = self._keys.commands(partition)
-        reply: tuple[bytes, list[RawEntry], list[bytes]] = await self._redis.execute_command(
+        reply: tuple[bytes, list[_RawEntry], list[bytes]] = await self._redis.execute_command(
             "XAUTOCLAIM", stream, GROUP, consumer, min_idle_ms, cursor, "COUNT", count
         )
         next_cursor, claimed, lost = reply

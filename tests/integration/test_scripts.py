@@ -25,7 +25,7 @@ from runtime.redis.scripts import (
 )
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome, State
-from statemachine.store.command_stream import CommandStream, Known, Reused
+from statemachine.store.command_stream import CommandStream, Repeated, Reused
 from statemachine.store.outcomes import KeptOutcome
 from tests.support.redis_server import RedisServer
 from tests.support.relay import Relay
@@ -219,7 +219,7 @@ async def test_login_whose_every_reply_is_lost_once_is_one_login(
     twice = Relay(forgetful, keys, settings, CommandStream(forgetful, keys))
     initiated = await twice.initiate()
     session_id = initiated.session_id
-    assert await twice.complete(session_id, fingerprint="one") == Known(Outcome.PENDING)
+    assert await twice.complete(session_id, fingerprint="one") == Repeated(Outcome.PENDING)
     assert await twice.complete(session_id, fingerprint="other") == Reused()
     assert await relay.backlog() == 1
     entries = await relay.read()

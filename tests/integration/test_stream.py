@@ -9,9 +9,9 @@ from statemachine.store.command_stream import (
     Busy,
     CommandStream,
     Entry,
-    Known,
     Moved,
     Recorded,
+    Repeated,
     Reused,
 )
 from statemachine.store.outcomes import KeptOutcome
@@ -31,10 +31,10 @@ async def test_command_is_recorded_once(relay: Relay) -> None:
     """Sending it again returns the outcome of the first, and records nothing."""
     session_id = (await relay.initiate()).session_id
     assert await relay.complete(session_id) == Recorded()
-    assert await relay.complete(session_id) == Known(Outcome.PENDING)
+    assert await relay.complete(session_id) == Repeated(Outcome.PENDING)
     assert await relay.backlog() == 1
     await relay.work()
-    assert await relay.complete(session_id) == Known(Outcome.COMPLETED)
+    assert await relay.complete(session_id) == Repeated(Outcome.COMPLETED)
     assert await relay.backlog() == 0
 
 
@@ -43,11 +43,11 @@ async def test_id_that_another_request_has_is_refused(relay: Relay) -> None:
     session_id = (await relay.initiate()).session_id
     assert await relay.complete(session_id, fingerprint="one") == Recorded()
     assert await relay.complete(session_id, fingerprint="other") == Reused()
-    assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.PENDING)
+    assert await relay.complete(session_id, fingerprint="one") == Repeated(Outcome.PENDING)
     assert await relay.backlog() == 1
     await relay.work()
     assert await relay.complete(session_id, fingerprint="other") == Reused()
-    assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.COMPLETED)
+    assert await relay.complete(session_id, fingerprint="one") == Repeated(Outcome.COMPLETED)
     # Also for another session: the key belongs to its sender.
     assert await relay.complete((await relay.initiate()).session_id, fingerprint="two") == Reused()
     assert await relay.backlog() == 0
@@ -75,11 +75,11 @@ async def test_outcome_without_a_fingerprint_is_that_of_any_request(relay: Relay
     """An older version writes none and sends none; its workers overwrite that of a newer API process."""
     session_id = (await relay.initiate()).session_id
     assert await relay.complete(session_id) == Recorded()
-    assert await relay.complete(session_id, fingerprint="one") == Known(Outcome.PENDING)
+    assert await relay.complete(session_id, fingerprint="one") == Repeated(Outcome.PENDING)
     await redis.set(keys.outcome(0, "complete"), "pending one", px=60_000)
-    assert await relay.complete(session_id) == Known(Outcome.PENDING)
+    assert await relay.complete(session_id) == Repeated(Outcome.PENDING)
     await redis.set(keys.outcome(0, "complete"), "completed", px=60_000)
-    assert await relay.complete(session_id, fingerprint="other") == Known(Outcome.COMPLETED)
+    assert await relay.complete(session_id, fingerprint="other") == Repeated(Outcome.COMPLETED)
 
 
 async def test_full_backlog_refuses_before_anything_is_recorded(relay: Relay, redis: Redis, keys: Keys) -> None:
@@ -90,7 +90,7 @@ async def test_full_backlog_refuses_before_anything_is_recorded(relay: Relay, re
     assert await relay.backlog() == 1
     assert not await redis.exists(keys.outcome(0, "second"))
     # A recorded command gets its outcome, however full the backlog is.
-    assert await relay.complete(first, "first", backlog_limit=1) == Known(Outcome.PENDING)
+    assert await relay.complete(first, "first", backlog_limit=1) == Repeated(Outcome.PENDING)
     await relay.work()
     assert await relay.complete(second, "second", backlog_limit=1) == Recorded()
 

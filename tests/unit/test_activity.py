@@ -11,7 +11,7 @@ from login_relay.operate.activity import (
     WINDOW,
     Activity,
     Latency,
-    Step,
+    Part,
 )
 from statemachine.events import STATE_AFTER
 
@@ -33,14 +33,14 @@ def an_activity(*events: tuple[str, str, int]) -> Activity:
     return activity
 
 
-def test_steps_are_measured_per_session() -> None:
+def test_parts_are_measured_per_session() -> None:
     """From initiate to complete, and from complete to consume, whatever other sessions do between."""
     activity = an_activity(
         *((INITIATED, "a", 0), (INITIATED, "b", 100), (COMPLETED, "b", 600)),
         *((COMPLETED, "a", 4_000), (CONSUMED, "b", 4_100), (CONSUMED, "a", 4_250)),
     )
-    assert activity.latency(Step.INITIATE_TO_COMPLETE) == Latency(2, 500, 4_000, 4_000)
-    assert activity.latency(Step.COMPLETE_TO_CONSUME) == Latency(2, 250, 3_500, 3_500)
+    assert activity.latency(Part.INITIATE_TO_COMPLETE) == Latency(2, 500, 4_000, 4_000)
+    assert activity.latency(Part.COMPLETE_TO_CONSUME) == Latency(2, 250, 3_500, 3_500)
 
 
 def test_quantiles_are_of_what_really_happened() -> None:
@@ -49,13 +49,13 @@ def test_quantiles_are_of_what_really_happened() -> None:
     for length in range(1, 101):
         activity.add(an_event(INITIATED, str(length), 0))
         activity.add(an_event(COMPLETED, str(length), length))
-    assert activity.latency(Step.INITIATE_TO_COMPLETE) == Latency(100, 50, 95, 100)
+    assert activity.latency(Part.INITIATE_TO_COMPLETE) == Latency(100, 50, 95, 100)
 
 
 def test_a_session_whose_start_was_not_seen_has_no_length() -> None:
     """It is counted all the same."""
     activity = an_activity((COMPLETED, "a", 0))
-    assert activity.latency(Step.INITIATE_TO_COMPLETE) is None
+    assert activity.latency(Part.INITIATE_TO_COMPLETE) is None
     assert activity.counts() == dict.fromkeys(STATE_AFTER, 0) | {COMPLETED: 1}
 
 
@@ -64,7 +64,7 @@ def test_the_window_moves_on() -> None:
     activity = an_activity((INITIATED, "a", 0), (COMPLETED, "a", 10), (INITIATED, "b", 30_000))
     activity.forget(START + WINDOW * 1000 + 1_000)
     assert activity.counts()[INITIATED] == 1
-    assert activity.latency(Step.INITIATE_TO_COMPLETE) is None
+    assert activity.latency(Part.INITIATE_TO_COMPLETE) is None
     assert [session.session_id for session in activity.recent(5)] == ["b", "a"]
 
 

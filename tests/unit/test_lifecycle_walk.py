@@ -14,7 +14,7 @@ from rich.console import Console
 from events.cloud_event import CloudEvent
 from events.cursor import EntryId
 from events.log import LoggedEvent
-from login_relay.operate.activity import Activity, Step
+from login_relay.operate.activity import Activity, Part
 from login_relay.operate.events import events
 from login_relay.operate.sessions import by_name
 from login_relay.operate.top import Snapshot, frame
@@ -96,7 +96,7 @@ def test_every_state_is_seen_by_operators(state: State) -> None:
     activity.add(LoggedEvent(event, "p", 0, EntryId(1_000, 0), ()))
     assert activity.counts() == dict.fromkeys(STATE_AFTER, 0) | {EVENT_TYPE[state]: 1}
     many = dict.fromkeys(STATE_AFTER, 12_345)
-    nothing: dict[str, None] = dict.fromkeys(Step)
+    nothing: dict[str, None] = dict.fromkeys(Part)
     snapshot = Snapshot("2026-01-01T00:00:00.000Z", 60, 0.0, many, dict(nothing), [], [], activity.recent(1))
     console = Console(width=80, file=StringIO())
     with console.capture() as screen:
