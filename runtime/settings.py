@@ -41,7 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=64,
             le=1 << 20,
             description="Memory in MiB of the Redis that `serve` or `docker-compose.yml` starts. Half of it is for the "
-            "data (`maxmemory`; when that is full, new logins are refused), half for rewriting the append-only file.",
+            "data (`maxmemory`; when that is full, new logins are refused), half for rewriting the append-only file. "
+            "The default has room for what the default budgets allow two projects at worst.",
         ),
     ] = 4_096
     state_dir: Annotated[

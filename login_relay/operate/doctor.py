@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import click
@@ -15,15 +16,23 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from login_relay.operate.relay import Relay, json_option, on_relay
+from projects.project import Project
+from projects.store import Projects
+from projects.worst_case import WorstCase, consumed_bytes
+from runtime.address import UNKNOWN_ADDRESS
 from runtime.codes import MAX_PARTITIONS, new_session_id
 from runtime.redis.connections import subscriber_client
 from runtime.redis.keys import Keys
+from runtime.settings import Settings
+from statemachine.session import TimedSession
 from statemachine.store.reading import Sessions
 
 MIN_REDIS, MIN_VALKEY = (7, 0), (7, 2)
 MAX_CLOCK_DIFFERENCE = 2.0  # seconds
 MIN_PUBSUB_BUFFER = 1 << 20  # bytes; a hand-over is under 12 KiB, and a busy API may be some hundred of them late
 MEMORY_LEFT = 0.1  # of maxmemory; with less, the operator must act
+SAMPLED_EVENTS = 500  # the newest of each partition, to see where sessions come from
+MIN_SESSIONS = 20  # fewer tell nothing of where they come from
 ROUND_TRIP = 2.0  # seconds for a message to come back
 
 CONFIGURED = ("appendfsync", "client-output-buffer-limit", "min-replicas-to-write")
@@ -97,7 +106,7 @@ def check_memory(seen: Seen) -> Check:
         says = f"maxmemory-policy is {policy}: a full server would drop sessions and commands without a word"
         return Check("memory", Level.FINDING, says, _config("maxmemory-policy", "noeviction"))
     if limit and used > (1 - MEMORY_LEFT) * limit:
-        says = f"{used >> 20} of {limit >> 20} MiB are used: when full, every login is refused"
+        says = f"{used >> 20} of {limit >> 20} MiB are used: when full, new logins are refused"
         return Check("memory", Level.FINDING, says, _config("maxmemory", f"{2 * limit >> 20}mb"))
     return Check("memory", Level.OK, "noeviction" + (f", {limit >> 20} MiB" if limit else ", no limit"))
 
@@ -207,6 +216,64 @@ async def check_keys(relay: Relay) -> list[Check]:
     return checks
 
 
+def check_budgets(seen: Seen, settings: Settings, projects: list[Project]) -> list[Check]:
+    """Whether `maxmemory` holds what strangers can leave in Redis within the budgets (ADR 15)."""
+    worst = WorstCase.of(
+        live_sessions=settings.live_sessions_per_project, events=settings.events_max, projects=max(1, len(projects))
+    )
+    limit = int(seen.info["maxmemory"])
+    says = (
+        f"at worst {worst.relay >> 20} MiB: {worst.project >> 20} of sessions a project ({worst.projects}), "
+        f"{worst.events >> 20} of events"
+    )
+    more = _config("maxmemory", f"{(worst.relay >> 20) + 1}mb")
+    if not limit:
+        return [Check("budgets", Level.NOTE, f"{says}; without maxmemory the kernel may end the server", more)]
+    if worst.relay > limit:
+        says += f"; maxmemory is {limit >> 20}: an attack on one project can refuse the new logins of all"
+        mend = f"{more}, or lower LOGIN_RELAY_LIVE_SESSIONS_PER_PROJECT or LOGIN_RELAY_EVENTS_MAX"
+        return [Check("budgets", Level.FINDING, says, mend)]
+    checks = [Check("budgets", Level.OK, f"{says}; maxmemory is {limit >> 20}")]
+    consumed = consumed_bytes(
+        initiations=settings.initiations_per_project,
+        window_ms=settings.budget_window_ms,
+        retention_ms=settings.retention_ms,
+    )
+    open_to_clients = [project for project in projects if project.allow_client_complete]
+    if open_to_clients and worst.relay + consumed > limit:
+        says = (
+            f"{len(open_to_clients)} projects let clients complete: there an attacker with the publishable key can "
+            f"leave consumed logins too, up to {consumed >> 20} MiB a project"
+        )
+        mend = "lower LOGIN_RELAY_RETENTION_MS or LOGIN_RELAY_INITIATIONS_PER_PROJECT"
+        checks.append(Check("consumed", Level.NOTE, says, mend))
+    return checks
+
+
+async def check_addresses(relay: Relay) -> Check:
+    """Whether budgets of an address can work: behind a proxy that is not trusted, all clients have its address."""
+    ids: list[str] = []
+    for partition in relay.keys.partitions:
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = await relay.redis.execute_command(
+            "XREVRANGE", relay.keys.events(partition), "+", "-", "COUNT", SAMPLED_EVENTS
+        )
+        ids += [fields[b"subject"].decode() for _, fields in entries if fields[b"type"] == b"session.initiated"]
+    sessions = await Sessions(relay.redis, relay.keys).load(ids)
+    addresses = [
+        session.address
+        for session in sessions.values()
+        if isinstance(session, TimedSession) and session.address != UNKNOWN_ADDRESS
+    ]
+    if len(addresses) < MIN_SESSIONS:
+        return Check("addresses", Level.OK, f"{len(addresses)} sessions lately")
+    [first, *others] = sorted(set(addresses))
+    if others or relay.settings.trusted_proxies or not ip_address(first).is_private:
+        return Check("addresses", Level.OK, f"{len(others) + 1} addresses started {len(addresses)} sessions lately")
+    says = f"all of {len(addresses)} sessions came from {first}: if that is a proxy, all clients share one budget"
+    level = Level.NOTE if ip_address(first).is_loopback else Level.FINDING
+    return Check("addresses", level, says, f"set LOGIN_RELAY_TRUSTED_PROXIES={first}, or the network of the proxies")
+
+
 async def check_round_trips(relay: Relay) -> list[Check]:
     """Try a script, a write and a message, which the processes need."""
     me = f"doctor-{uuid.uuid4().hex}"
@@ -252,6 +319,9 @@ async def diagnose(relay: Relay) -> Diagnosis:
     checks = [rule(seen) for rule in RULES]
     checks.append(await check_clock(relay.redis))
     checks.extend(await check_keys(relay))
+    projects = await Projects(relay.redis, relay.keys).list_all()
+    checks.extend(check_budgets(seen, relay.settings, projects))
+    checks.append(await check_addresses(relay))
     checks.extend(await check_round_trips(relay))
     return Diagnosis(sum(check.level is Level.FINDING for check in checks), checks)
 

