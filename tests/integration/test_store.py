@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from events.cloud_event import encode_event
+from projects.errors import InitiationRefusedError
 from runtime.clock import rfc3339
 from runtime.codes import login_code_digest, new_session_id
 from runtime.redis.keys import Keys
@@ -19,6 +20,7 @@ from statemachine.sealing import public_key
 from statemachine.session import ClientFacts, Session, TimedSession, session_after
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.committing import Commit, Transition
+from statemachine.store.initiating import Initiated
 from tests.support.relay import LIFETIME_MS, PROJECT, SEALED, Relay
 from tests.support.store import initiations_of
 
@@ -196,6 +198,31 @@ async def test_what_is_remembered_counts_as_live(relay: Relay, redis: Redis, key
     assert (await relay.session(session.id)).state is State.EXPIRED
     assert await scores(session.id) == [brief.expires_at + ABANDONED_MS] * 2
     assert await redis.pexpiretime(keys.session(session.id)) == brief.expires_at + ABANDONED_MS
+
+
+async def test_forgotten_sessions_make_room_for_their_address(redis: Redis, settings: Settings, keys: Keys) -> None:
+    """They are looked for when the address seems to have too many."""
+    few = msgspec.structs.replace(settings, live_sessions_per_address=2, abandoned_retention_ms=1)
+    initiations, relay = initiations_of(redis, keys, few), Relay(redis, keys, few, CommandStream(redis, keys))
+
+    async def start(lifetime_ms: int) -> Initiated:
+        return await initiations.initiate(PROJECT, ClientFacts(), lifetime_ms, address="192.0.2.1")
+
+    await start(LIFETIME_MS)
+    await relay.pass_by((await start(1)).expires_at + 1)
+    await start(LIFETIME_MS)
+    with pytest.raises(InitiationRefusedError):
+        await start(LIFETIME_MS)
+
+
+async def test_sets_of_live_sessions_end_with_their_last_session(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """Whichever was started last."""
+    live = keys.live_sessions(0, PROJECT), keys.live_sessions_of_address(0, PROJECT, "192.0.2.1")
+    last = 0
+    for lifetime_ms in (LIFETIME_MS, 1_000, 2 * LIFETIME_MS):
+        initiate = relay.initiations.initiate
+        last = max(last, (await initiate(PROJECT, ClientFacts(), lifetime_ms, address="192.0.2.1")).expires_at)
+        assert [await redis.pexpiretime(key) for key in live] == [last + ABANDONED_MS] * 2
 
 
 async def test_late_completion_lengthens_the_session(relay: Relay, redis: Redis, keys: Keys) -> None:

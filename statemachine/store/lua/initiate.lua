@@ -17,23 +17,30 @@ if held then
   return { 'initiated', tonumber(redis.call('HGET', session, 'expires_at')) }
 end
 local now = now_ms()
--- Returns nil, or how long to wait: a live session may end at any time, so never more than a minute.
-local function ms_full(live, limit)
-  redis.call('ZREMRANGEBYSCORE', live, '-inf', '(' .. string.format('%d', now))
-  if redis.call('ZCARD', live) < tonumber(limit) then return nil end
+local function forget(live) redis.call('ZREMRANGEBYSCORE', live, '-inf', '(' .. string.format('%d', now)) end
+-- Returns how long to wait: a live session may end at any time, so never more than a minute.
+local function ms_full(live)
   local first = redis.call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]
   return math.min(60000, first and first - now or 60000)
 end
-local wait = ms_full(live_of_address, live_of_address_limit)
-if wait then return { 'refused', 'live_sessions_of_address', wait, now } end
-wait = ms_full(live_sessions, live_limit)
-if wait then return { 'refused', 'live_sessions', wait, now } end
+-- The few of an address are looked through only when they seem too many; those of the project each time, a few at once.
+local of_address_count = redis.call('ZCARD', live_of_address)
+if of_address_count >= tonumber(live_of_address_limit) then
+  forget(live_of_address)
+  of_address_count = redis.call('ZCARD', live_of_address)
+  if of_address_count >= tonumber(live_of_address_limit) then
+    return { 'refused', 'live_sessions_of_address', ms_full(live_of_address), now }
+  end
+end
+forget(live_sessions)
+local count = redis.call('ZCARD', live_sessions)
+if count >= tonumber(live_limit) then return { 'refused', 'live_sessions', ms_full(live_sessions), now } end
 local function ms_over(counter, limit)
   local count = redis.call('INCR', counter)
   if count == 1 then redis.call('PEXPIRE', counter, window_ms) end
   return count > tonumber(limit) and redis.call('PTTL', counter)
 end
-wait = ms_over(of_address, address_limit)
+local wait = ms_over(of_address, address_limit)
 if wait then return { 'refused', 'address', wait, now } end
 wait = ms_over(of_project, project_limit)
 if wait then return { 'refused', 'project', wait, now } end
@@ -47,11 +54,17 @@ redis.call('PEXPIREAT', session, forgotten_at)
 -- Beyond its deadline: a session that is completed at the last moment can be denied by its code as long as it is there.
 redis.call('SET', login, session_id .. sealing_key, 'PXAT', expires_at + pickup_window_ms)
 redis.call('ZADD', deadlines, expires_at, session_id)
-for _, live in ipairs({ live_sessions, live_of_address }) do
+-- A set ends when its last session is forgotten: each new address has a set of its own, and none may stay behind.
+local function count_in(live, before)
   redis.call('ZADD', live, forgotten_at, session_id)
-  -- Until its last session is forgotten: each new address has a set of its own, and none may stay behind.
-  redis.call('PEXPIREAT', live, redis.call('ZRANGE', live, -1, -1, 'WITHSCORES')[2])
+  if before == 0 then
+    redis.call('PEXPIREAT', live, forgotten_at)
+  else
+    redis.call('PEXPIREAT', live, forgotten_at, 'GT')
+  end
 end
+count_in(live_sessions, count)
+count_in(live_of_address, of_address_count)
 local bound, threshold = 'MINID', string.format('%d', now - retention_ms)
 if redis.call('XLEN', events) >= tonumber(events_max) then bound, threshold = 'MAXLEN', events_max end
 redis.call('XADD', events, bound, '~', threshold, '*', 'specversion', '1.0',
