@@ -53,31 +53,12 @@ def command_client(settings: Settings, name: str) -> Redis:
 
 def reader_client(settings: Settings, name: str) -> Redis:
     """Return the client for one loop's blocking reads. It has one connection and never re-sends a command."""
-    return Redis.from_pool(
-        ConnectionPool(
-            **_connection(
-                settings,
-                name,
-                socket_timeout=settings.socket_timeout_ms / 1000,
-                retry=Retry(NoBackoff(), 0),
-                max_connections=1,
-            )
-        )
-    )
+    return _blocking_client(settings, name, max_connections=1)
 
 
 def subscriber_client(settings: Settings, name: str) -> Redis:
     """Return the client for pub/sub. Its caller must probe it: redis-py sends PINGs, but ignores a missing reply."""
-    return Redis.from_pool(
-        ConnectionPool(
-            **_connection(
-                settings,
-                name,
-                socket_timeout=settings.socket_timeout_ms / 1000,
-                retry=Retry(NoBackoff(), 0),
-            )
-        )
-    )
+    return _blocking_client(settings, name)
 
 
 def given_redis_url(settings: Settings) -> str | None:
@@ -151,6 +132,12 @@ class _PackingInC:
             return [pack_command((*name.encode().split(), *args))]  # type: ignore[arg-type] # its stub names a pair
         except TypeError:
             raise DataError from None
+
+
+def _blocking_client(settings: Settings, name: str, **rules: object) -> Redis:
+    """Return a client whose reads wait for up to the socket time-out, and which never re-sends."""
+    waits = {"socket_timeout": settings.socket_timeout_ms / 1000, "retry": Retry(NoBackoff(), 0)}
+    return Redis.from_pool(ConnectionPool(**_connection(settings, name, **waits, **rules)))
 
 
 def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any]:
