@@ -1,1 +1,1 @@
-"""Where sessions and their commands are kept in Redis. It decides nothing: that is `statemachine.machine`."""
+"""Keeps sessions and their commands in Redis. It decides nothing: `statemachine.machine` does."""

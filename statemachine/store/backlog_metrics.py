@@ -1,4 +1,4 @@
-"""How the commands stand, as metrics: read from Redis at each scrape."""
+"""The backlog as metrics, read from Redis at each scrape."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -23,21 +23,21 @@ REDIS_UP = "login_relay_redis_up"
 
 
 class Standing(Collector):
-    """How the commands stand, read from Redis at each scrape.
+    """Collects the backlog of each partition from Redis at each scrape.
 
-    Every process tells it, so that it is known when no worker runs: take the maximum over processes.
+    Every process reports it, so that it is known even if no worker runs: take the maximum over processes.
     """
 
     def __init__(self, connect: Callable[[], Redis], keys: Keys) -> None:
         self._connect = connect
         self._keys = keys
-        self._one_at_a_time = Lock()  # or a fast scraper would open a connection per request
+        self._one_at_a_time = Lock()  # otherwise frequent scrapes would open many connections
 
     def collect(self) -> Iterator[Metric]:
-        """Read, and yield one gauge each; without Redis only that it is away."""
+        """Yield a gauge for each figure; without Redis, only the one that says so."""
         try:
             with self._one_at_a_time:
-                # A connection and an event loop of its own: a process that is stuck can still be watched.
+                # On a connection and an event loop of its own, so that a process that is stuck can still be observed.
                 backlogs = asyncio.run(self._read())
         except REDIS_TROUBLE:
             yield GaugeMetricFamily(REDIS_UP, "Whether this process reached Redis just now.", 0)

@@ -1,7 +1,7 @@
 """The inbound stream of commands, its consumer group, and the entries that no worker could decide.
 
-Entries are deleted by the script that commits them, so a stream's length is its backlog; it is never trimmed, which
-would drop entries that nobody has read.
+The script that commits an entry deletes it, so the length of a stream is its backlog. The stream is never trimmed:
+that would drop entries that no worker has read.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ _ENSURE_GROUP = Script.named("statemachine.store", "ensure_group")
 _BACKLOG = Script.named("statemachine.store", "backlog")
 _WANTED = {trigger: f" {' '.join(sorted(states))} " for trigger, states in CHANGED_BY.items()}
 
-DEAD_LETTERS_KEPT = 10_000  # per partition; enough to look into an accident, bounded like everything else
-HANDED_BACK = 10_000  # entries; many times what a worker can have in hand
-HANDED_BACK_IDLE = 3_600_000  # ms; what XCLAIM sets, so that any min-idle is reached at once
+DEAD_LETTERS_KEPT = 10_000  # per partition; enough to investigate an accident
+HANDED_BACK = 10_000  # entries; many times more than a worker can have in hand
+HANDED_BACK_IDLE = 3_600_000  # ms; XCLAIM sets this idle time, which exceeds any min-idle
 
 _RawEntry = tuple[bytes, dict[bytes, bytes]]
 
@@ -34,7 +34,7 @@ class Recorded(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """The same command was recorded before; this is its outcome so far."""
+    """The same command was recorded before, with this outcome so far."""
 
     outcome: Outcome
 
@@ -64,21 +64,21 @@ class Entry(NamedTuple):
     id: str
     command: bytes
     deliveries: int = 1
-    """How often it has been delivered, this time included."""
+    """How often it has been delivered, including this time."""
 
     @property
     def recorded_at(self) -> int:
-        """Return when it was recorded: the milliseconds of its id, Redis time."""
+        """The Redis time at which it was recorded: the milliseconds of its id."""
         return int(self.id.partition("-")[0])
 
 
 class Backlog(NamedTuple):
-    """How a partition's commands stand. Ages are milliseconds since the entry was recorded; None: there is none."""
+    """The commands of a partition. Ages are milliseconds since the entry was recorded, None without such an entry."""
 
     entries: int
-    """Commands not decided yet, read or not."""
+    """Undecided commands, read or not."""
     pending: int
-    """Those of them that a worker has read."""
+    """Undecided commands that a worker has read."""
     oldest_unread_ms: int | None
     oldest_pending_ms: int | None
     dead_letters: int
@@ -91,7 +91,9 @@ class CommandStream:
         self._redis = redis
         self._keys = keys
         self._groups = EachPartition("groups", self.ensure_group, keys.partitions)
-        self._making_groups = asyncio.Lock()  # several loops can miss a group at once; a step belongs to one of them
+        self._making_groups = (
+            asyncio.Lock()
+        )  # several loops can find a group missing at once, but a step belongs to one of them
         self._partition_of = {keys.commands(partition).encode(): partition for partition in keys.partitions}
 
     async def enqueue(
@@ -99,8 +101,8 @@ class CommandStream:
     ) -> Enqueued:
         """Record a command, at most once per command id, for a session that it would change. One round trip.
 
-        Where the id follows from an Idempotency-Key, `fingerprint` tells one request with that key from another. It is
-        visible ASCII, of no use to anybody who reads it, and kept with the outcome, for `outcome_ms`.
+        If the id is derived from an Idempotency-Key, `fingerprint` distinguishes the requests that use this key. It is
+        visible ASCII, useless to an attacker who reads it, and kept with the outcome for `outcome_ms`.
         """
         partition = self._keys.partition_of(command.session_id)
         call = _ENQUEUE.call(
@@ -131,24 +133,24 @@ class CommandStream:
         """Create the streams and groups that are missing, in every partition that answers.
 
         Raises:
-            RedisError: there is none in which that could be done.
+            RedisError: it failed in every partition.
 
         """
         async with self._making_groups:
             await self._groups.step()
 
     async def ensure_group(self, partition: int) -> None:
-        """Create a partition's stream and group if missing, from the first entry on: none that came before is dropped.
+        """Create a partition's stream and group if missing. The group starts at the first entry, so none is dropped.
 
         Raises:
-            RedisError: Redis refuses it, or is away.
+            RedisError: Redis refuses it or cannot be reached.
 
         """
         call = _ENSURE_GROUP.call(commands=self._keys.commands(partition), group=GROUP)
         await run_script(self._redis, _ENSURE_GROUP, call)
 
     async def read(self, reader: Redis, consumer: str, count: int, block_ms: int) -> list[Entry]:
-        """Wait up to `block_ms` for entries that no consumer has read; `reader` is the loop's own connection."""
+        """Return entries that no consumer has read; wait up to `block_ms` on `reader`, the loop's own connection."""
         streams = [self._keys.commands(partition) for partition in self._keys.partitions]
         reply: dict[bytes, list[_RawEntry]] | None = await reader.execute_command(
             *("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "BLOCK", block_ms),
@@ -163,15 +165,15 @@ class CommandStream:
     async def claim(
         self, partition: int, consumer: str, min_idle_ms: int, cursor: str, count: int
     ) -> tuple[str, list[Entry], list[str]]:
-        """Take over entries that have been pending for `min_idle_ms` (XAUTOCLAIM), going on from `cursor`.
+        """Take over entries that have been pending for `min_idle_ms` (XAUTOCLAIM), from `cursor` on.
 
         Returns the next cursor, the entries with their delivery counts, and the ids of pending entries that no longer
-        exist in the stream: nobody deletes those, so they were lost.
+        exist in the stream: the relay never deletes those, so they were lost.
 
-        A claim whose reply is lost, or that is cancelled, may have been made. Its entries then stay pending for
+        If a claim is cancelled or its reply is lost, Redis may still have made it. Then its entries stay pending for
         `consumer`, with one delivery more, and are claimed again once they have been idle for `min_idle_ms`. Nothing is
-        lost or doubled by that: only its decision takes an entry off the stream, and however often a sound entry was
-        delivered, it is decided.
+        lost or doubled: only the decision of an entry removes it from the stream, and a valid entry is decided however
+        often it was delivered.
         """
         stream = self._keys.commands(partition)
         reply: tuple[bytes, list[_RawEntry], list[bytes]] = await self._redis.execute_command(
@@ -188,9 +190,9 @@ class CommandStream:
         return next_cursor.decode(), entries, [id_.decode() for id_ in lost]
 
     async def hand_back(self, partition: int, consumer: str) -> None:
-        """Make all that is pending for a consumer claimable by others at once, without counting a delivery.
+        """Let other consumers claim everything that is pending for a consumer at once, without counting a delivery.
 
-        XCLAIM … IDLE … JUSTID. What is beyond `HANDED_BACK` entries becomes claimable by itself.
+        XCLAIM … IDLE … JUSTID. Entries beyond `HANDED_BACK` become claimable by themselves, after the usual idle time.
         """
         stream = self._keys.commands(partition)
         rows = await self._redis.xpending_range(stream, GROUP, "-", "+", HANDED_BACK, consumer)
@@ -198,11 +200,11 @@ class CommandStream:
             await self._redis.execute_command(
                 *("XCLAIM", stream, GROUP, consumer, 0, *(row["message_id"] for row in rows)),
                 *("IDLE", HANDED_BACK_IDLE, "JUSTID"),
-                parse_justid=True,  # redis-py would take the ids for whole entries
+                parse_justid=True,  # otherwise redis-py would parse the ids as whole entries
             )
 
     async def move_to_dead_letters(self, entry: Entry, reason: str) -> bool:
-        """Move an entry to the dead letters; False if it is not there any more."""
+        """Move an entry to the dead letters and return True; False if the entry is gone."""
         call = _DEAD_LETTER.call(
             commands=self._keys.commands(entry.partition),
             dead_letters=self._keys.dead_letters(entry.partition),
@@ -216,14 +218,14 @@ class CommandStream:
         return await run_script(self._redis, _DEAD_LETTER, call) == 1
 
     async def remove_consumer(self, partition: int, consumer: str, inactive_ms: int = 0) -> bool:
-        """Remove a consumer that has nothing pending and was not active for `inactive_ms`."""
+        """Remove a consumer if it has nothing pending and was inactive for `inactive_ms`; return whether it did."""
         call = _REMOVE_CONSUMER.call(
             commands=self._keys.commands(partition), group=GROUP, consumer=consumer, inactive_ms=inactive_ms
         )
         return await run_script(self._redis, _REMOVE_CONSUMER, call) == 1
 
     async def backlog(self, partition: int) -> Backlog:
-        """Read how a partition's commands stand; also before any worker has created its group."""
+        """Return the backlog of a partition, even before a worker has created its group."""
         call = _BACKLOG.call(
             commands=self._keys.commands(partition), dead_letters=self._keys.dead_letters(partition), group=GROUP
         )
@@ -235,7 +237,7 @@ class CommandStream:
                 raise TypeError(message)
 
     async def consumers(self, partition: int) -> list[tuple[str, int, int]]:
-        """Return each consumer's name, pending entries, and milliseconds since it was last active."""
+        """Return each consumer's name, its number of pending entries, and the milliseconds since it was last active."""
         rows: list[dict[str, Any]] = await self._redis.execute_command(
             "XINFO CONSUMERS", self._keys.commands(partition), GROUP
         )

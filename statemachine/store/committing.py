@@ -1,4 +1,4 @@
-"""Committing decisions. Nothing else changes a session's state after it was initiated."""
+"""Commits decisions. Nothing else changes the state of a session after it was initiated."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -18,45 +18,45 @@ from statemachine.session import TimedSession
 from statemachine.store.retention import Retention
 
 _TRANSITION = Script.named("statemachine.store", "transition")
-_ABSENT = 0  # the version of a session that does not exist; those that do begin with 1
+_ABSENT = 0  # the version of a session that does not exist; versions start with 1
 
 
 class Transition(NamedTuple):
     """One decision to commit."""
 
     before: TimedSession
-    """The session that was decided on."""
+    """The session on which the decision was made."""
     after: TimedSession
     decision: Decision
     now: int
-    """The time decided with: milliseconds since the epoch, Redis time."""
+    """The time of the decision: milliseconds since the epoch, Redis time."""
     command: Command | None = None
     """None when the deadline was the trigger."""
     entry_id: str = ""
 
     @classmethod
     def of_unknown(cls, command: Command, now: int, entry_id: str) -> Self:
-        """Return what is committed for a command whose session does not exist: its outcome, if that is still so."""
+        """Return the transition for a command whose session does not exist: it only records the outcome."""
         absent = TimedSession(command.session_id, "", State.EXPIRED, _ABSENT, 0, 0, since=0)
         return cls(absent, absent, Decision(None, Outcome.UNKNOWN), now, command, entry_id)
 
 
 class Commit(StrEnum):
-    """What became of a `Transition`."""
+    """The result of committing a `Transition`."""
 
     COMMITTED = "committed"
     CONFLICT = "conflict"
     """The session has changed since it was read: read and decide again."""
     GONE = "gone"
-    """The entry was decided before, by another worker or by this call's first sending."""
+    """The entry was decided before, by another worker or by the first sending of this call."""
     LATE = "late"
-    """Nobody waits for the outcome any more; the entry is done with, the session as it was."""
+    """No poll waits for the outcome any more. The entry is deleted, and the session does not change."""
     FAILED = "failed"
     """Redis did not run the script; the entry stays pending."""
 
 
 class Committing:
-    """Commits what was decided."""
+    """Commits decisions."""
 
     def __init__(self, redis: Redis, keys: Keys, retention: Retention, *, replay_window_ms: int) -> None:
         self._redis = redis
@@ -66,7 +66,7 @@ class Committing:
         self._replay_window_ms = replay_window_ms
 
     async def commit(self, transitions: Sequence[Transition]) -> list[Commit]:
-        """Commit decisions in order, each atomically, in one pipelined round trip."""
+        """Commit decisions in order, each atomically, in one pipelined round trip; return the result of each."""
         replies = await run_scripts(self._redis, _TRANSITION, [self._call(transition) for transition in transitions])
         return [_commit(reply) for reply in replies]
 
@@ -104,8 +104,8 @@ class Committing:
             login_subject=after.login_subject or "",
             sealed_token=sealed_token,
             forgotten_at=forgotten_at,
-            # What was handed over, or ended by an operator, is remembered and does not count: neither is an attacker's
-            # to do.
+            # A session that was consumed, or ended by an operator, is kept but does not count as live: an attacker can
+            # do neither.
             live_until="" if after.state is State.CONSUMED or isinstance(command, ExpireSession) else forgotten_at,
             retention_ms=self._retention.remembered_ms,
             events_max=self._events_max,

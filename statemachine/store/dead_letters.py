@@ -1,4 +1,4 @@
-"""The dead letters: entries that no worker could decide, kept for an operator to look at, replay or drop."""
+"""The dead letters: entries that no worker could decide. An operator can inspect, replay or drop them."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
@@ -13,35 +13,35 @@ from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script
 from statemachine.commands import ConsumeSession
 
-PAGE = 500  # dead letters a round trip
+PAGE = 500  # dead letters per round trip
 
 _REPLAY = Script.named("statemachine.store", "replay")
 
 
 class NotReplayableError(LoginRelayError):
-    """The command answers a poll that has ended: decided now, it would hand the token to nobody."""
+    """The command belongs to a poll that has ended: decided now, the token would reach no client."""
 
 
 class DeadLetter(NamedTuple):
-    """A dead letter."""
+    """An entry of the stream of dead letters."""
 
     partition: int
     id: str
-    """Its id on the stream of dead letters; the milliseconds in it say when it was moved there."""
+    """Its id on this stream. The milliseconds in it are the time when it was moved there."""
     entry: str
-    """The id that its entry had on the stream of commands."""
+    """The id of the entry on the stream of commands."""
     command: bytes
     reason: str
     deliveries: int
 
     @property
     def moved_at(self) -> int:
-        """Return when it was moved: milliseconds since the epoch, Redis time."""
+        """The time when it was moved: milliseconds since the epoch, Redis time."""
         return int(self.id.partition("-")[0])
 
     @property
     def fields(self) -> dict[str, object]:
-        """Return what can be read of the command: its JSON, without the sealed token; empty if it is none."""
+        """The fields of the command, without the sealed token; empty if it is not a JSON object."""
         with contextlib.suppress(msgspec.DecodeError):
             decoded = msgspec.json.decode(self.command)
             if isinstance(decoded, dict):
@@ -57,7 +57,7 @@ class DeadLetters:
         self._keys = keys
 
     async def all(self) -> AsyncIterator[DeadLetter]:
-        """Yield every dead letter, partition by partition, the oldest first."""
+        """Yield all dead letters, partition by partition, the oldest first."""
         for partition in self._keys.partitions:
             start = "-"
             while True:
@@ -71,7 +71,7 @@ class DeadLetters:
                 start = f"({page[-1][0].decode()}"
 
     async def read(self, partition: int, id_: str) -> DeadLetter | None:
-        """Return one dead letter; None if there is no such one (any more), or `id_` is none."""
+        """Return one dead letter; None if the id is malformed or the dead letter is gone."""
         try:
             found: list[tuple[bytes, Mapping[bytes, bytes]]] = await self._redis.execute_command(
                 "XRANGE", self._keys.dead_letters(partition), id_, id_
@@ -81,10 +81,10 @@ class DeadLetters:
         return _dead_letter(partition, *found[0]) if found else None
 
     async def replay(self, letter: DeadLetter) -> str | None:
-        """Put a command back on the stream as a new entry; returns the entry's id, None if somebody was faster.
+        """Put a command back on the stream as a new entry; return the entry's id, or None if the dead letter is gone.
 
         Raises:
-            NotReplayableError: it is a `ConsumeSession`. Its session has stayed completed for the next poll.
+            NotReplayableError: it is a `ConsumeSession`. Its session stays completed for the next poll.
 
         """
         if letter.fields.get("type") == ConsumeSession.__struct_config__.tag:
@@ -98,7 +98,7 @@ class DeadLetters:
         return entry.decode() if isinstance(entry, bytes) else None
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Delete a dead letter; False if somebody was faster."""
+        """Delete a dead letter and return True; False if it is gone."""
         deleted: int = await self._redis.execute_command("XDEL", self._keys.dead_letters(letter.partition), letter.id)
         return deleted == 1
 

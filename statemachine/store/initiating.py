@@ -1,4 +1,4 @@
-"""Starting sessions: each is written with its login code, its deadline and its first event, within the budgets."""
+"""Initiates sessions within the budgets: writes each with its login code, its deadline and its first event."""
 
 from collections.abc import Callable
 from typing import NamedTuple, get_args
@@ -18,8 +18,8 @@ from statemachine.sealing import public_key
 from statemachine.session import ClientFacts
 from statemachine.store.retention import Retention
 
-MAX_LIFETIME_MS = 86_400_000  # the wire's bound for `expires_in_millis`
-MAX_REFUSALS = 3  # by partitions of their shares of a budget, until the whole budget counts as used up
+MAX_LIFETIME_MS = 86_400_000  # the bound of `expires_in_millis` in docs/wire.md
+MAX_REFUSALS = 3  # partitions whose share of a budget is used up, until the whole budget counts as used up
 
 _INITIATE = Script.named("statemachine.store", "initiate")
 _BUDGETS: dict[bytes, InitiationBudget] = {budget.encode(): budget for budget in get_args(InitiationBudget)}
@@ -27,7 +27,7 @@ _json = msgspec.json.Encoder()
 
 
 class Initiated(NamedTuple):
-    """A new session, as its tool needs it."""
+    """What a tool receives of a new session."""
 
     session_id: str
     login_code: str
@@ -36,7 +36,7 @@ class Initiated(NamedTuple):
 
 
 class Initiations:
-    """Starts sessions. Each partition holds its share of the budgets."""
+    """Initiates sessions. Each partition has its share of the budgets."""
 
     def __init__(
         self, redis: Redis, keys: Keys, limits: InitiationLimits, retention: Retention, *, pickup_window_ms: int
@@ -59,18 +59,18 @@ class Initiations:
         code_challenge: str | None = None,
         live_sessions_of_address: int | None = None,
     ) -> Initiated:
-        """Write a new pending session, drawing login codes until one is free in the project.
+        """Write and return a new pending session; draw login codes until one is free in the project.
 
-        `address` is where the tool's request came from; the session keeps it if it is known.
-        `live_sessions_of_address` is the limit of them that its project has of its own.
+        `address` is the address of the tool's request; the session keeps it if it is known.
+        `live_sessions_of_address` is the project's own limit of live sessions, if it has one.
 
-        The login code names the session and its sealing key, which the session has too: so a completion needs one
-        look-up, and no read of the session, before it can seal its token.
+        The key of the login code holds the session's id and sealing key, which the session has too. So a completion
+        needs one look-up, and no read of the session, before it can seal its token.
 
-        One refusal may be the partition's alone, so that another login code, of another partition, is drawn.
+        A refusal may concern one partition only, so another login code is drawn, of another partition.
 
         Raises:
-            InitiationRefusedError: a budget of the address, or of the project, is used up.
+            InitiationRefusedError: a budget of the address or of the project is used up.
 
         """
         keys = self._keys

@@ -1,4 +1,4 @@
-"""What an operator may see of a session: all that is stored of it but digests, keys and sealed bytes."""
+"""What an operator may see of a session: everything that is stored, except digests, keys and sealed bytes."""
 
 import msgspec
 from redis.asyncio import Redis
@@ -19,14 +19,14 @@ class SessionFacts(msgspec.Struct, frozen=True):
     expires_at: int
     deadline: int
     changed_at: dict[State, int]
-    """When it came into the states after pending."""
+    """The times when it entered the states after pending."""
     forgotten_at: int
-    """When its key ends."""
+    """The time when its key expires."""
     login_subject: str | None
-    """Who it is for, as the backend said."""
+    """Who the login is for, as the backend named them."""
     client: ClientFacts
     address: str | None = None
-    """Where its tool's request came from; None if that is not known."""
+    """The address of its tool's request; None if it is not known."""
 
 
 _NEEDED = ("project_id", "state", "version", "created_at", "expires_at", "deadline", "client")
@@ -35,7 +35,7 @@ _LATER = [state for state in State if state is not State.PENDING]
 
 
 async def read_facts(redis: Redis, keys: Keys, session_id: str) -> SessionFacts | None:
-    """Read a session; None if there is none, or no longer."""
+    """Return a session; None if it does not exist, or no longer."""
     key = keys.session(session_id)
     names = (*_NEEDED, *_OPTIONAL, *(f"{state}_at" for state in _LATER))
     async with redis.pipeline(transaction=True) as pipeline:

@@ -7,20 +7,20 @@ from statemachine.lifecycle import Outcome
 
 
 class KeptOutcome(NamedTuple):
-    """What became of a command, and which request asked for it."""
+    """The outcome of a command, and the request that asked for it."""
 
     outcome: Outcome
     fingerprint: str = ""
-    """Of that request. Empty if it had no Idempotency-Key, or if a process of an older version wrote the outcome."""
+    """The request's. Empty if it had no Idempotency-Key, or if a process of an older version wrote the outcome."""
 
     @classmethod
     def read(cls, value: bytes) -> "KeptOutcome":
-        """Return what the value of an outcome key says."""
+        """Return the outcome and the fingerprint in the value of an outcome key."""
         outcome, _, fingerprint = value.decode().partition(" ")
         return cls(Outcome(outcome), fingerprint)
 
     def is_of(self, fingerprint: str) -> bool:
-        """Whether a request with this fingerprint asked for it, as far as that is known."""
+        """Return whether a request with this fingerprint asked for it; True if one of the fingerprints is empty."""
         if not fingerprint or not self.fingerprint:
             return True
         return compare_digest(self.fingerprint, fingerprint)

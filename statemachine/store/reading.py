@@ -1,4 +1,4 @@
-"""Reading sessions: what polls, completions, workers and those who wait need to know of them."""
+"""Reads sessions for polls, completions, workers and waiters."""
 
 from collections.abc import Sequence
 from secrets import token_hex
@@ -27,41 +27,41 @@ _DECIDED_ON = (
 
 
 class ReadSession(NamedTuple):
-    """A session, what its poller must know, and the Redis time (milliseconds) at which they were read."""
+    """A session, what proves a poll of it, and the Redis time (milliseconds) at which they were read."""
 
     session: Session
     polling_digest: bytes
     now: int
     code_challenge: bytes
-    """Empty if its poller need not prove anything more."""
+    """Empty if the session is not bound to its tool: the polling code is proof enough."""
 
 
 class LoginCodeHolder(NamedTuple):
-    """What a login code names: a session, and the public key to which its token is sealed."""
+    """The session of a login code, and the public key to which its token is sealed."""
 
     session_id: str
     sealing_key: bytes
 
 
 class Sessions:
-    """The sessions in Redis, to read."""
+    """Reads the sessions in Redis."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
     async def read(self, session_id: str) -> ReadSession | None:
-        """Read one session; None if there is none, or no longer. One round trip."""
+        """Return one session; None if it does not exist, or no longer. One round trip."""
         call = _READ.call(session=self._keys.session(session_id))
         return _read(session_id, await run_script(self._redis, _READ, call))
 
     async def read_paced(
         self, code: PollingCode, code_challenge: bytes, pause_ms: int
     ) -> tuple[ReadSession | None, int]:
-        """Read a session as `read` does, for a poll that must not follow another within `pause_ms`.
+        """Return a session as `read` does, for a poll that must not follow another within `pause_ms`.
 
-        Returns the milliseconds until the next poll too: 0 unless the session is pending, this poll comes too soon, and
-        its code and challenge are the right ones. One round trip.
+        Also returns the milliseconds until the next poll: 0 unless the session is pending, this poll comes too soon,
+        and its code and challenge are right. One round trip.
         """
         call = _READ_PACED.call(
             session=self._keys.session(code.session_id),
@@ -80,7 +80,7 @@ class Sessions:
     async def find_by_login_code(
         self, project_id: str, login_code: str, command_id: str | None = None
     ) -> tuple[LoginCodeHolder | None, KeptOutcome | None]:
-        """Look up a normalised login code and, in the same round trip, the outcome of a command for it."""
+        """Return the holder of a normalised login code and, in the same round trip, the outcome of a command for it."""
         keys = self._keys
         digest = login_code_digest(project_id, login_code)
         partition = keys.partition_of_login(digest)
@@ -95,28 +95,28 @@ class Sessions:
         return holder, KeptOutcome.read(outcome) if outcome else None
 
     async def read_by_login_code(self, project_id: str, login_code: str) -> ReadSession | None:
-        """Read the session that a normalised login code names; None if it names none. Two round trips.
+        """Return the session of a normalised login code; None if the code is wrong. Two round trips.
 
-        A login code outlives the deadline of its session, which the session itself tells.
+        A login code outlives the deadline of its session, so the caller must check the deadline.
         """
         holder, _ = await self.find_by_login_code(project_id, login_code)
         return await self.read(holder.session_id) if holder else None
 
     async def read_outcomes(self, partition: int, command_ids: Sequence[str]) -> list[KeptOutcome | None]:
-        """Read what became of commands of one partition; None where nothing is known. One round trip."""
+        """Return the outcomes of commands of one partition; None for each that is not known. One round trip."""
         names = [self._keys.outcome(partition, command_id) for command_id in command_ids]
         found: list[bytes | None] = await self._redis.execute_command("MGET", *names)
         return [KeptOutcome.read(value) if value else None for value in found]
 
     async def read_sealed_token(self, session_id: str) -> bytes | None:
-        """Read a session's sealed token: there from its completion to the end of its replay window."""
+        """Return a session's sealed token. It exists from the completion to the end of the replay window."""
         token: bytes | None = await self._redis.execute_command("GET", self._keys.sealed_token(session_id))
         return token
 
     async def load(self, session_ids: Sequence[str]) -> dict[str, TimedSession | UnreadableSessionError]:
-        """Read many sessions in one pipelined round trip; those that do not exist are left out.
+        """Return many sessions, read in one pipelined round trip; those that do not exist are left out.
 
-        One that this version cannot read gives its error, so that it does not hide the others.
+        A session that this version cannot read is returned as its error, so that the others can still be read.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
             for session_id in session_ids:
@@ -138,7 +138,7 @@ class Sessions:
         return [session_id.decode() for session_id in found]
 
     async def changed(self, session_ids: Sequence[str]) -> list[str]:
-        """Return those sessions of one partition that are not pending, or not there, any more. One round trip."""
+        """Return the sessions of one partition that are no longer pending, or no longer exist. One round trip."""
         call = _CHANGED.call(sessions=[self._keys.session(session_id) for session_id in session_ids])
         match await run_script(self._redis, _CHANGED, call):
             case [*positions]:
@@ -156,12 +156,12 @@ class Sessions:
                 return 0, []
 
     async def forget_deadlines(self, partition: int, session_ids: Sequence[str]) -> None:
-        """Drop sessions that no longer exist from the index of deadlines."""
+        """Remove sessions that no longer exist from the index of deadlines."""
         await self._redis.zrem(self._keys.deadlines(partition), *session_ids)
 
 
 def _timed_session(session_id: str, values: list[bytes]) -> TimedSession | UnreadableSessionError:
-    """Read the values of `_DECIDED_ON`."""
+    """Return the session with these values of `_DECIDED_ON`, or the error if this version cannot read them."""
     state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at, address = values
     try:
         return TimedSession(

@@ -1,6 +1,6 @@
-"""Signs of life: what each worker process leaves in Redis while all of its loops make progress, and who reads it.
+"""Heartbeats: each worker process leaves a sign of life in Redis while all of its loops make progress.
 
-A sign ends by itself: what is stuck or dead is seen without anybody saying so.
+A sign expires by itself, so a worker that is stuck or dead is noticed without a message from it.
 """
 
 import time
@@ -15,11 +15,11 @@ from statemachine.store.command_stream import CommandStream
 
 _SIGN = Script.named("statemachine.store", "sign")
 
-LIFE_MS = 5_000  # a sign is good for this long: five periods
+LIFE_MS = 5_000  # a sign is valid for five periods of the heartbeat
 
 
 class SignOfLife(msgspec.Struct, frozen=True):
-    """What a worker tells of itself."""
+    """What a worker reports about itself."""
 
     host: str
     pid: int
@@ -38,25 +38,25 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
     consumer: str
     alive: bool
-    """Whether its sign of life is fresh: all of its loops make progress."""
+    """Whether it has a valid sign of life: all of its loops make progress."""
     pending: int
     idle_ms: int
-    """Since it last asked for entries."""
+    """The time since it last asked for entries."""
     host: str | None
     pid: int | None
     up_ms: int | None
-    """Since its start, by this machine's clock."""
+    """The time since its start, by this machine's clock."""
 
 
 async def read_workers(redis: Redis, keys: Keys) -> list[WorkerStatus]:
-    """Return the workers that the group knows, the living ones first."""
+    """Return the workers in the consumer group, those that are alive first."""
     stream = CommandStream(redis, keys)
     pending: dict[str, int] = {}
     idle: dict[str, int] = {}
     for partition in keys.partitions:
         try:
             consumers = await stream.consumers(partition)
-        except ResponseError:  # no stream or no group: no worker has been here yet
+        except ResponseError:  # no stream or no group: no worker has started yet
             continue
         for name, entries, idle_ms in consumers:
             pending[name] = pending.get(name, 0) + entries

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads how a partition's commands stand, at one instant.
+-- Reads the backlog of a partition, at one instant.
 --
 -- KEYS commands, dead_letters
 -- ARGV group

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Records a command, once, unless its session is in no state that it changes or the backlog is full.
+-- Records a command once, unless it cannot change its session's state or the backlog is full.
 --
 -- KEYS commands, outcome_key, session
 -- ARGV command (JSON), wanted (the states that it changes, a space on either side of each), backlog_limit,

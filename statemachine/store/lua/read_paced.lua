@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Reads as read.lua does, and keeps the polls of a pending session apart. Only the holder of its polling code moves the
--- window, and a poll that is refused does not.
+-- Reads as read.lua does, and enforces a pause between the polls of a pending session. Only a poll with the right
+-- polling code starts the pause, and a refused poll does not.
 --
 -- KEYS session, polled
 -- ARGV polling_digest, code_challenge ('' = none), pause_ms (the least between two polls), poll (to tell a re-send)

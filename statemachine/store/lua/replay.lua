@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Puts a dead letter's command back on the stream, as a new entry; nobody can do it twice.
+-- Puts a dead letter's command back on the stream as a new entry, once.
 --
 -- KEYS dead_letters, commands
 -- ARGV letter_id

@@ -10,7 +10,7 @@
 --      group, entry_id ('' = no entry, the sweeper's), command_id, outcome, last_ms (to commit in; 0 = no bound),
 --      event_source, event_type, event_time, event_data
 -- Returns {'committed'}, {'conflict'} (decided on a state that has changed), {'gone'} (the entry was decided before) or
---         {'late'} (nobody waits for this outcome any more; the entry is done with, the session as it was).
+--         {'late'} (no poll waits for this outcome any more; the entry is deleted, the session does not change).
 local stored = redis.call('HMGET', session, 'state', 'version', 'project_id')
 if (stored[1] or '') ~= state or (stored[2] or '') ~= version then return { 'conflict' } end
 if entry_id ~= '' then
@@ -58,7 +58,7 @@ if target ~= '' then
   redis.call('PUBLISH', hints, session_id)
 end
 if entry_id ~= '' then
-  -- Known for as long as it can be replayed.
+  -- Kept at least as long as it can be replayed.
   local life = math.max(redis.call('PTTL', outcome_key), tonumber(replay_window_ms))
   local before = redis.call('SET', outcome_key, outcome, 'GET', 'PX', life)
   local fingerprint = before and string.match(before, ' .+$')
