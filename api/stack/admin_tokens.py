@@ -14,7 +14,7 @@ from runtime.errors import SettingError
 from runtime.settings import Settings, variable
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "ES384", "RS256", "PS256"]
-"""Signatures with a public key only: with a shared secret, whoever verifies could also sign."""
+"""Signatures with a public key only: with a shared secret, anyone who can verify could also sign."""
 
 END_OF_ERA = 253_402_300_800  # seconds; the year 10 000. Infinities and what is no number (NaN) stay outside
 

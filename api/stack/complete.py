@@ -167,7 +167,7 @@ OPERATION = operation(
     },
     header_parameter(
         "Idempotency-Key",
-        "Repeats the answer for a day, for whoever sends the same login code and key again.",
+        "Repeats the answer for a day, for the same request with the same key.",
         IDEMPOTENCY_KEY,
     ),
     body=json_request(

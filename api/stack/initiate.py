@@ -86,7 +86,7 @@ class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_name: Annotated[
         Fact | None,
         Meta(
-            description="Name of the tool, shown to whoever approves. No character may be invisible (Unicode "
+            description="Name of the tool, shown to the person who approves. No character may be invisible (Unicode "
             "categories C, Zl, Zp and fillers). This and the next two have at most 256 bytes in UTF-8 together."
         ),
     ] = None

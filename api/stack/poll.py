@@ -121,7 +121,7 @@ OPERATION = operation(
     ),
     header_parameter(
         "Idempotency-Key",
-        "Repeats the 201 for a minute, for whoever sends the same polling code and key again.",
+        "Repeats the 201 for a minute, for the same polling code and key.",
         IDEMPOTENCY_KEY,
     ),
     body=json_request(
