@@ -1,8 +1,8 @@
 #!lua
 -- Writes a new session, its login code, its deadline and its first event, unless a budget is used up.
 --
--- KEYS session, login, deadlines, events, of_address (initiations of the address in the project), of_project (all of it),
---      live_sessions (of the project), live_of_address (of the address in the project)
+-- KEYS session, login, deadlines, events, of_address (initiations of the address in the project),
+--      of_project (all of it), live_sessions (of the project), live_of_address (of the address in the project)
 -- ARGV session_id, project_id, polling_digest, sealing_key, client (JSON), lifetime_ms, pickup_window_ms,
 --      pending_ms (retention of the session, as it is), retention_ms (of events), events_max,
 --      event_source, event_data,

@@ -5,7 +5,8 @@
 -- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel),
 --      live_sessions (of the project), live_of_address (of the session's address in it)
 -- ARGV session_id, state, version (both decided on), target ('' = the same state), decided_at (ms),
---      deadline (the next), login_subject ('' = none), sealed_token ('' = none), forgotten_at (ms), live_until (ms; '' = it counts as live no more),
+--      deadline (the next), login_subject ('' = none), sealed_token ('' = none), forgotten_at (ms),
+--      live_until (ms; '' = it counts as live no more),
 --      retention_ms (of events), events_max, replay_window_ms,
 --      group, entry_id ('' = no entry, the sweeper's), command_id, outcome, last_ms (to commit in; 0 = no bound),
 --      event_source, event_type, event_time, event_data
@@ -33,8 +34,8 @@ if target ~= '' then
     else
       redis.call('ZADD', live, 'XX', live_until, session_id)
     end
-    local last = redis.call('ZRANGE', live, -1, -1, 'WITHSCORES')[2]
-    if last then redis.call('PEXPIREAT', live, last) end
+    local ends_at = redis.call('ZRANGE', live, -1, -1, 'WITHSCORES')[2]
+    if ends_at then redis.call('PEXPIREAT', live, ends_at) end
   end
   if target == 'completed' then
     -- Beyond the deadline: a consume that was recorded in time may be committed after it.
