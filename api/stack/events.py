@@ -13,9 +13,10 @@ from litestar.types import Message, Receive, ReceiveMessage, Send
 from api.event_stream.feed import Feed
 from api.event_stream.refusals import CursorNotOurs, EventsGone, StreamRefusal, TooManyStreams
 from api.event_stream.stream import EventStream
+from api.request.refusals import Misfit
 from api.stack.access import Access, require_server_access
 from api.stack.described import SESSION_ID, Bodies, answer, error_answers, header_parameter, operation, refusals
-from api.stack.errors import EVENTS_GONE, STORE_AWAY, TOO_MANY_STREAMS, KnownError, PlainError
+from api.stack.errors import EVENTS_GONE, STORE_AWAY, TOO_MANY_STREAMS, KnownError, PlainError, of_request
 from runtime.redis.connections import REDIS_TROUBLE
 
 _REFUSED = {
@@ -92,8 +93,7 @@ def of_stream(refusal: StreamRefusal) -> KnownError | PlainError:
     """Return the answer to a request whose stream is refused."""
     match refusal:
         case CursorNotOurs():
-            message = "The request does not fit: Expected an id that this relay sent - in header Last-Event-ID"
-            return KnownError("SCHEMA_ERROR", message, message=message)
+            return of_request(Misfit("Expected an id that this relay sent", "in header Last-Event-ID"))
         case EventsGone():
             return PlainError(410, EVENTS_GONE)
         case TooManyStreams(retry_after=seconds):
