@@ -9,6 +9,7 @@ from api.request.headers import Headers
 from api.request.refusals import Misfit, Unreadable
 
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V")
 
 _ENUM_VALUE = re.compile(r"^Invalid enum value .*(?= - at `)", re.DOTALL)  # msgspec quotes the value; we do not
 _any_json = msgspec.json.Decoder(msgspec.Raw)
@@ -48,3 +49,8 @@ def _media_type_problem(content_type: bytes) -> str | None:
         return "Send the request body as Content-Type: application/json."
     charsets = {parameter.partition("=")[2].strip('"') for parameter in parameters if parameter.startswith("charset=")}
     return None if charsets <= {"utf-8", "utf8"} else "Send the request body in UTF-8."
+
+
+def given(value: V | msgspec.UnsetType) -> V | None:
+    """Return the value of a field that may be absent, or None (`null` itself does not fit)."""
+    return None if value is msgspec.UNSET else value

@@ -1,11 +1,9 @@
 """`POST /auth/cli/cancel`: a tool that waits no longer ends its session."""
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta
 
 from api.logins.cancelling import Cancelling
+from api.request.body import given
 from api.request.endpoint import Asked, JsonResponse
 from api.stack.access import Access
 from api.stack.described import (
@@ -21,29 +19,14 @@ from api.stack.described import (
     refusals,
 )
 from api.stack.errors import BUSY, RECORDED, STORE_AWAY, TOO_MANY_WRONG_CODES, TOO_MUCH_AT_ONCE
-from runtime.codes import CODE_VERIFIER_SHAPE, POLLING_CODE_SHAPE
+from api.stack.fields import CodeVerifier, PollingCode
 
 
 class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which session is given up."""
 
-    polling_code: Annotated[
-        str,
-        Meta(
-            description="The tool's secret, from initiate.",
-            extra_json_schema={"pattern": f"^{POLLING_CODE_SHAPE}$"},
-        ),
-    ]
-    code_verifier: (
-        Annotated[
-            str,
-            Meta(
-                description="As at poll: what the `code_challenge` of initiate was made from.",
-                extra_json_schema={"pattern": f"^{CODE_VERIFIER_SHAPE}$"},
-            ),
-        ]
-        | msgspec.UnsetType
-    ) = msgspec.UNSET
+    polling_code: PollingCode
+    code_verifier: CodeVerifier = msgspec.UNSET
 
 
 class Cancelled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +71,5 @@ class Cancel:
         """Return 200 once the login is over."""
         caller = await self._access.check(asked.headers, asked.sender)
         body = await asked.json(_decoder)
-        verifier = None if body.code_verifier is msgspec.UNSET else body.code_verifier
-        await self._cancelling.cancel(caller, body.polling_code, verifier, asked.idempotency_key)
+        await self._cancelling.cancel(caller, body.polling_code, given(body.code_verifier), asked.idempotency_key)
         return _CANCELLED

@@ -11,6 +11,7 @@ from api.logins.completing import Completing
 from api.logins.denying import Denying
 from api.logins.inspecting import Asking, Inspecting
 from api.logins.refusals import KeyReused
+from api.request.body import given
 from api.request.endpoint import Asked, JsonResponse
 from api.request.printable import PATTERN, check_printable
 from api.stack.access import Access, require_server_access
@@ -201,8 +202,8 @@ class Complete:
         if not caller.project.allow_client_complete:
             require_server_access(caller)
         body, key = await asked.json(_decoder), asked.idempotency_key
-        refresh_token = None if body.refresh_token is msgspec.UNSET else body.refresh_token
-        subject = None if body.subject is msgspec.UNSET else body.subject
+        refresh_token = given(body.refresh_token)
+        subject = given(body.subject)
         check_printable(subject=subject)
         match body.mode:
             case "complete":

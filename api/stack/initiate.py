@@ -7,6 +7,7 @@ from litestar.openapi.spec import Link
 from msgspec import Meta
 
 from api.logins.initiating import Initiating
+from api.request.body import given
 from api.request.endpoint import Asked, JsonResponse
 from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit
@@ -177,7 +178,7 @@ class Initiate:
         body = await asked.json(_decoder)
         if body.anon_refresh_token is not msgspec.UNSET:
             raise PlainError(400, ANONYMOUS_SESSIONS)
-        challenge = None if body.code_challenge is msgspec.UNSET else body.code_challenge
+        challenge = given(body.code_challenge)
         if challenge is None and body.code_challenge_method is not msgspec.UNSET:
             raise Misfit("Expected `code_challenge` with it", "at `$.code_challenge_method`")
         initiated = await self._initiating.start(

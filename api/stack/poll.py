@@ -7,6 +7,7 @@ from litestar.openapi.spec import OpenAPIType, Schema
 from msgspec import Meta
 
 from api.logins.polling import Pollable, Polling
+from api.request.body import given
 from api.request.endpoint import Asked, JsonResponse
 from api.stack.access import Access
 from api.stack.described import (
@@ -23,7 +24,7 @@ from api.stack.described import (
     refusals,
 )
 from api.stack.errors import STORE_AWAY, TOO_MANY_WRONG_CODES, TOO_MUCH_AT_ONCE, TOO_SOON
-from runtime.codes import CODE_VERIFIER_SHAPE, POLLING_CODE_SHAPE
+from api.stack.fields import CodeVerifier, PollingCode
 from statemachine.lifecycle import Outcome
 
 WithoutToken = Literal["waiting", "used", "denied", "expired"]
@@ -33,24 +34,8 @@ Word = WithoutToken | Literal["success"]
 class PollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which session is asked about."""
 
-    polling_code: Annotated[
-        str,
-        Meta(
-            description="The tool's secret, from initiate.",
-            extra_json_schema={"pattern": f"^{POLLING_CODE_SHAPE}$"},
-        ),
-    ]
-    code_verifier: (
-        Annotated[
-            str,
-            Meta(
-                description="What the `code_challenge` of initiate was made from. It comes with every poll of a "
-                "session that has one, and with no other.",
-                extra_json_schema={"pattern": f"^{CODE_VERIFIER_SHAPE}$"},
-            ),
-        ]
-        | msgspec.UnsetType
-    ) = msgspec.UNSET
+    polling_code: PollingCode
+    code_verifier: CodeVerifier = msgspec.UNSET
 
 
 class PollStatus(msgspec.Struct, frozen=True):
@@ -158,7 +143,7 @@ class Poll:
         told = await self._polling.ask(
             caller,
             body.polling_code,
-            None if body.code_verifier is msgspec.UNSET else body.code_verifier,
+            given(body.code_verifier),
             key,
             hold,
             asked.gone,
