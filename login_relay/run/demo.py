@@ -88,7 +88,7 @@ The keys of the project `{NAME}` differ from those in its file. Paste this into 
 Ready at {url} (Ctrl-C stops it). To try a login, paste into a second terminal:
 
   {command} login --server {url} --project {demo.project_id} \\
-    --key {demo.publishable_client_key}
+    --key {demo.publishable_client_key} --print-token
 
 It shows a code and waits. Complete it as your backend would, from a third terminal, with that code:
 

@@ -192,7 +192,7 @@ def test_pasted_lines_complete_a_login(start: StartServe, tmp_path: Path) -> Non
     environment = os.environ | {"HOME": str(tmp_path)}
     with (tmp_path / "login.err").open("wb") as err:
         login = subprocess.Popen(
-            ["sh", "-c", f"{login_line} --print-token --no-open"], env=environment, stdout=subprocess.PIPE, stderr=err
+            ["sh", "-c", f"{login_line} --no-open"], env=environment, stdout=subprocess.PIPE, stderr=err
         )
     eventually(lambda: LOGIN_CODE.search((tmp_path / "login.err").read_text()), STARTUP)
     shown = LOGIN_CODE.search((tmp_path / "login.err").read_text())
