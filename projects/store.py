@@ -11,7 +11,7 @@ from projects.audit import tell_change
 from projects.audit_events import KeyRotated, ProjectChanged
 from projects.errors import ProjectNameTakenError, UnknownProjectError
 from projects.project import DEFAULT_POLICY, KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Policy, Project
-from runtime.clock import rfc3339
+from runtime.clock import milliseconds_of, redis_now, rfc3339
 from runtime.codes import new_key
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Argument, Script, run_script
@@ -111,7 +111,7 @@ class Projects:
             pipeline.execute_command("HGETALL", self._keys.project(project_id))
             pipeline.execute_command("TIME")
             fields, (seconds, microseconds) = await pipeline.execute()
-        now = seconds * 1000 + microseconds // 1000
+        now = milliseconds_of(seconds, microseconds)
         return ProjectRead(_project(project_id, fields) if fields else None, now)
 
     async def list_all(self) -> list[Project]:
@@ -140,7 +140,7 @@ class Projects:
             UnknownProjectError: the project has been deleted.
 
         """
-        now = await self._now()
+        now = await redis_now(self._redis)
         keys = {kind: new_key(KEY_PREFIXES[kind]) for kind in kinds}
         fields: list[Argument] = []
         for kind, key in keys.items():
@@ -164,7 +164,7 @@ class Projects:
             *(project.id, "deleted", project.name, project.allow_client_complete, list(project.allowed_origins)),
             *project.policy,
         )
-        await tell_change(self._redis, self._keys, deleted, await self._now())
+        await tell_change(self._redis, self._keys, deleted, await redis_now(self._redis))
 
     async def _change(self, project: Project, origins: str, *fields: Argument) -> int:
         """Write fields of a project, and its origins unless they are `=`; return Redis' time in milliseconds.
@@ -184,10 +184,6 @@ class Projects:
         if not isinstance(now, int) or not now:
             raise UnknownProjectError(project.id)
         return now
-
-    async def _now(self) -> int:
-        seconds, microseconds = await self._redis.time()
-        return int(seconds * 1000 + microseconds // 1000)
 
 
 def _policy_fields(policy: Policy) -> list[Argument]:

@@ -26,6 +26,7 @@ from login_relay.operate.relay import (
     json_option,
     on_relay,
 )
+from runtime.clock import redis_now
 from runtime.codes import is_session_id
 from runtime.redis.connections import reader_client, unavailable
 from statemachine.events import EVENT_TYPES
@@ -78,9 +79,7 @@ async def _place(relay: Relay, log: EventLog, text: str) -> Cursor:
     if re.fullmatch(r"[0-9]{1,20}-[0-9]{1,20}", text) and max(EntryId.parse(text)) <= MAX_SEQUENCE:
         return await log.after(relay.redis, EntryId.parse(text))
     if DURATION.fullmatch(text):
-        seconds, microseconds = await relay.redis.time()
-        now = int(seconds) * 1_000 + int(microseconds) // 1_000
-        return await log.after(relay.redis, last_before(now - milliseconds(text)))
+        return await log.after(relay.redis, last_before(await redis_now(relay.redis) - milliseconds(text)))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -30,7 +30,7 @@ from login_relay.operate.status import (
     read_partitions,
 )
 from login_relay.operate.tables import age, printable
-from runtime.clock import rfc3339
+from runtime.clock import redis_now, rfc3339
 from statemachine.events import STATE_AFTER
 from statemachine.lifecycle import ENDS, State
 from statemachine.store.workers import WorkerStatus, read_workers
@@ -78,8 +78,7 @@ class Watch:
     async def look(self) -> tuple[Snapshot, list[int]]:
         """Read all that is new; returns it with the logins of each second of the window, the oldest first."""
         redis = self._relay.redis
-        seconds, microseconds = await redis.time()
-        now = int(seconds) * 1000 + int(microseconds) // 1000
+        now = await redis_now(redis)
         cursor = self._cursor or await self._log.after(redis, last_before(now - LOOK_BACK))
         complete = False
         while not complete:
