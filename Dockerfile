@@ -13,6 +13,7 @@ COPY pyproject.toml LICENSE ./
 COPY runtime runtime
 COPY events events
 COPY projects projects
+COPY tokens tokens
 COPY statemachine statemachine
 COPY worker worker
 COPY api api
