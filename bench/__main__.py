@@ -29,11 +29,11 @@ class Effort(NamedTuple):
     tokens: int
     backlog: int
     polls: int
-    requests: int
+    completes: int
 
 
-FULL = Effort(rounds=5, seconds=3, logins=2_000, tokens=100, backlog=5_000, polls=10_000, requests=150)
-QUICK = Effort(rounds=2, seconds=1, logins=300, tokens=30, backlog=1_000, polls=1_000, requests=50)
+FULL = Effort(rounds=5, seconds=3, logins=2_000, tokens=100, backlog=5_000, polls=10_000, completes=1_000)
+QUICK = Effort(rounds=2, seconds=1, logins=300, tokens=30, backlog=1_000, polls=1_000, completes=200)
 
 
 def main() -> int:
@@ -85,7 +85,6 @@ def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[
     rounds, seconds = effort.rounds, effort.seconds
     if rivals:
         return {"rivals": lambda: measure_rival(rounds=rounds, seconds=seconds)}
-    levels = [1_000, *(live for live in (100_000,) if live < most), most]
     return {
         "cost": lambda: measure_cost(rounds=rounds, seconds=seconds, logins=effort.logins),
         "latency": lambda: measure_latency(rounds=rounds, seconds=seconds),
@@ -94,7 +93,7 @@ def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[
         "time_to_token": lambda: {"waiting": measure_time_to_token(rounds=rounds, tokens=effort.tokens)},
         "drain": lambda: {"workers": measure_drain(rounds=rounds, sessions=effort.backlog)},
         "memory": lambda: measure_memory(polls=effort.polls, sessions=1_000),
-        "growth": lambda: {"levels": measure_growth(levels, rounds=rounds, seconds=seconds, requests=effort.requests)},
+        "growth": lambda: measure_growth([1_000, most], rounds=rounds, seconds=seconds, completes=effort.completes),
     }
 
 

@@ -12,6 +12,8 @@ from bench.load.sessions import create_project, new_settings
 from bench.load.wrk import Load
 from bench.rounds import interleaved
 
+BASES = {"careful": "careful", "rival poll": "rival poll", "rival initiate": "rival initiate"}
+
 
 def measure_rival(*, rounds: int, seconds: int) -> dict[str, Any]:
     """Return the figures of the rival's two requests, of ours and of the careful floor."""
@@ -25,7 +27,7 @@ def measure_rival(*, rounds: int, seconds: int) -> dict[str, Any]:
             rates = {name: cost_of(load, Processes(server, redis), seconds) for name, (server, load) in loads.items()}
             times = {name: latency_of(load, seconds) for name, (_, load) in loads.items()}
             return {
-                "cases": costs(interleaved(rates, rounds), ("careful", "rival poll", "rival initiate")),
+                "cases": costs(interleaved(rates, rounds), BASES),
                 "latencies": latencies(interleaved(times, rounds)),
             }
 

@@ -15,7 +15,7 @@ from bench.logins import log_in
 from bench.rounds import interleaved, ratios, spread
 from runtime.settings import Settings
 
-FLOORS = ("mechanical", "careful")
+FLOORS = {"mechanical": "mechanical", "careful": "careful"}
 
 
 class Done(NamedTuple):
@@ -119,17 +119,17 @@ def measured(do: Callable[[], Done], processes: Processes) -> Cost:
     return Cost(done.per_second, *((after - before) / done.number * 1e6 for after, before in spent))
 
 
-def costs(results: Mapping[str, Sequence[Cost]], bases: Sequence[str]) -> dict[str, Any]:
-    """Return for each case its figures, and the ratios of its rate and CPU time to those of the bases."""
+def costs(results: Mapping[str, Sequence[Cost]], bases: Mapping[str, str]) -> dict[str, Any]:
+    """Return for each case its figures, and the ratios of its rate and CPU time to those of other cases, by label."""
     summed_up: dict[str, Any] = {}
     for name, cases in results.items():
         summed_up[name] = {
             field: spread(getattr(each, field) for each in cases)._asdict() for field in (*Cost._fields, "cpu_us")
         }
-        for base in bases:
+        for label, base in bases.items():
             pairs = {field: (_each(cases, field), _each(results[base], field)) for field in ("per_second", "cpu_us")}
             for field, pair in pairs.items():
-                summed_up[name][f"{field}_to_{base}"] = ratios(*pair)._asdict()
+                summed_up[name][f"{field}_to_{label}"] = ratios(*pair)._asdict()
     return summed_up
 
 

@@ -1,25 +1,40 @@
-"""The cost of scale: memory per held poll and per live session, and the time of a login among a million sessions."""
+"""The cost of scale: memory per held poll and per live session, and rates among millions of live sessions."""
 
 import asyncio
 import contextlib
+import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import uvloop
 
 from api.server.http1 import allow_open_files
-from bench.load.client import COMPLETE, INITIATE, POLL, Connection, Response
+from bench.cost import Cost, Done, Processes, cost_of, costs, measured
+from bench.load.client import COMPLETE, INITIATE, POLL, Connection
 from bench.load.holding import hold
-from bench.load.loads import CODES, CONNECTIONS, floor_load, poll_load
+from bench.load.loads import CONNECTIONS, poll_load
 from bench.load.servers import Server, floor, relay, valkey, workers
-from bench.load.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings, store
-from bench.load.wrk import wrk
-from bench.rounds import interleaved, percentile, ratios, spread
+from bench.load.sessions import (
+    REFRESH_TOKEN,
+    Project,
+    concurrently,
+    create_project,
+    initiate,
+    new_settings,
+    populate,
+    store,
+)
+from bench.load.wrk import Load
+from bench.rounds import interleaved
 from runtime.codes import login_code_digest
 from runtime.settings import Settings
 from statemachine.store.initiating import Initiated
 
+POLLED = 50_000  # sessions at most that are polled in turn: more than fit the processor's caches
+SPARE = 512 * 1024 * 1024  # bytes
+MOST_PER_SESSION = 1_536  # bytes of Redis memory: a session with all its index entries
 LOOK = 5.0  # seconds over which the CPU time of holding is measured
 
 
@@ -30,10 +45,10 @@ def measure_memory(*, polls: int, sessions: int) -> dict[str, Any]:
         settings = new_settings(redis.url)
         project = create_project(settings)
         initiated = initiate(settings, project, max(polls, sessions))
-        measured = uvloop.run(_redis_bytes(settings, project, initiated[:sessions]))
-        with relay(settings) as api, floor(redis.url) as bare:
-            measured |= uvloop.run(_kib_per_poll(api, bare, project, initiated[:polls]))
-    return measured
+        figures = uvloop.run(_redis_bytes(settings, project, initiated[:sessions]))
+        with relay(settings) as api, floor(redis.url, "mechanical") as bare:
+            figures |= uvloop.run(_kib_per_poll(api, bare, project, initiated[:polls]))
+    return figures
 
 
 async def _kib_per_poll(api: Server, bare: Server, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
@@ -90,80 +105,76 @@ async def _redis_bytes(settings: Settings, project: Project, sessions: Sequence[
 class _Level(NamedTuple):
     """A relay of its own with a number of live sessions."""
 
-    api: Server
-    floor: Server
+    settings: Settings
     project: Project
-    to_poll: list[Initiated]
+    processes: Processes
+    api: Server
+    to_poll: Load
     to_complete: list[Initiated]
+    created_per_second: float
+    bytes_per_session: float
 
 
-def measure_growth(levels: Sequence[int], *, rounds: int, seconds: int, requests: int) -> dict[str, Any]:
-    """Return the times of a poll, an initiate and a complete, by the number of live sessions.
+def measure_growth(live: Sequence[int], *, rounds: int, seconds: int, completes: int) -> dict[str, Any]:
+    """Return rate and CPU time of polls, completes and initiates by the number of live sessions.
 
     Each number of sessions has a Valkey, an API and a worker of its own, so that the rounds can be interleaved.
+    Initiates come last, because they add sessions; `completes` are made in each round.
     """
     with contextlib.ExitStack() as stack:
-        opened = {str(live): _open(stack, live, (rounds + 1) * requests) for live in levels}
-        cases: dict[str, Callable[[], float]] = {}
-        for name, level in opened.items():
-            cases[f"floor {name}"] = _rate(level, seconds, poll=False)
-            cases[f"poll {name}"] = _rate(level, seconds, poll=True)
-            cases[f"initiate {name}"] = _latency(level, requests, _initiate_once)
-            cases[f"complete {name}"] = _latency(level, requests, _complete_once)
-        results = interleaved(cases, rounds)
-    least = str(levels[0])
-    measured: dict[str, Any] = {}
-    for name in opened:
-        measured[name] = {
-            "polls_per_second": spread(results[f"poll {name}"])._asdict(),
-            "initiate_p50_ms": spread(results[f"initiate {name}"])._asdict(),
-            "complete_p50_ms": spread(results[f"complete {name}"])._asdict(),
+        levels = {str(count): _open(stack, count, (rounds + 1) * completes) for count in live}
+        polls = {name: cost_of(level.to_poll, level.processes, seconds) for name, level in levels.items()}
+        completions = {name: partial(_complete, level, completes) for name, level in levels.items()}
+        initiates = {
+            name: cost_of(Load(level.api.port, INITIATE, level.project.client, ["{}"]), level.processes, seconds)
+            for name, level in levels.items()
         }
-        for kind in ("floor", "poll", "initiate", "complete"):
-            change = ratios(results[f"{kind} {name}"], results[f"{kind} {least}"])
-            measured[name][f"{kind}_to_least"] = change._asdict()
-    return measured
+        results = {
+            "polls": interleaved(polls, rounds),
+            "completes": interleaved(completions, rounds),
+            "initiates": interleaved(initiates, rounds),
+        }
+    least = str(live[0])
+    figures: dict[str, Any] = {name: costs(result, {"least": least}) for name, result in results.items()}
+    figures["levels"] = {
+        name: {"created_per_second": level.created_per_second, "redis_bytes_per_session": level.bytes_per_session}
+        for name, level in levels.items()
+    }
+    return figures
 
 
 def _open(stack: contextlib.ExitStack, live: int, completes: int) -> _Level:
-    redis = stack.enter_context(valkey())
+    redis = stack.enter_context(valkey({"appendonly": "no", "maxmemory": str(SPARE + MOST_PER_SESSION * live)}))
     settings = new_settings(redis.url)
     project = create_project(settings)
-    sessions = initiate(settings, project, live)
-    stack.enter_context(workers(settings))
-    api, bare = stack.enter_context(relay(settings)), stack.enter_context(floor(redis.url))
-    return _Level(api, bare, project, sessions[completes:], sessions[:completes])
+    empty = redis.used_bytes()
+    started = time.perf_counter()
+    own = populate(settings, project, live, min(live, POLLED + completes))
+    rate = live / (time.perf_counter() - started)
+    used = (redis.used_bytes() - empty) / live
+    (worker,) = stack.enter_context(workers(settings))
+    api = stack.enter_context(relay(settings))
+    random.Random(0).shuffle(own)  # noqa: S311 - all ages in turn, and no secret
+    to_poll = poll_load(api, project, [each.polling_code for each in own[:POLLED]])
+    return _Level(settings, project, Processes(api, redis, worker), api, to_poll, own[POLLED:], rate, used)
 
 
-def _rate(level: _Level, seconds: int, *, poll: bool) -> Callable[[], float]:
-    """Return a measurement of polls, or of the floor, per second. The polls cover sessions of all ages in turn."""
-    codes = [each.polling_code for each in level.to_poll[:: max(1, len(level.to_poll) // CODES)]]
-    load = poll_load(level.api, level.project, codes) if poll else floor_load(level.floor.port)
-    return lambda: wrk(load, connections=CONNECTIONS, seconds=seconds).per_second
-
-
-def _latency(
-    level: _Level, requests: int, once: Callable[[Connection, _Level], Awaitable[Response]]
-) -> Callable[[], float]:
-    """Return a measurement of a request's median milliseconds, one at a time."""
+def _complete(level: _Level, number: int) -> Cost:
+    """Complete sessions of all ages, 64 at once; new ones if there are not as many."""
+    sessions, level.to_complete[:] = level.to_complete[:number], level.to_complete[number:]
+    sessions += initiate(level.settings, level.project, number - len(sessions))
 
     async def run() -> float:
-        took = []
-        async with Connection(level.api.port) as connection:
-            for _ in range(requests):
-                started = time.perf_counter()
-                response = await once(connection, level)
-                took.append((time.perf_counter() - started) * 1000)
-                _ = response.fields  # raises if the answer is an error
-        return percentile(took, 50)
+        left = iter(sessions)
 
-    return lambda: uvloop.run(run())
+        async def backend(_number: int) -> None:
+            async with Connection(level.api.port) as connection:
+                for session in left:
+                    body = {"login_code": session.login_code, "refresh_token": REFRESH_TOKEN}
+                    _ = (await connection.post(COMPLETE, level.project.server, body)).fields
 
+        started = time.perf_counter()
+        await concurrently(backend, range(CONNECTIONS), CONNECTIONS)
+        return number / (time.perf_counter() - started)
 
-async def _initiate_once(connection: Connection, level: _Level) -> Response:
-    return await connection.post(INITIATE, level.project.client, {})
-
-
-async def _complete_once(connection: Connection, level: _Level) -> Response:
-    body = {"login_code": level.to_complete.pop().login_code, "refresh_token": REFRESH_TOKEN}
-    return await connection.post(COMPLETE, level.project.server, body)
+    return measured(lambda: Done(number, uvloop.run(run())), level.processes)

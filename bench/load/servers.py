@@ -64,13 +64,19 @@ class Valkey(Process):
 
     url: str
 
+    def used_bytes(self) -> int:
+        """Return the memory of its data."""
+        with Redis.from_url(self.url) as redis:
+            used: int = redis.info("memory")["used_memory"]
+        return used
+
 
 @contextlib.contextmanager
-def valkey() -> Iterator[Valkey]:
-    """Run a Valkey with an append-only file."""
+def valkey(changes: Mapping[str, str] | None = None) -> Iterator[Valkey]:
+    """Run a Valkey with `CONFIG`, except for the changes."""
     with (
         tempfile.TemporaryDirectory(prefix="login-relay-bench-") as folder,
-        ValkeyServer(data_dir=Path(folder), config=CONFIG) as server,
+        ValkeyServer(data_dir=Path(folder), config=CONFIG | dict(changes or {})) as server,
     ):
         url = f"redis://127.0.0.1:{server.port}/0"
         with Redis.from_url(url) as redis:

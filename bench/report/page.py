@@ -103,7 +103,12 @@ def page(results: dict[str, Any]) -> str:
     if "memory" in results:
         sections += ["## Memory", results["memory"]["machine"]["at"], _memory(results["memory"])]
     if "growth" in results:
-        sections += ["## With many live sessions", _on(results["growth"]), _growth(results["growth"]["levels"])]
+        sections += [
+            "## With many live sessions",
+            _on(results["growth"]),
+            _populated(results["growth"]),
+            _growth(results["growth"]),
+        ]
     return "\n\n".join(sections) + "\n"
 
 
@@ -238,19 +243,34 @@ def _memory(memory: dict[str, Any]) -> str:
     return _table(["", ""], [[name, value] for name, value in parts.items()])
 
 
-def _growth(levels: dict[str, Any]) -> str:
-    rows = [
-        [
-            f"{int(live):,}",
-            _spread(level["polls_per_second"]),
-            f"{level['poll_to_least']['median']:.2f} ×",
-            _spread(level["initiate_p50_ms"], 2, " ms"),
-            f"{level['initiate_to_least']['median']:.2f} ×",
-            _spread(level["complete_p50_ms"], 2, " ms"),
-            f"{level['complete_to_least']['median']:.2f} ×",
-            f"{level['floor_to_least']['median']:.2f} ×",
-        ]
-        for live, level in levels.items()
+def _growth(growth: dict[str, Any]) -> str:
+    rows = []
+    for kind in ("polls", "completes", "initiates"):
+        for live, case in growth[kind].items():
+            rows.append(
+                [
+                    f"{kind}, {int(live):,}",
+                    _spread(case["per_second"]),
+                    f"{case['per_second_to_least']['median']:.2f} ×",
+                    _spread(case["cpu_us"], 0, " µs"),
+                    f"{case['cpu_us_to_least']['median']:.2f} ×",
+                    f"{case['redis_us']['median']:.0f} µs",
+                ]
+            )
+    head = [
+        "64 connections, live sessions",
+        "per second",
+        "of the fewest",
+        "CPU of one",
+        "of the fewest",
+        "of it Redis",
     ]
-    head = ["live sessions", "polls/s", "", "initiate, p50", "", "complete, p50", "", "the floor's rate"]
     return _table(head, rows)
+
+
+def _populated(growth: dict[str, Any]) -> str:
+    most, level = max(growth["levels"].items(), key=lambda item: int(item[0]))
+    return (
+        f"{int(most):,} sessions were initiated at {level['created_per_second']:,.0f} a second. With their events and "
+        f"all indexes they take {level['redis_bytes_per_session']:,.0f} B each."
+    )

@@ -39,7 +39,6 @@ class Target(NamedTuple):
 def targets(most_live: int) -> list[Target]:
     """Return all targets. `most_live` is the greatest number of live sessions that was measured."""
     cost, beside = ("cost", "cases"), ("rivals", "cases")
-    growth = ("growth", "levels", str(most_live))
     return [
         *(
             Target(
@@ -87,9 +86,9 @@ def targets(most_live: int) -> list[Target]:
         *(
             Target(
                 f"{kind} per second with {most_live:,} live sessions, of those with the fewest",
-                (*growth, f"{name}_per_second_to_least", "median"),
+                ("growth", kind, str(most_live), "per_second_to_least", "median"),
                 FLAT,
             )
-            for kind, name in (("polls", "polls"), ("completes", "completes"))
+            for kind in ("polls", "completes")
         ),
     ]
