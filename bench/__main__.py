@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bench.cost import measure_growth, measure_memory
+from bench.beside import measure_rival
+from bench.cost import measure_cost, measure_latency
 from bench.drain import measure_drain
 from bench.load.servers import OIDC_PROVIDER
 from bench.logins import measure_logins, measure_time_to_token
 from bench.observing import measure_observing
 from bench.report.page import PAGE, load, machine, page, save
-from bench.throughput import measure_rival, measure_throughput
+from bench.scale import measure_growth, measure_memory
 
 LIVE = 1_000_000
 
@@ -28,11 +29,11 @@ class Effort(NamedTuple):
     tokens: int
     backlog: int
     polls: int
-    requests: int
+    completes: int
 
 
-FULL = Effort(rounds=5, seconds=3, logins=2_000, tokens=100, backlog=5_000, polls=10_000, requests=150)
-QUICK = Effort(rounds=2, seconds=1, logins=300, tokens=30, backlog=1_000, polls=1_000, requests=50)
+FULL = Effort(rounds=5, seconds=3, logins=2_000, tokens=100, backlog=5_000, polls=10_000, completes=1_000)
+QUICK = Effort(rounds=2, seconds=1, logins=300, tokens=30, backlog=1_000, polls=1_000, completes=200)
 
 
 def main() -> int:
@@ -44,7 +45,7 @@ def main() -> int:
     parser.add_argument("--live", type=int, help="most live sessions")
     parser.add_argument("--rivals", action="store_true", help="measure only request rates, also of the rival")
     parser.add_argument(
-        "--only", choices=("throughput", "observing", "logins", "time_to_token", "drain", "memory", "growth")
+        "--only", choices=("cost", "latency", "observing", "logins", "time_to_token", "drain", "memory", "growth")
     )
     parser.add_argument("--render", action="store_true", help="render the existing results without measuring")
     arguments = parser.parse_args()
@@ -83,16 +84,16 @@ def main() -> int:
 def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[[], dict[str, Any]]]:
     rounds, seconds = effort.rounds, effort.seconds
     if rivals:
-        return {"rival": lambda: {"cases": measure_rival(rounds=rounds, seconds=seconds)}}
-    levels = [1_000, *(live for live in (100_000,) if live < most), most]
+        return {"rivals": lambda: measure_rival(rounds=rounds, seconds=seconds)}
     return {
-        "throughput": lambda: {"cases": measure_throughput(rounds=rounds, seconds=seconds)},
+        "cost": lambda: measure_cost(rounds=rounds, seconds=seconds, logins=effort.logins),
+        "latency": lambda: measure_latency(rounds=rounds, seconds=seconds),
         "observing": lambda: measure_observing(rounds=rounds, seconds=seconds),
         "logins": lambda: measure_logins(rounds=rounds, logins=effort.logins),
         "time_to_token": lambda: {"waiting": measure_time_to_token(rounds=rounds, tokens=effort.tokens)},
         "drain": lambda: {"workers": measure_drain(rounds=rounds, sessions=effort.backlog)},
         "memory": lambda: measure_memory(polls=effort.polls, sessions=1_000),
-        "growth": lambda: {"levels": measure_growth(levels, rounds=rounds, seconds=seconds, requests=effort.requests)},
+        "growth": lambda: measure_growth([1_000, most], rounds=rounds, seconds=seconds, completes=effort.completes),
     }
 
 

@@ -1,169 +1,155 @@
-"""The cost of scale: memory per held poll and per live session, and the time of a login among a million sessions."""
+"""What a request costs: the CPU time that all processes spend on it, beside two floors; its rate, and its latency.
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Awaitable, Callable, Sequence
+CPU time moves far less than a rate when the machine is busy with other work, so the targets are ratios of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-import uvloop
-
-from api.server.http1 import allow_open_files
-from bench.load.client import COMPLETE, INITIATE, POLL, Connection, Response
-from bench.load.holding import hold
-from bench.load.servers import Server, floor, relay, valkey, workers
-from bench.load.sessions import REFRESH_TOKEN, Project, create_project, initiate, new_settings, store
-from bench.load.wrk import wrk
-from bench.rounds import interleaved, percentile, ratios, spread
-from bench.throughput import CODES, CONNECTIONS, floor_load, poll_load
-from runtime.codes import login_code_digest
+from bench.load.loads import CONNECTIONS, FASTEST, completes, consumes, floor_load, relay_loads
+from bench.load.servers import Process, Server, floor, relay, valkey, workers
+from bench.load.sessions import Project, create_project, new_settings
+from bench.load.wrk import Answered, Load, wrk
+from bench.logins import log_in
+from bench.rounds import interleaved, ratios, spread
 from runtime.settings import Settings
-from statemachine.store.initiating import Initiated
 
-LOOK = 5.0  # seconds over which the CPU time of holding is measured
+FLOORS = {"mechanical": "mechanical", "careful": "careful"}
 
 
-def measure_memory(*, polls: int, sessions: int) -> dict[str, Any]:
-    """Return the API's memory per held poll and Redis' memory per pending session."""
-    allow_open_files()
-    with valkey() as url:
-        settings = new_settings(url)
+class Done(NamedTuple):
+    """A number of requests, or of whole logins, and their rate."""
+
+    number: int
+    per_second: float
+
+
+class Processes(NamedTuple):
+    """The processes whose CPU time counts."""
+
+    api: Process
+    redis: Process
+    worker: Process | None = None
+
+    def cpu_seconds(self) -> tuple[float, ...]:
+        """Return the CPU time of each."""
+        return tuple(each.cpu_seconds() if each else 0.0 for each in self)
+
+
+class Cost(NamedTuple):
+    """The rate of requests, or of logins, and the microseconds of CPU time of each, by process."""
+
+    per_second: float
+    api_us: float
+    redis_us: float
+    worker_us: float
+
+    @property
+    def cpu_us(self) -> float:
+        """All processes together."""
+        return self.api_us + self.redis_us + self.worker_us
+
+
+def measure_cost(*, rounds: int, seconds: int, logins: int) -> dict[str, Any]:
+    """Return CPU time and rate with 64 connections, of both floors, of each request and of a whole login."""
+    with valkey() as redis:
+        settings = new_settings(redis.url)
         project = create_project(settings)
-        initiated = initiate(settings, project, max(polls, sessions))
-        measured = uvloop.run(_redis_bytes(settings, project, initiated[:sessions]))
-        with relay(settings) as api, floor(url) as bare:
-            measured |= uvloop.run(_kib_per_poll(api, bare, project, initiated[:polls]))
-    return measured
+        with (
+            floor(redis.url, "mechanical") as mechanical,
+            floor(redis.url, "careful") as careful,
+            relay(settings) as api,
+            workers(settings) as (worker,),
+        ):
+            ours = Processes(api, redis, worker)
+            cases = {
+                "mechanical": cost_of(floor_load(mechanical.port), Processes(mechanical, redis), seconds),
+                "careful": cost_of(floor_load(careful.port), Processes(careful, redis), seconds),
+            }
+            for name, load in relay_loads(api, settings, project).items():
+                cases[name] = cost_of(load, ours, seconds)
+            for name, prepare in _fresh(api, settings, project).items():
+                cases[name] = cost_of(partial(prepare, FASTEST[CONNECTIONS] * seconds), ours, seconds)
+            cases["login"] = lambda: measured(lambda: Done(logins, log_in(api, project, logins)), ours)
+            return {"cases": costs(interleaved(cases, rounds), FLOORS)}
 
 
-async def _kib_per_poll(api: Server, bare: Server, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
-    headers = project.client | {"prefer": "wait=300"}
-    bodies = [{"polling_code": session.polling_code} for session in sessions]
-    for server, path in ((api, POLL), (bare, "/poll")):
-        async with Connection(server.port) as warming:
-            for body in bodies[:500]:
-                await warming.post(path, project.client, body)
-    async with contextlib.AsyncExitStack() as stack:
-        of_api = await hold(stack, api, POLL, headers, bodies)
-        async with Connection(api.port) as other:  # the API still answers while it holds the polls
-            started = time.perf_counter()
-            _ = (await other.post(POLL, project.client, bodies[0])).fields
-            took = time.perf_counter() - started
-        used = api.cpu_seconds()
-        await asyncio.sleep(LOOK)
-        used = api.cpu_seconds() - used
-    async with contextlib.AsyncExitStack() as stack:
-        of_floor = await hold(stack, bare, "/hold", headers, bodies)
+def measure_latency(*, rounds: int, seconds: int) -> dict[str, Any]:
+    """Return the latency of each request, and of the careful floor, one request at a time."""
+    with valkey() as redis:
+        settings = new_settings(redis.url)
+        project = create_project(settings)
+        with floor(redis.url) as careful, relay(settings) as api, workers(settings):
+            steady = {"careful": floor_load(careful.port)} | relay_loads(api, settings, project)
+            cases = {name: latency_of(load, seconds) for name, load in steady.items()}
+            for name, prepare in _fresh(api, settings, project).items():
+                cases[name] = latency_of(partial(prepare, FASTEST[1] * seconds), seconds)
+            return {"cases": latencies(interleaved(cases, rounds))}
+
+
+def _fresh(api: Server, settings: Settings, project: Project) -> dict[str, Callable[[int], Load]]:
+    """Return the requests that succeed once for each session, with the functions that prepare a number of them."""
     return {
-        "held_polls": len(sessions),
-        "kib_per_held_poll": of_api,
-        "kib_per_held_request_of_the_floor": of_floor,
-        "poll_while_holding_ms": took * 1000,
-        "cpu_percent_while_holding": used / LOOK * 100,
+        "complete": lambda count: completes(api, settings, project, count),
+        "consume": lambda count: consumes(api, settings, project, count),
     }
 
 
-async def _redis_bytes(settings: Settings, project: Project, sessions: Sequence[Initiated]) -> dict[str, Any]:
-    """Return the MEMORY USAGE of a session's keys, of its share in the index of deadlines, and of its event."""
-    async with store(settings) as opened:
-        keys, redis = opened.keys, opened.redis
+def cost_of(load: Load | Callable[[], Load], processes: Processes, seconds: int) -> Callable[[], Cost]:
+    """Return a measurement of a load. A load that can be sent once is given as a function that prepares it."""
 
-        async def usage(key: str) -> int:
-            used: int = await redis.execute_command("MEMORY USAGE", key, "SAMPLES", 0)
-            return used
+    def run() -> Cost:
+        prepared = load() if callable(load) else load
 
-        of_sessions = [await usage(keys.session(each.session_id)) for each in sessions]
-        of_logins = [await usage(keys.login(login_code_digest(project.id, each.login_code))) for each in sessions]
-        live = await redis.zcard(keys.deadlines(0))
-        index = await usage(keys.deadlines(0)) / live
-        events = await usage(keys.events(0)) / await redis.xlen(keys.events(0))
-    own = sum(of_sessions) / len(sessions) + sum(of_logins) / len(sessions) + index
-    return {
-        "redis_bytes_per_session": own,
-        "of_which_session": sum(of_sessions) / len(sessions),
-        "of_which_login_code": sum(of_logins) / len(sessions),
-        "of_which_index_of_deadlines": index,
-        "event_bytes": events,
-    }
+        def send() -> Done:
+            answered = wrk(prepared, connections=CONNECTIONS, seconds=seconds)
+            return Done(answered.requests, answered.per_second)
+
+        return measured(send, processes)
+
+    return run
 
 
-class _Level(NamedTuple):
-    """A relay of its own with a number of live sessions."""
-
-    api: Server
-    floor: Server
-    project: Project
-    to_poll: list[Initiated]
-    to_complete: list[Initiated]
+def measured(do: Callable[[], Done], processes: Processes) -> Cost:
+    """Return what the processes spend on it."""
+    before = processes.cpu_seconds()
+    done = do()
+    spent = zip(processes.cpu_seconds(), before, strict=True)
+    return Cost(done.per_second, *((after - before) / done.number * 1e6 for after, before in spent))
 
 
-def measure_growth(levels: Sequence[int], *, rounds: int, seconds: int, requests: int) -> dict[str, Any]:
-    """Return the times of a poll, an initiate and a complete, by the number of live sessions.
-
-    Each number of sessions has a Valkey, an API and a worker of its own, so that the rounds can be interleaved.
-    """
-    with contextlib.ExitStack() as stack:
-        opened = {str(live): _open(stack, live, (rounds + 1) * requests) for live in levels}
-        cases: dict[str, Callable[[], float]] = {}
-        for name, level in opened.items():
-            cases[f"floor {name}"] = _rate(level, seconds, poll=False)
-            cases[f"poll {name}"] = _rate(level, seconds, poll=True)
-            cases[f"initiate {name}"] = _latency(level, requests, _initiate_once)
-            cases[f"complete {name}"] = _latency(level, requests, _complete_once)
-        results = interleaved(cases, rounds)
-    least = str(levels[0])
-    measured: dict[str, Any] = {}
-    for name in opened:
-        measured[name] = {
-            "polls_per_second": spread(results[f"poll {name}"])._asdict(),
-            "initiate_p50_ms": spread(results[f"initiate {name}"])._asdict(),
-            "complete_p50_ms": spread(results[f"complete {name}"])._asdict(),
+def costs(results: Mapping[str, Sequence[Cost]], bases: Mapping[str, str]) -> dict[str, Any]:
+    """Return for each case its figures, and the ratios of its rate and CPU time to those of other cases, by label."""
+    summed_up: dict[str, Any] = {}
+    for name, cases in results.items():
+        summed_up[name] = {
+            field: spread(getattr(each, field) for each in cases)._asdict() for field in (*Cost._fields, "cpu_us")
         }
-        for kind in ("floor", "poll", "initiate", "complete"):
-            change = ratios(results[f"{kind} {name}"], results[f"{kind} {least}"])
-            measured[name][f"{kind}_to_least"] = change._asdict()
-    return measured
+        for label, base in bases.items():
+            pairs = {field: (_each(cases, field), _each(results[base], field)) for field in ("per_second", "cpu_us")}
+            for field, pair in pairs.items():
+                summed_up[name][f"{field}_to_{label}"] = ratios(*pair)._asdict()
+    return summed_up
 
 
-def _open(stack: contextlib.ExitStack, live: int, completes: int) -> _Level:
-    url = stack.enter_context(valkey())
-    settings = new_settings(url)
-    project = create_project(settings)
-    sessions = initiate(settings, project, live)
-    stack.enter_context(workers(settings))
-    api, bare = stack.enter_context(relay(settings)), stack.enter_context(floor(url))
-    return _Level(api, bare, project, sessions[completes:], sessions[:completes])
+def _each(cases: Sequence[Cost], field: str) -> list[float]:
+    return [getattr(each, field) for each in cases]
 
 
-def _rate(level: _Level, seconds: int, *, poll: bool) -> Callable[[], float]:
-    """Return a measurement of polls, or of the floor, per second. The polls cover sessions of all ages in turn."""
-    codes = [each.polling_code for each in level.to_poll[:: max(1, len(level.to_poll) // CODES)]]
-    load = poll_load(level.api, level.project, codes) if poll else floor_load(level.floor.port)
-    return lambda: wrk(load, connections=CONNECTIONS, seconds=seconds).per_second
+def latency_of(load: Load | Callable[[], Load], seconds: int) -> Callable[[], Answered]:
+    """Return a measurement of a load's latency, one request at a time."""
+    return lambda: wrk(load() if callable(load) else load, connections=1, seconds=seconds)
 
 
-def _latency(
-    level: _Level, requests: int, once: Callable[[Connection, _Level], Awaitable[Response]]
-) -> Callable[[], float]:
-    """Return a measurement of a request's median milliseconds, one at a time."""
-
-    async def run() -> float:
-        took = []
-        async with Connection(level.api.port) as connection:
-            for _ in range(requests):
-                started = time.perf_counter()
-                response = await once(connection, level)
-                took.append((time.perf_counter() - started) * 1000)
-                _ = response.fields  # raises if the answer is an error
-        return percentile(took, 50)
-
-    return lambda: uvloop.run(run())
-
-
-async def _initiate_once(connection: Connection, level: _Level) -> Response:
-    return await connection.post(INITIATE, level.project.client, {})
-
-
-async def _complete_once(connection: Connection, level: _Level) -> Response:
-    body = {"login_code": level.to_complete.pop().login_code, "refresh_token": REFRESH_TOKEN}
-    return await connection.post(COMPLETE, level.project.server, body)
+def latencies(results: Mapping[str, Sequence[Answered]]) -> dict[str, Any]:
+    """Return for each case its figures, and the ratio of its median latency to that of the careful floor."""
+    summed_up = {}
+    for name, answers in results.items():
+        pair = ([each.p50_ms for each in cases] for cases in (answers, results["careful"]))
+        summed_up[name] = {
+            "p50_ms": spread(each.p50_ms for each in answers)._asdict(),
+            "p99_ms": spread(each.p99_ms for each in answers)._asdict(),
+            "p50_to_careful": ratios(*pair)._asdict(),
+        }
+    return summed_up

@@ -32,8 +32,8 @@ PATIENCE_MS = 600_000  # the polls of this backlog never give up
 
 def measure_drain(*, rounds: int, sessions: int) -> dict[str, Any]:
     """Return transitions per second by number of workers; every session is completed, then consumed."""
-    with valkey() as url:
-        settings = new_settings(url)
+    with valkey() as redis:
+        settings = new_settings(redis.url)
         project = create_project(settings)
         cases = {str(count): lambda count=count: _drain(settings, project, count, sessions) for count in WORKERS}
         return {count: spread(rates)._asdict() for count, rates in interleaved(cases, rounds).items()}

@@ -24,26 +24,33 @@ def measure_logins(*, rounds: int, logins: int) -> dict[str, Any]:
         async with Connection(api.port) as tool, Connection(api.port) as backend:
             return [await _login(tool, backend, project) for _ in range(logins // 10)]
 
-    async def many(api: Server, project: Project) -> float:
-        async def tool_and_backend(share: int) -> None:
-            async with Connection(api.port) as tool, Connection(api.port) as backend:
-                for _ in range(share):
-                    await _login(tool, backend, project)
-
-        started = time.perf_counter()
-        await concurrently(tool_and_backend, [logins // AT_ONCE] * AT_ONCE, AT_ONCE)
-        return logins // AT_ONCE * AT_ONCE / (time.perf_counter() - started)
-
-    with valkey() as url:
-        settings = new_settings(url)
+    with valkey() as redis:
+        settings = new_settings(redis.url)
         project = create_project(settings)
         with relay(settings) as api, workers(settings):
-            uvloop.run(many(api, project))  # warms up
+            log_in(api, project, logins)  # warms up
             latencies, rates = [], []
             for _ in range(rounds):
                 latencies.append(percentile(uvloop.run(one(api, project)), 50) * 1000)
-                rates.append(uvloop.run(many(api, project)))
+                rates.append(log_in(api, project, logins))
     return {"p50_ms": spread(latencies)._asdict(), "per_second": spread(rates)._asdict()}
+
+
+def log_in(api: Server, project: Project, logins: int) -> float:
+    """Log in `logins` times, 64 at once; return logins per second."""
+
+    async def tool_and_backend(share: int) -> None:
+        async with Connection(api.port) as tool, Connection(api.port) as backend:
+            for _ in range(share):
+                await _login(tool, backend, project)
+
+    async def run() -> float:
+        shares = [logins // AT_ONCE + (number < logins % AT_ONCE) for number in range(AT_ONCE)]
+        started = time.perf_counter()
+        await concurrently(tool_and_backend, shares, AT_ONCE)
+        return logins / (time.perf_counter() - started)
+
+    return uvloop.run(run())
 
 
 async def _login(tool: Connection, backend: Connection, project: Project) -> float:
@@ -63,8 +70,8 @@ async def _login(tool: Connection, backend: Connection, project: Project) -> flo
 
 def measure_time_to_token(*, rounds: int, tokens: int) -> dict[str, Any]:
     """Return the time to token by the number of polls held meanwhile. `tokens` are measured in each round."""
-    with valkey() as url:
-        settings = new_settings(url)
+    with valkey() as redis:
+        settings = new_settings(redis.url)
         project = create_project(settings)
         with relay(settings) as api, workers(settings):
             results: dict[str, Any] = {}

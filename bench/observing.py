@@ -5,19 +5,19 @@ from typing import Any
 
 import msgspec
 
+from bench.load.loads import CODES, CONNECTIONS, poll_load
 from bench.load.servers import relay, valkey
 from bench.load.sessions import create_project, initiate, new_settings
 from bench.load.wrk import wrk
 from bench.rounds import interleaved, ratios, spread
-from bench.throughput import CODES, CONNECTIONS, poll_load
 
 MORE_ROUNDS = 4  # times as many as elsewhere: the difference is smaller than that between rounds
 
 
 def measure_observing(*, rounds: int, seconds: int) -> dict[str, Any]:
     """Return the figures of both relays, measured in turn on one Valkey with the same sessions."""
-    with valkey() as url:
-        settings = new_settings(url)
+    with valkey() as redis:
+        settings = new_settings(redis.url)
         silent = msgspec.structs.replace(settings, metrics_port=0, log_level="warning")
         project = create_project(settings)
         codes = [each.polling_code for each in initiate(settings, project, CODES)]

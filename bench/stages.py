@@ -32,11 +32,11 @@ STAGES = (
 
 def main() -> int:
     """Print the table of the stages."""
-    with valkey() as url:
-        settings = new_settings(url)
+    with valkey() as redis:
+        settings = new_settings(redis.url)
         project = create_project(settings)
         sessions = initiate(settings, project, WARM_UP + COMPLETES)
-        with relay(settings) as api, workers(settings), _monitored(url) as lines:
+        with relay(settings) as api, workers(settings), _monitored(redis.url) as lines:
             time.sleep(SETTLE)
             spans = uvloop.run(_complete(api, project, sessions))[WARM_UP:]
             time.sleep(SETTLE)

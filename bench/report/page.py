@@ -19,12 +19,14 @@ PICTURE = ROOT / "docs" / "benchmarks.svg"
 
 TWO_DIGITS = 100  # below this, fractions matter
 
-ENDPOINTS = {
-    "floor": "the floor: one Redis `GET`",
+REQUESTS = {
+    "mechanical": "the mechanical floor: an ASGI route and one `GET`",
+    "careful": "the careful floor: a typed handler and one `GET`",
     "poll": "pending poll",
     "initiate": "initiate",
     "complete": "complete (through the worker)",
     "consume": "poll that gets the token (through the worker)",
+    "login": "a whole login: these four requests",
     "rival poll": "`oidc-provider`: pending token poll",
     "rival initiate": "`oidc-provider`: device authorization request",
 }
@@ -74,9 +76,17 @@ def page(results: dict[str, Any]) -> str:
         "## Targets",
         _targets(results),
     ]
-    for name, title in (("throughput", "## Requests per second"), ("rival", "## Beside oidc-provider")):
-        if name in results:
-            sections += [title, _on(results[name]), _throughput(results[name]["cases"])]
+    if "cost" in results:
+        sections += ["## Cost of a request", _on(results["cost"]), _cost(results["cost"]["cases"])]
+    if "latency" in results:
+        sections += [
+            "## Latency, one request at a time",
+            _on(results["latency"]),
+            _latency(results["latency"]["cases"]),
+        ]
+    if "rivals" in results:
+        rival = results["rivals"]
+        sections += ["## Beside oidc-provider", _on(rival), _beside(rival["cases"]), _latency(rival["latencies"])]
     if "observing" in results:
         sections += ["## What metrics and logs cost", _on(results["observing"]), _observing(results["observing"])]
     if "logins" in results:
@@ -93,7 +103,12 @@ def page(results: dict[str, Any]) -> str:
     if "memory" in results:
         sections += ["## Memory", results["memory"]["machine"]["at"], _memory(results["memory"])]
     if "growth" in results:
-        sections += ["## With many live sessions", _on(results["growth"]), _growth(results["growth"]["levels"])]
+        sections += [
+            "## With many live sessions",
+            _on(results["growth"]),
+            _populated(results["growth"]),
+            _growth(results["growth"]),
+        ]
     return "\n\n".join(sections) + "\n"
 
 
@@ -136,22 +151,50 @@ def _rounded(value: float) -> str:
     return f"{value:.2f}" if value < TWO_DIGITS else f"{value:,.0f}"
 
 
-def _throughput(cases: dict[str, Any]) -> str:
-    rows = []
-    for name, title in ENDPOINTS.items():
-        if f"{name} c64" in cases:
-            many, single = cases[f"{name} c64"], cases[f"{name} c1"]
-            rows.append(
-                [
-                    title,
-                    _spread(many["per_second"]),
-                    f"{many['per_second_to_floor']['median']:.2f} ×",
-                    _spread(single["p50_ms"], 2, " ms"),
-                    f"{single['p50_to_floor']['median']:.1f} ×",
-                ]
-            )
-    head = ["", "requests/s, 64 connections", "of the floor", "p50, one at a time", "of the floor"]
-    return _table(head, rows)
+def _cost(cases: dict[str, Any]) -> str:
+    rows = [
+        [
+            title,
+            _spread(case["cpu_us"], 0, " µs"),
+            " / ".join(f"{case[f'{part}_us']['median']:,.0f}" for part in ("api", "worker", "redis")),
+            f"{case['cpu_us_to_mechanical']['median']:.1f} ×",
+            f"{case['cpu_us_to_careful']['median']:.1f} ×",
+            _spread(case["per_second"]),
+            f"{case['per_second_to_careful']['median']:.2f} ×",
+        ]
+        for name, title in REQUESTS.items()
+        if (case := cases.get(name))
+    ]
+    head = ["64 connections", "CPU of one", "of it API / worker / Redis", "of the mechanical floor's"]
+    return _table([*head, "of the careful floor's", "per second", "of the careful floor's"], rows)
+
+
+def _latency(cases: dict[str, Any]) -> str:
+    rows = [
+        [
+            title,
+            _spread(case["p50_ms"], 2, " ms"),
+            f"{case['p50_to_careful']['median']:.1f} ×",
+            _spread(case["p99_ms"], 2, " ms"),
+        ]
+        for name, title in REQUESTS.items()
+        if (case := cases.get(name))
+    ]
+    return _table(["", "p50", "of the careful floor's", "p99"], rows)
+
+
+def _beside(cases: dict[str, Any]) -> str:
+    rows = [
+        [
+            title,
+            _spread(case["per_second"]),
+            f"{case['per_second_to_careful']['median']:.2f} ×",
+            _spread(case["cpu_us"], 0, " µs"),
+        ]
+        for name, title in REQUESTS.items()
+        if (case := cases.get(name))
+    ]
+    return _table(["64 connections", "per second", "of the careful floor's", "CPU of one"], rows)
 
 
 def _observing(observing: dict[str, Any]) -> str:
@@ -200,19 +243,34 @@ def _memory(memory: dict[str, Any]) -> str:
     return _table(["", ""], [[name, value] for name, value in parts.items()])
 
 
-def _growth(levels: dict[str, Any]) -> str:
-    rows = [
-        [
-            f"{int(live):,}",
-            _spread(level["polls_per_second"]),
-            f"{level['poll_to_least']['median']:.2f} ×",
-            _spread(level["initiate_p50_ms"], 2, " ms"),
-            f"{level['initiate_to_least']['median']:.2f} ×",
-            _spread(level["complete_p50_ms"], 2, " ms"),
-            f"{level['complete_to_least']['median']:.2f} ×",
-            f"{level['floor_to_least']['median']:.2f} ×",
-        ]
-        for live, level in levels.items()
+def _growth(growth: dict[str, Any]) -> str:
+    rows = []
+    for kind in ("polls", "completes", "initiates"):
+        for live, case in growth[kind].items():
+            rows.append(
+                [
+                    f"{kind}, {int(live):,}",
+                    _spread(case["per_second"]),
+                    f"{case['per_second_to_least']['median']:.2f} ×",
+                    _spread(case["cpu_us"], 0, " µs"),
+                    f"{case['cpu_us_to_least']['median']:.2f} ×",
+                    f"{case['redis_us']['median']:.0f} µs",
+                ]
+            )
+    head = [
+        "64 connections, live sessions",
+        "per second",
+        "of the fewest",
+        "CPU of one",
+        "of the fewest",
+        "of it Redis",
     ]
-    head = ["live sessions", "polls/s", "", "initiate, p50", "", "complete, p50", "", "the floor's rate"]
     return _table(head, rows)
+
+
+def _populated(growth: dict[str, Any]) -> str:
+    most, level = max(growth["levels"].items(), key=lambda item: int(item[0]))
+    return (
+        f"{int(most):,} sessions were initiated at {level['created_per_second']:,.0f} a second. With their events and "
+        f"all indexes they take {level['redis_bytes_per_session']:,.0f} B each."
+    )

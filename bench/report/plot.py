@@ -11,6 +11,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 OURS, OURS_AT_WORST, FLOOR, RIVAL, LINE = "#2f6f9f", "#9cc0da", "#8a9199", "#c98b3c", "#d0d5da"
 CAPTION = "Bars: median of interleaved rounds on one machine; whiskers: least to greatest. One server process each."
+FLOORS = {"mechanical": "mechanical floor", "careful": "careful floor"}
+OURS_BY_NAME = {"poll": "pending poll", "initiate": "initiate", "complete": "complete", "consume": "poll with token"}
+RIVALS = {"rival poll": "oidc-provider: poll", "rival initiate": "oidc-provider: initiate"}
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -25,10 +28,12 @@ STYLE: dict[Any, Any] = {
 def draw(results: dict[str, Any], path: Path) -> None:
     """Draw the results that were measured."""
     panels: list[Callable[[Axes], None]] = []
-    if "throughput" in results:
-        cases = results["throughput"]["cases"]
-        rival = results.get("rival", {}).get("cases", {})
-        panels += [lambda axes: _rates(axes, cases, rival), lambda axes: _latencies(axes, cases, rival)]
+    beside = results.get("rivals", {})
+    if "cost" in results:
+        cases = results["cost"]["cases"]
+        panels += [lambda axes: _cpu(axes, cases), lambda axes: _rates(axes, cases, beside.get("cases", {}))]
+    if "latency" in results:
+        panels.append(lambda axes: _latencies(axes, results["latency"]["cases"], beside.get("latencies", {})))
     if "time_to_token" in results:
         panels.append(lambda axes: _time_to_token(axes, results["time_to_token"]["waiting"]))
     if "drain" in results:
@@ -69,31 +74,30 @@ def _bars(axes: Axes, title: str, bars: list[tuple[str, dict[str, Any], str, str
     axes.set_title(title, loc="left", fontweight="bold", fontsize=10.5)
 
 
-def _rates(axes: Axes, cases: dict[str, Any], rival: dict[str, Any]) -> None:
-    labels = {"floor": "floor: one GET", "poll": "pending poll", "initiate": "initiate", "complete": "complete"}
-    labels["consume"] = "poll with token"
+def _cpu(axes: Axes, cases: dict[str, Any]) -> None:
     bars = []
-    for name, label in labels.items():
-        case = cases[f"{name} c64"]
-        note = "" if name == "floor" else f"  ({case['per_second_to_floor']['median']:.2f} × floor)"
-        bars.append((label, case["per_second"], FLOOR if name == "floor" else OURS, note))
-    for name, label in (("rival poll", "oidc-provider: poll"), ("rival initiate", "oidc-provider: initiate")):
-        if case := rival.get(f"{name} c64"):
-            note = f"  ({case['per_second_to_floor']['median']:.2f} × floor)"
-            bars.append((label, case["per_second"], RIVAL, note))
+    for name, label in (*FLOORS.items(), *OURS_BY_NAME.items()):
+        note = "" if name == "mechanical" else f"  ({cases[name]['cpu_us_to_mechanical']['median']:.1f} ×)"
+        bars.append((label, cases[name]["cpu_us"], FLOOR if name in FLOORS else OURS, f" µs{note}"))
+    _bars(axes, "CPU time of a request, all processes (× mechanical floor)", bars)
+
+
+def _rates(axes: Axes, cases: dict[str, Any], rival: dict[str, Any]) -> None:
+    bars = [
+        (label, cases[name]["per_second"], FLOOR if name in FLOORS else OURS, "")
+        for name, label in (*FLOORS.items(), *OURS_BY_NAME.items())
+    ]
+    bars += [(label, rival[name]["per_second"], RIVAL, "") for name, label in RIVALS.items() if name in rival]
     _bars(axes, "Requests per second, 64 connections, one process", bars)
 
 
 def _latencies(axes: Axes, cases: dict[str, Any], rival: dict[str, Any]) -> None:
-    labels = {"floor": "floor: one GET", "poll": "pending poll", "initiate": "initiate", "complete": "complete"}
-    labels["consume"] = "poll with token"
     bars = [
-        (label, cases[f"{name} c1"]["p50_ms"], FLOOR if name == "floor" else OURS, " ms")
-        for name, label in labels.items()
+        (label, cases[name]["p50_ms"], FLOOR if name in FLOORS else OURS, " ms")
+        for name, label in (*FLOORS.items(), *OURS_BY_NAME.items())
+        if name in cases
     ]
-    for name, label in (("rival poll", "oidc-provider: poll"), ("rival initiate", "oidc-provider: initiate")):
-        if case := rival.get(f"{name} c1"):
-            bars.append((label, case["p50_ms"], RIVAL, " ms"))
+    bars += [(label, rival[name]["p50_ms"], RIVAL, " ms") for name, label in RIVALS.items() if name in rival]
     _bars(axes, "Median latency, one request at a time", bars, digits=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 

@@ -1,6 +1,7 @@
-"""The floor: the cost of any handler on this web server that reads a JSON body and Redis once, or holds a request.
+"""The careful floor: the cost of any typed handler on this web server that reads Redis once, or holds a request.
 
-`FLOOR_REDIS_URL=… python -m bench.load.floor PORT`. The web server's settings are the relay's own.
+`FLOOR_REDIS_URL=… python -m bench.load.careful_floor PORT`. Litestar decodes the body and encodes the answer; redis-py
+sends one `GET`. The web server's settings are the relay's own.
 """
 
 import contextlib
