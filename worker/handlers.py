@@ -1,7 +1,7 @@
 """What each command means for its session: one batch of entries in, decisions committed, the failed entries out."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from statemachine.machine import decide
 from statemachine.session import TimedSession, session_after
 from statemachine.store.command_stream import Entry
 from statemachine.store.committing import Commit, Committing, Transition
-from statemachine.store.reading import Sessions
+from statemachine.store.reading import Sessions, session_in_entry
 from worker.commit import commit
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 3  # decisions per entry on conflict; then it stays pending for the reclaimer
 
 _log = structlog.get_logger("worker")
+
+_Known = dict[str, TimedSession | UnreadableSessionError]
+"""Sessions by their ids; one that is not in it does not exist."""
 
 
 class Failure(NamedTuple):
@@ -37,10 +40,15 @@ class Failure(NamedTuple):
 class _Decoded(NamedTuple):
     entry: Entry
     command: Command
+    conflicts: int = 0
 
 
 class Handlers:
-    """Decides entries in batches: one round trip to read all their sessions, one to commit all decisions."""
+    """Decides entries in batches: one round trip to commit all decisions, and often no other.
+
+    An entry has what its session was when it was recorded, and is decided on that. The commit compares state and
+    version, so if the session has changed since, the worker reads it and decides again.
+    """
 
     def __init__(
         self, sessions: Sessions, committing: Committing, pickup_window_ms: int, spans: "BatchSpans | None" = None
@@ -51,9 +59,13 @@ class Handlers:
         self._pickup_window_ms = pickup_window_ms
 
     async def handle(self, entries: Sequence[Entry]) -> list[Failure]:
-        """Decide and commit entries in their order; returns those that failed. All others are acknowledged."""
+        """Decide and commit entries, those of one session in their order; returns those that failed.
+
+        All others are acknowledged.
+        """
         failures: list[Failure] = []
         decoded: list[_Decoded] = []
+        sessions: _Known = {}
         for entry in entries:
             try:
                 command = decode_command(entry.command)
@@ -67,44 +79,57 @@ class Handlers:
                 failures.append(Failure(entry, "names no session of this partition", is_poison=True))
                 continue
             decoded.append(_Decoded(entry, command))
-        for _ in range(MAX_ATTEMPTS):
-            if not decoded:
-                return failures
-            decoded = await self._attempt(decoded, failures)
-        failures.extend(Failure(item.entry, "conflict", is_poison=False) for item in decoded)
+            # What was recorded last is the newest; an entry that was taken over is likely to be out of date.
+            if entry.session and entry.deliveries == 1:
+                seen = session_in_entry(command.session_id, entry.session)
+                if seen is not None:
+                    sessions[command.session_id] = seen
+        while decoded:
+            decoded = await self._round(decoded, sessions, failures)
+            sessions = {}
         return failures
 
-    async def _attempt(self, decoded: Sequence[_Decoded], failures: list[Failure]) -> list[_Decoded]:
-        """Decide and commit once; returns the decoded whose session changed meanwhile."""
+    async def _round(self, decoded: Sequence[_Decoded], sessions: _Known, failures: list[Failure]) -> list[_Decoded]:
+        """Decide and commit once, on `sessions` or, if not there, on what is read; returns what is left to decide.
+
+        That is what conflicted, and the commands that follow a change of the same session. They are not decided on
+        what the change will have made of it: if another worker is faster, the session has the same state and version
+        with another deadline and another subject.
+        """
         started = time.time_ns()
-        sessions = await self._sessions.load(list({item.command.session_id for item in decoded}))
+        unknown = {item.command.session_id for item in decoded} - sessions.keys()
+        if unknown:
+            sessions |= await self._sessions.load(list(unknown))
+        changing: set[str] = set()
         planned: list[_Decoded] = []
         transitions: list[Transition] = []
+        left: list[_Decoded] = []
         for item in decoded:
-            try:
-                transition = self._plan(item, sessions)
-            except Exception as error:  # noqa: BLE001 - one entry's defect must not stop the others of its batch
-                _log.exception("handler failed", entry=item.entry.id, session=item.command.session_id)
-                failures.append(Failure(item.entry, f"handler failed: {type(error).__name__}", is_poison=True))
+            if item.command.session_id in changing:
+                left.append(item)
+                continue
+            transition = self._plan(item, sessions)
+            if isinstance(transition, Failure):
+                failures.append(transition)
                 continue
             planned.append(item)
             transitions.append(transition)
-            if item.command.session_id in sessions:
-                # The next command of the same session is decided on what this one will have made of it.
-                sessions[item.command.session_id] = transition.after
+            if transition.decision.target is not None:
+                changing.add(item.command.session_id)
         commits = await commit(self._committing, transitions)
         if self._spans is not None:
             self._spans.record(transitions, commits, started)
-        conflicts: list[_Decoded] = []
-        for item, result in zip(planned, commits, strict=True):
-            if result is Commit.CONFLICT:
-                conflicts.append(item)
-            elif result is Commit.FAILED:
-                failures.append(Failure(item.entry, "redis refused the commit", is_poison=False))
-        return conflicts
+        return _conflicting(planned, commits, failures) + left
 
-    def _plan(self, item: _Decoded, sessions: Mapping[str, TimedSession | UnreadableSessionError]) -> Transition:
-        entry, command = item
+    def _plan(self, item: _Decoded, sessions: _Known) -> Transition | Failure:
+        entry = item.entry
+        try:
+            return self._decide(entry, item.command, sessions)
+        except Exception as error:  # noqa: BLE001 - one entry's defect must not stop the others of its batch
+            _log.exception("handler failed", entry=entry.id, session=item.command.session_id)
+            return Failure(entry, f"handler failed: {type(error).__name__}", is_poison=True)
+
+    def _decide(self, entry: Entry, command: Command, sessions: _Known) -> Transition:
         now = entry.recorded_at
         session = sessions.get(command.session_id)
         if isinstance(session, UnreadableSessionError):
@@ -115,3 +140,16 @@ class Handlers:
         login_subject = command.login_subject if isinstance(command, CompleteSession) else None
         after = session_after(session, decision, now, self._pickup_window_ms, login_subject)
         return Transition(session, after, decision, now, command, entry.id)
+
+
+def _conflicting(decided: Sequence[_Decoded], commits: Sequence[Commit], failures: list[Failure]) -> list[_Decoded]:
+    """Return what must be decided again; add what stays pending to the failures."""
+    again: list[_Decoded] = []
+    for item, result in zip(decided, commits, strict=True):
+        if result is Commit.FAILED:
+            failures.append(Failure(item.entry, "redis refused the commit", is_poison=False))
+        elif result is Commit.CONFLICT and item.conflicts + 1 == MAX_ATTEMPTS:
+            failures.append(Failure(item.entry, "conflict", is_poison=False))
+        elif result is Commit.CONFLICT:
+            again.append(item._replace(conflicts=item.conflicts + 1))
+    return again

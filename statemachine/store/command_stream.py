@@ -65,6 +65,9 @@ class Entry(NamedTuple):
     command: bytes
     deliveries: int = 1
     """How often it has been delivered, including this time."""
+    session: bytes = b""
+    """The session as it was when the command was recorded (`reading.session_in_entry`); empty in an entry of an older
+    version, or of a replayed dead letter."""
 
     @property
     def recorded_at(self) -> int:
@@ -249,4 +252,4 @@ def _age(id_: bytes, now: int) -> int | None:
 
 
 def _entry(partition: int, id_: bytes, fields: dict[bytes, bytes]) -> Entry:
-    return Entry(partition, id_.decode(), fields.get(b"command", b""))
+    return Entry(partition, id_.decode(), fields.get(b"command", b""), session=fields.get(b"session", b""))

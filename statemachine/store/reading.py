@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from secrets import token_hex
 from typing import NamedTuple
 
+import msgspec
 from redis.asyncio import Redis
 
 from runtime.address import UNKNOWN_ADDRESS, counted_as
@@ -20,10 +21,13 @@ _READ_PACED = Script.named("statemachine.store", "read_paced")
 _CHANGED = Script.named("statemachine.store", "changed")
 _DUE = Script.named("statemachine.store", "due")
 
-_DECIDED_ON = (
+DECIDED_ON = (
     *("state", "version", "deadline", "expires_at", "project_id"),
     *("login_subject", "created_at", "completed_at", "address"),
 )
+"""The fields of a session that decisions need, in the order in which `enqueue.lua` puts them in an entry."""
+
+_fields: msgspec.json.Decoder[list[str]] = msgspec.json.Decoder(list[str])
 
 
 class ReadSession(NamedTuple):
@@ -120,10 +124,10 @@ class Sessions:
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
             for session_id in session_ids:
-                pipeline.execute_command("HMGET", self._keys.session(session_id), *_DECIDED_ON)
+                pipeline.execute_command("HMGET", self._keys.session(session_id), *DECIDED_ON)
             found = await pipeline.execute()
         return {
-            session_id: _timed_session(session_id, values)
+            session_id: _loaded(session_id, values)
             for session_id, values in zip(session_ids, found, strict=True)
             if values[0] is not None
         }
@@ -160,24 +164,46 @@ class Sessions:
         await self._redis.zrem(self._keys.deadlines(partition), *session_ids)
 
 
-def _timed_session(session_id: str, values: list[bytes]) -> TimedSession | UnreadableSessionError:
-    """Return the session with these values of `_DECIDED_ON`, or the error if this version cannot read them."""
-    state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at, address = values
+def session_in_entry(session_id: str, fields: bytes) -> TimedSession | None:
+    """Return the session as `enqueue.lua` saw it when it recorded a command; None if this version cannot read that.
+
+    It may have changed since. To decide on it is safe, because the commit compares its state and version.
+    """
     try:
-        return TimedSession(
-            session_id,
-            project_id.decode(),
-            State(state.decode()),
-            int(version),
-            int(deadline),
-            int(expires_at),
-            login_subject.decode() if login_subject else None,
-            since=int(completed_at or created_at),
-            # A session of a version that kept none is counted for its project alone.
-            address=address.decode() if address else UNKNOWN_ADDRESS,
-        )
-    except (ValueError, TypeError, AttributeError):  # an unknown state, no number, a field that is missing
+        return _timed_session(session_id, _fields.decode(fields)[: len(DECIDED_ON)])
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, too
+        return None
+
+
+def _loaded(session_id: str, values: Sequence[bytes | None]) -> TimedSession | UnreadableSessionError:
+    try:
+        return _timed_session(session_id, [value.decode() if value else "" for value in values])
+    except ValueError:
         return UnreadableSessionError()
+
+
+def _timed_session(session_id: str, values: Sequence[str]) -> TimedSession:
+    """Return the session with these values of `DECIDED_ON`, '' for a field that it does not have.
+
+    Raises:
+        ValueError: an unknown state, no number, or a field that is missing.
+
+    """
+    state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at, address = values
+    if not project_id:
+        raise ValueError
+    return TimedSession(
+        session_id,
+        project_id,
+        State(state),
+        int(version),
+        int(deadline),
+        int(expires_at),
+        login_subject or None,
+        since=int(completed_at or created_at),
+        # A session of a version that kept none is counted for its project alone.
+        address=address or UNKNOWN_ADDRESS,
+    )
 
 
 def _read(session_id: str, reply: Reply) -> ReadSession | None:

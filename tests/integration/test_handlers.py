@@ -101,8 +101,8 @@ async def test_complete_and_consumes_in_one_batch_are_decided_in_their_order(rel
     ]
 
 
-async def test_commands_of_one_session_in_one_batch_take_one_round(relay: Relay) -> None:
-    """Each is decided on the state that the one before it leads to: none conflicts."""
+async def test_commands_of_one_session_in_one_batch_do_not_conflict(relay: Relay) -> None:
+    """Each is decided on the state that the one before it led to, once that is committed."""
     session_id = (await relay.initiate()).session_id
     await relay.complete(session_id)
     await relay.record(ConsumeSession("first", session_id, "api", 4_000))
@@ -113,6 +113,83 @@ async def test_commands_of_one_session_in_one_batch_take_one_round(relay: Relay)
     assert conflicts_of_commands() == conflicts
     outcomes = [await relay.outcome(session_id, id_) for id_ in ("complete", "first", "deny", "second")]
     assert outcomes == [Outcome.COMPLETED, Outcome.CONSUMED, Outcome.USED, Outcome.USED]
+
+
+async def test_entry_is_decided_on_the_session_that_it_brings(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """The session is not read: what the commit does not compare is as it was when the command was recorded."""
+    session_id = (await relay.initiate()).session_id
+    await relay.complete(session_id)
+    await redis.hset(keys.session(session_id), "project_id", "not read")
+    await relay.work()
+    event = (await relay.events(session_id))[-1]
+    assert event.fields["data"] == encode_event(SessionCompleted(PROJECT)).decode()
+
+
+async def test_entry_whose_session_has_changed_since_is_decided_on_what_it_is_now(relay: Relay) -> None:
+    """The commit finds another version. The session is read, and the right decision taken."""
+    session_id = (await relay.completed()).session_id
+    await relay.consume(session_id)
+    [stale] = await relay.read()
+    await relay.record(DenySession("deny", session_id, "api", "declined"))
+    await relay.work()
+    conflicts = conflicts_of_commands()
+    assert not await relay.handlers.handle([stale])
+    assert conflicts_of_commands() == (conflicts or 0) + 1
+    assert await relay.outcome(session_id, "consume") is Outcome.DENIED
+    assert (await relay.facts(session_id))[2:] == [("session.denied", 3)]
+
+
+async def test_entry_that_was_taken_over_is_decided_on_what_is_read(relay: Relay) -> None:
+    """It was recorded some time ago, so what it brings is not tried."""
+    session_id = (await relay.completed()).session_id
+    await relay.consume(session_id)
+    await relay.read()
+    await relay.record(DenySession("deny", session_id, "api", "declined"))
+    await relay.work()
+    _, [claimed], _ = await relay.stream.claim(0, "heir", 0, "0-0", 10)
+    conflicts = conflicts_of_commands()
+    assert not await relay.handlers.handle([claimed])
+    assert conflicts_of_commands() == conflicts
+    assert await relay.outcome(session_id, "consume") is Outcome.DENIED
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'["melted","1","9","9","p","","1","",""]',
+        b'["pending","1","9","9",false,"","1","",""]',
+    ],
+    ids=["missing", "not_json", "empty", "not_a_list", "unknown_state", "other_types"],
+)
+async def test_entry_that_brings_no_readable_session_is_decided_on_what_is_read(relay: Relay, session: bytes) -> None:
+    """An older version brought none, and a later one may bring another; dead letters that are replayed bring none."""
+    session_id = (await relay.initiate()).session_id
+    await relay.complete(session_id)
+    [entry] = await relay.read()
+    assert not await relay.handlers.handle([entry._replace(session=session)])
+    assert await relay.outcome(session_id, "complete") is Outcome.COMPLETED
+
+
+async def test_consume_behind_a_completion_that_lost_has_the_subject_of_the_one_that_won(relay: Relay) -> None:
+    """It is not decided on what the losing completion would have led to, which has the same state and version."""
+    session_id = (await relay.initiate()).session_id
+    for id_ in ("winner", "loser"):
+        command = CompleteSession(id_, session_id, "api", SEALED, login_subject=id_)
+        await relay.stream.enqueue(command, backlog_limit=10, outcome_ms=60_000)
+    [winner] = await relay.read("worker-1", 1)
+    await relay.record(ConsumeSession("consume", session_id, "api", 4_000))
+    batch = await relay.read("worker-2")
+    assert not await relay.handlers.handle([winner])
+    assert not await relay.handlers.handle(batch)
+    outcomes = [await relay.outcome(session_id, id_) for id_ in ("winner", "loser", "consume")]
+    assert outcomes == [Outcome.COMPLETED, Outcome.REFUSED, Outcome.CONSUMED]
+    assert (await relay.events(session_id))[-1].fields["data"] == encode_event(
+        SessionConsumed(PROJECT, "winner")
+    ).decode()
 
 
 def conflicts_of_commands() -> float | None:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -15,6 +17,7 @@ from statemachine.store.command_stream import (
     Reused,
 )
 from statemachine.store.outcomes import KeptOutcome
+from statemachine.store.reading import DECIDED_ON, session_in_entry
 from tests.support.relay import PROJECT, Relay
 
 HOUR_MS = 3_600_000
@@ -139,6 +142,23 @@ async def test_entry_carries_the_time_of_its_recording(relay: Relay) -> None:
     [entry] = await relay.read()
     assert before <= entry.recorded_at <= await relay.now()
     assert (entry.partition, entry.deliveries) == (0, 1)
+
+
+async def test_entry_has_the_fields_of_its_session(relay: Relay, redis: Redis, keys: Keys) -> None:
+    """All that a decision needs, as the session was when the command was recorded; '' for what it does not have."""
+    session_id = (await relay.initiate()).session_id
+    await relay.complete(session_id)
+    [entry] = await relay.read()
+    fields: list[bytes | None] = await redis.execute_command("HMGET", keys.session(session_id), *DECIDED_ON)
+    assert json.loads(entry.session) == [value.decode() if value else "" for value in fields]
+    assert fields.count(None) == 3
+    assert session_in_entry(session_id, entry.session) == await relay.session(session_id)
+    assert not await relay.handlers.handle([entry])
+    await redis.hset(keys.session(session_id), mapping={"login_subject": 'ada/"ä" \U0001f600', "address": "192.0.2.1"})
+    await relay.consume(session_id)
+    [entry] = await relay.read()
+    assert session_in_entry(session_id, entry.session) == await relay.session(session_id)
+    assert b'""' not in entry.session
 
 
 async def test_entry_is_claimed_only_once_it_is_idle(relay: Relay) -> None:

@@ -4,6 +4,9 @@ import msgspec
 import pytest
 
 from statemachine.commands import Command, decode_command, encode_command
+from statemachine.lifecycle import State
+from statemachine.session import TimedSession
+from statemachine.store.reading import session_in_entry
 from tests.support.commands import GOLDEN
 
 IDS = [f"{type(command).__name__}-{number}" for number, (command, _) in enumerate(GOLDEN)]
@@ -58,3 +61,32 @@ def test_what_is_no_command_is_refused(data: bytes) -> None:
     """An unknown type, a missing or wrong field and broken JSON all raise the same kind of error."""
     with pytest.raises(msgspec.MsgspecError):
         decode_command(data)
+
+
+@pytest.mark.parametrize(
+    ("fields", "session"),
+    [
+        (
+            b'["pending","1","1790000900000","1790000900000","p","","1790000000000","",""]',
+            TimedSession("s1", "p", State.PENDING, 1, 1790000900000, 1790000900000, since=1790000000000),
+        ),
+        (
+            b'["completed","2","1790000901000","1790000900000","p","a/\xc3\xa4","1790000000000","1790000800000","::1"]',
+            TimedSession(
+                "s1",
+                "p",
+                State.COMPLETED,
+                2,
+                1790000901000,
+                1790000900000,
+                "a/ä",
+                since=1790000800000,
+                address="::1",
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("later", [b"", b',"of a later version"'])
+def test_session_in_an_entry_is_these_bytes(fields: bytes, later: bytes, session: TimedSession) -> None:
+    """Written by `enqueue.lua`, read by workers of this version or another: fields may be added at the end."""
+    assert session_in_entry("s1", fields[:-1] + later + b"]") == session

@@ -1,4 +1,7 @@
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +25,13 @@ def test_key_pair_follows_from_the_code() -> None:
     assert len(public_key(CODE)) == PUBLIC_KEY_LENGTH
     # Golden: tokens sealed before an upgrade must open after it.
     assert public_key(CODE).hex() == "fcd9368f710936e7ae12a2494a21bcd20e99e464a0e1b82a7b427a5651567a16"
+
+
+@given(st.text(min_size=1, max_size=80).filter(str.isascii))
+def test_key_is_that_of_the_first_version(code: str) -> None:
+    """The first version computed keys by OpenSSL. Libsodium gives the same, so the versions may run side by side."""
+    private = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"login-relay: sealing key").derive(code.encode())
+    assert public_key(code) == X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
 def test_sealed_token_of_an_earlier_version_opens() -> None:

@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
--- Records a command once, unless it cannot change its session's state or the backlog is full.
+-- Records a command once, unless it cannot change its session's state or the backlog is full. The entry also has what
+-- the session was just now, so that a worker need not read it: a JSON array of the fields in `reading.DECIDED_ON`, '' for
+-- one that it does not have.
 --
 -- KEYS commands, outcome_key, session
 -- ARGV command (JSON), wanted (the states that it changes, a space on either side of each), backlog_limit,
@@ -15,10 +17,13 @@ if kept then
   if of ~= '' and fingerprint ~= '' and of ~= fingerprint then return { 'reused' } end
   return { 'known', outcome }
 end
-local now, found = now_ms(), redis.call('HMGET', session, 'state', 'deadline')
+local now = now_ms()
+local found = redis.call('HMGET', session, 'state', 'version', 'deadline', 'expires_at', 'project_id',
+  'login_subject', 'created_at', 'completed_at', 'address')
 local is_wanted = found[1] and string.find(wanted, ' ' .. found[1] .. ' ', 1, true)
-if not is_wanted or now > tonumber(found[2]) then return { 'moved', found[1], found[2], now } end
+if not is_wanted or now > tonumber(found[3]) then return { 'moved', found[1], found[3], now } end
 if redis.call('XLEN', commands) >= tonumber(backlog_limit) then return { 'busy' } end
 redis.call('SET', outcome_key, fingerprint == '' and 'pending' or 'pending ' .. fingerprint, 'PX', outcome_ms)
-redis.call('XADD', commands, '*', 'command', command)
+for i = 6, #found do found[i] = found[i] or '' end
+redis.call('XADD', commands, '*', 'command', command, 'session', cjson.encode(found))
 return { 'recorded' }
