@@ -1,6 +1,7 @@
 """Times are milliseconds since the epoch, as in Redis; this is how they are written."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +11,12 @@ if TYPE_CHECKING:
 def rfc3339(milliseconds: int) -> str:
     """Return a time in milliseconds since the epoch as text like `2026-01-01T00:15:00.000Z`."""
     seconds, milliseconds = divmod(milliseconds, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
+    return f"{_seconds_as_text(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)  # commands of a batch are of a few seconds
+def _seconds_as_text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 async def redis_now(redis: "Redis") -> int:

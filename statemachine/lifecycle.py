@@ -151,5 +151,10 @@ CHANGED_BY: Mapping[Trigger, frozenset[State]] = {
 }
 """The states that a trigger changes, in time. In any other, a command needs no worker: nothing would come of it."""
 
+WAITED_IN = frozenset(
+    state for state, rules in RULES.items() if rules[Trigger.CONSUME].in_time.outcome is Outcome.WAITING
+)
+"""The states in which a poll may be held: when a session leaves one, its pollers get a hint."""
+
 ENDS = frozenset(State) - {source for source, _ in CHANGES}
 """The states that nothing leaves."""

@@ -13,7 +13,7 @@ from runtime.redis.keys import GROUP, Keys
 from runtime.redis.scripts import Call, Reply, Script, run_scripts
 from statemachine.commands import Command, CompleteSession, ConsumeSession, ExpireSession
 from statemachine.events import EVENT_TYPES, event_for
-from statemachine.lifecycle import Decision, Outcome, State
+from statemachine.lifecycle import WAITED_IN, Decision, Outcome, State
 from statemachine.session import TimedSession
 from statemachine.store.retention import Retention
 
@@ -64,6 +64,10 @@ class Committing:
         self._retention = retention
         self._events_max = retention.events_share(len(keys.partitions))
         self._replay_window_ms = replay_window_ms
+        self._of_partition = [
+            (keys.commands(partition), keys.deadlines(partition), keys.events(partition), keys.hints(partition))
+            for partition in keys.partitions
+        ]
 
     async def commit(self, transitions: Sequence[Transition]) -> list[Commit]:
         """Commit decisions in order, each atomically, in one pipelined round trip; return the result of each."""
@@ -72,8 +76,9 @@ class Committing:
 
     def _call(self, transition: Transition) -> Call:
         before, after, decision, now, command, entry_id = transition
-        keys, session_id = self._keys, before.id
+        keys, session_id, project_id = self._keys, before.id, before.project_id
         partition = keys.partition_of(session_id)
+        commands, deadlines, events, hints = self._of_partition[partition]
         sealed_token, command_id, reply_to, last = b"", "", "", 0
         match command:
             case CompleteSession():
@@ -82,19 +87,29 @@ class Committing:
                 last = now + command.patience
         if command is not None:
             command_id, reply_to = command.id, command.reply_to
+        forgotten_at: int | str = ""
+        live_until: int | str = ""
+        event_type, event_time, event_data, hint = "", "", b"", ""
         event = event_for(before, after, command)
-        forgotten_at = self._retention.forgotten_at(before, after, now)
+        if event is not None:
+            event_type, event_time, event_data = EVENT_TYPES[type(event)], rfc3339(now), encode_event(event)
+            hint = session_id if before.state in WAITED_IN else ""
+            forgotten_at = self._retention.forgotten_at(before, after, now)
+            # A session that was consumed, or ended by an operator, is kept but does not count as live: an attacker can
+            # do neither.
+            if after.state is not State.CONSUMED and not isinstance(command, ExpireSession):
+                live_until = forgotten_at
         return _TRANSITION.call(
             session=keys.session(session_id),
             token=keys.sealed_token(session_id),
             outcome_key=keys.outcome(partition, command_id),
-            commands=keys.commands(partition),
-            deadlines=keys.deadlines(partition),
-            events=keys.events(partition),
+            commands=commands,
+            deadlines=deadlines,
+            events=events,
             replies=keys.replies(partition, reply_to),
-            hints=keys.hints(partition),
-            live_sessions=keys.live_sessions(partition, before.project_id),
-            live_of_address=keys.live_sessions_of_address(partition, before.project_id, counted_as(before.address)),
+            hints=hints,
+            live_sessions=keys.live_sessions(partition, project_id),
+            live_of_address=keys.live_sessions_of_address(partition, project_id, counted_as(before.address)),
             session_id=session_id,
             state="" if before.version == _ABSENT else before.state,
             version="" if before.version == _ABSENT else before.version,
@@ -104,9 +119,7 @@ class Committing:
             login_subject=after.login_subject or "",
             sealed_token=sealed_token,
             forgotten_at=forgotten_at,
-            # A session that was consumed, or ended by an operator, is kept but does not count as live: an attacker can
-            # do neither.
-            live_until="" if after.state is State.CONSUMED or isinstance(command, ExpireSession) else forgotten_at,
+            live_until=live_until,
             retention_ms=self._retention.remembered_ms,
             events_max=self._events_max,
             replay_window_ms=self._replay_window_ms,
@@ -115,10 +128,11 @@ class Committing:
             command_id=command_id,
             outcome=decision.outcome,
             last_ms=last,
+            hint=hint,
             event_source=EVENT_SOURCE,
-            event_type=EVENT_TYPES[type(event)] if event else "",
-            event_time=rfc3339(now) if event else "",
-            event_data=encode_event(event) if event else "",
+            event_type=event_type,
+            event_time=event_time,
+            event_data=event_data,
         )
 
 

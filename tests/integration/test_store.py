@@ -8,11 +8,12 @@ from redis.asyncio import Redis
 
 from events.cloud_event import encode_event
 from projects.errors import InitiationRefusedError
+from runtime.address import UNKNOWN_ADDRESS
 from runtime.clock import rfc3339
 from runtime.codes import login_code_digest, new_session_id
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
-from statemachine.commands import CompleteSession, ConsumeSession
+from statemachine.commands import CompleteSession, ConsumeSession, DenySession
 from statemachine.events import SessionInitiated
 from statemachine.lifecycle import Outcome, State, Trigger
 from statemachine.machine import decide
@@ -223,6 +224,26 @@ async def test_sets_of_live_sessions_end_with_their_last_session(relay: Relay, r
         initiate = relay.initiations.initiate
         last = max(last, (await initiate(PROJECT, ClientFacts(), lifetime_ms, address="192.0.2.1")).expires_at)
         assert [await redis.pexpiretime(key) for key in live] == [last + ABANDONED_MS] * 2
+
+
+@pytest.mark.parametrize("end", [Trigger.CONSUME, Trigger.DENY])
+async def test_sets_of_live_sessions_are_shortened_when_the_last_to_be_forgotten_ends(
+    relay: Relay, redis: Redis, keys: Keys, end: Trigger
+) -> None:
+    """They end with the last of the sessions that are left. The end of a session that is not the last is none of it."""
+    live = keys.live_sessions(0, PROJECT), keys.live_sessions_of_address(0, PROJECT, UNKNOWN_ADDRESS)
+    left, first, last = [await relay.initiate(LIFETIME_MS + more) for more in (0, 1_000, 2_000)]
+    for completed in (first, last):
+        await relay.complete(completed.session_id, completed.session_id)
+    await relay.work()
+    for ended, ends_at in ((first, last.expires_at + RETENTION_MS), (last, left.expires_at + ABANDONED_MS)):
+        if end is Trigger.CONSUME:
+            await relay.consume(ended.session_id, f"consume-{ended.session_id}")
+        else:
+            await relay.record(DenySession(f"deny-{ended.session_id}", ended.session_id, "api", "declined"))
+        await relay.work()
+        kept = [int(await redis.zscore(key, ended.session_id) or 0) for key in live]
+        assert [await redis.pexpiretime(key) for key in live] == [max(ends_at, score) for score in kept]
 
 
 async def test_late_completion_lengthens_the_session(relay: Relay, redis: Redis, keys: Keys) -> None:
