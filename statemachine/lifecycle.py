@@ -8,7 +8,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class State(StrEnum):
+class _Word(StrEnum):
+    """Hashed as the text that it is: `Enum` does it in Python, and these are the keys of every look-up."""
+
+    __hash__ = str.__hash__
+
+
+class State(_Word):
     """Where a session is in its life."""
 
     PENDING = "pending"
@@ -25,7 +31,7 @@ class State(StrEnum):
     """Its time ran out before a token was handed over."""
 
 
-class Trigger(StrEnum):
+class Trigger(_Word):
     """What can happen to a session."""
 
     COMPLETE = "complete"
@@ -42,7 +48,7 @@ class Trigger(StrEnum):
     """The sweeper found the session in the index of deadlines."""
 
 
-class Outcome(StrEnum):
+class Outcome(_Word):
     """What became of one command."""
 
     PENDING = "pending"

@@ -1,5 +1,7 @@
 """What a worker counts. Names and labels are part of the interface: `deploy/` and the documentation use them."""
 
+import collections
+from collections.abc import Sequence
 from functools import cache
 from typing import get_args
 
@@ -55,29 +57,36 @@ for _source, _target in sorted(CHANGES):
 
 # Kept, because looking one up costs more than counting.
 _commands, _transitions, _logins = cache(COMMANDS.labels), cache(TRANSITIONS.labels), cache(LOGINS.labels)
+_conflicts, _expiries = cache(CONFLICTS.labels), cache(EXPIRIES.labels)
 
 
-def count(transition: Transition, commit: Commit) -> None:
-    """Count what became of a decision."""
-    command, decision = transition.command, transition.decision
-    if commit is Commit.CONFLICT:
-        CONFLICTS.labels("command" if command else "deadline").inc()
-    elif commit is Commit.LATE and command:
-        _commands(type(command).__name__, commit).inc()
-    if commit is not Commit.COMMITTED:
-        return
-    if command:
-        _commands(type(command).__name__, decision.outcome).inc()
-    if decision.target is None:
-        return
-    before, target = transition.before, decision.target
-    _transitions(before.state, target).inc()
+def count(transitions: Sequence[Transition], commits: Sequence[Commit]) -> None:
+    """Count what became of decisions. Each counter is increased once, because it has a lock."""
+    counted: collections.Counter[Counter] = collections.Counter()
+    for transition, commit in zip(transitions, commits, strict=True):
+        command, decision = transition.command, transition.decision
+        if commit is Commit.CONFLICT:
+            counted[_conflicts("command" if command else "deadline")] += 1
+        elif commit is Commit.LATE and command:
+            counted[_commands(type(command).__name__, commit)] += 1
+        elif commit is Commit.COMMITTED:
+            if command:
+                counted[_commands(type(command).__name__, decision.outcome)] += 1
+            if decision.target:
+                _count_change(transition, decision.target, counted)
+    for counter, number in counted.items():
+        counter.inc(number)
+
+
+def _count_change(transition: Transition, target: State, counted: "collections.Counter[Counter]") -> None:
+    before = transition.before
+    counted[_transitions(before.state, target)] += 1
     seconds = max(0, transition.now - before.since) / 1000
     if target is State.COMPLETED:
         INITIATE_TO_COMPLETE.observe(seconds)
     elif target is State.CONSUMED:
         COMPLETE_TO_CONSUME.observe(seconds)
     elif target is State.EXPIRED:
-        EXPIRIES.labels(before.state).inc()
+        counted[_expiries(before.state)] += 1
     if target in ENDS:
-        _logins(target).inc()
+        counted[_logins(target)] += 1

@@ -136,9 +136,12 @@ class Committing:
         )
 
 
+_COMMITS = {commit.value.encode(): commit for commit in Commit}
+
+
 def _commit(reply: Reply | Exception) -> Commit:
     match reply:
         case [bytes(result)]:
-            return Commit(result.decode())
+            return _COMMITS[result]
         case _:
             return Commit.FAILED
