@@ -40,6 +40,7 @@ KEY_SHAPE = f"({'|'.join(SECRET_PREFIXES[1:])}){_BASE64URL}{{43}}"
 CODE_CHALLENGE_SHAPE = f"{_BASE64URL}{{43}}"  # RFC 7636 §4.2, S256: 256 bits
 CODE_VERIFIER_SHAPE = "[A-Za-z0-9._~-]{43,128}"  # RFC 7636 §4.1
 
+_PAIRS = [first + second for first in LOGIN_CODE_ALPHABET for second in LOGIN_CODE_ALPHABET]
 _POLLING_CODE = re.compile(POLLING_CODE_SHAPE)
 _SESSION_ID = re.compile(SESSION_ID_SHAPE)
 _SECRET_OF_POLLING_CODE = len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH  # index of its first character
@@ -56,12 +57,12 @@ class PollingCode(NamedTuple):
 
 def new_login_code() -> str:
     """Return a new random login code, normalised (no dashes)."""
-    number = secrets.randbelow(len(LOGIN_CODE_ALPHABET) ** LOGIN_CODE_LENGTH)  # one draw instead of one per symbol
-    symbols = []
-    for _ in range(LOGIN_CODE_LENGTH):
-        number, position = divmod(number, len(LOGIN_CODE_ALPHABET))
-        symbols.append(LOGIN_CODE_ALPHABET[position])
-    return "".join(symbols)
+    number = secrets.randbelow(len(_PAIRS) ** (LOGIN_CODE_LENGTH // 2))  # one draw instead of one per symbol
+    pairs = []
+    for _ in range(LOGIN_CODE_LENGTH // 2):
+        number, position = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[position])
+    return "".join(pairs)
 
 
 def display_login_code(code: str) -> str:

@@ -43,7 +43,7 @@ class Initiations:
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._limits = limits
+        self._share = limits.share(len(keys.partitions))
         self._retention = retention
         self._events_max = retention.events_share(len(keys.partitions))
         self._pickup_window_ms = pickup_window_ms
@@ -78,10 +78,9 @@ class Initiations:
         facts: list[Argument] = [] if code_challenge is None else ["code_challenge", code_challenge]
         if address != UNKNOWN_ADDRESS:
             facts += ["address", address]
-        limits = self._limits
+        share = self._share
         if live_sessions_of_address is not None:
-            limits = limits._replace(live_sessions_of_address=live_sessions_of_address)
-        share = limits.share(len(keys.partitions))
+            share = share._replace(live_sessions_of_address=-(-live_sessions_of_address // len(keys.partitions)))
         data = encode_event(SessionInitiated(project_id, lifetime_ms, client))
         refusals = 0
         while True:

@@ -201,9 +201,10 @@ async def test_what_is_remembered_counts_as_live(relay: Relay, redis: Redis, key
     assert await redis.pexpiretime(keys.session(session.id)) == brief.expires_at + ABANDONED_MS
 
 
-async def test_forgotten_sessions_make_room_for_their_address(redis: Redis, settings: Settings, keys: Keys) -> None:
-    """They are looked for when the address seems to have too many."""
-    few = msgspec.structs.replace(settings, live_sessions_per_address=2, abandoned_retention_ms=1)
+@pytest.mark.parametrize("cap", ["live_sessions_per_address", "live_sessions_per_project"])
+async def test_forgotten_sessions_make_room(redis: Redis, settings: Settings, keys: Keys, cap: str) -> None:
+    """They are looked for when the address, or the project, seems to have too many."""
+    few = msgspec.structs.replace(settings, **{cap: 2}, abandoned_retention_ms=1)
     initiations, relay = initiations_of(redis, keys, few), Relay(redis, keys, few, CommandStream(redis, keys))
 
     async def start(lifetime_ms: int) -> Initiated:
@@ -214,6 +215,18 @@ async def test_forgotten_sessions_make_room_for_their_address(redis: Redis, sett
     await start(LIFETIME_MS)
     with pytest.raises(InitiationRefusedError):
         await start(LIFETIME_MS)
+
+
+async def test_forgotten_sessions_are_never_many(redis: Redis, settings: Settings, keys: Keys) -> None:
+    """They leave the sets of live sessions while others are started, long before the caps."""
+    brief = msgspec.structs.replace(settings, abandoned_retention_ms=1)
+    initiations, relay = initiations_of(redis, keys, brief), Relay(redis, keys, brief, CommandStream(redis, keys))
+    live = keys.live_sessions(0, PROJECT), keys.live_sessions_of_address(0, PROJECT, UNKNOWN_ADDRESS)
+    await initiations.initiate(PROJECT, ClientFacts(), LIFETIME_MS)
+    for _ in range(40):
+        started = await initiations.initiate(PROJECT, ClientFacts(), 1)
+        assert max([await redis.zcard(key) for key in live]) <= 16
+        await relay.pass_by(started.expires_at + 1)
 
 
 async def test_sets_of_live_sessions_end_with_their_last_session(relay: Relay, redis: Redis, keys: Keys) -> None:

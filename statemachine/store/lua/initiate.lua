@@ -17,23 +17,26 @@ if held then
   return { 'initiated', tonumber(redis.call('HGET', session, 'expires_at')) }
 end
 local now = now_ms()
-local function forget(live) redis.call('ZREMRANGEBYSCORE', live, '-inf', '(' .. string.format('%d', now)) end
 -- Returns how long to wait: a live session may end at any time, so never more than a minute.
 local function ms_full(live)
   local first = redis.call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]
   return math.min(60000, first and first - now or 60000)
 end
--- The few of an address are looked through only when they seem too many; those of the project each time, a few at once.
-local of_address_count = redis.call('ZCARD', live_of_address)
-if of_address_count >= tonumber(live_of_address_limit) then
-  forget(live_of_address)
-  of_address_count = redis.call('ZCARD', live_of_address)
-  if of_address_count >= tonumber(live_of_address_limit) then
-    return { 'refused', 'live_sessions_of_address', ms_full(live_of_address), now }
+-- Returns how many are live. Those that are forgotten are looked for at every 16th session, so that they are never many,
+-- and before any refusal.
+local function count_of(live, limit)
+  local count = redis.call('ZCARD', live)
+  if count % 16 == 15 or count >= tonumber(limit) then
+    redis.call('ZREMRANGEBYSCORE', live, '-inf', '(' .. string.format('%d', now))
+    count = redis.call('ZCARD', live)
   end
+  return count
 end
-forget(live_sessions)
-local count = redis.call('ZCARD', live_sessions)
+local of_address_count = count_of(live_of_address, live_of_address_limit)
+if of_address_count >= tonumber(live_of_address_limit) then
+  return { 'refused', 'live_sessions_of_address', ms_full(live_of_address), now }
+end
+local count = count_of(live_sessions, live_limit)
 if count >= tonumber(live_limit) then return { 'refused', 'live_sessions', ms_full(live_sessions), now } end
 local function ms_over(counter, limit)
   local count = redis.call('INCR', counter)
