@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import uvloop
 
 from bench.load.servers import valkey, workers
@@ -25,6 +26,7 @@ from statemachine.commands import Command, CompleteSession, ConsumeSession, enco
 from statemachine.lifecycle import State
 from statemachine.sealing import public_key, seal
 from statemachine.session import Session
+from statemachine.store.reading import DECIDED_ON
 
 WORKERS = (1, 2, 4)
 PATIENCE_MS = 600_000  # the polls of this backlog never give up
@@ -69,7 +71,14 @@ async def _run(settings: Settings, count: int, backlogs: Sequence[Sequence[Comma
 
 
 async def _record_at_once(opened: Store, commands: Sequence[Command]) -> None:
-    async with opened.redis.pipeline(transaction=True) as pipeline:
+    """Record commands as `enqueue.lua` does, each with its session, but all in one transaction."""
+    async with opened.redis.pipeline(transaction=False) as pipeline:
         for command in commands:
-            pipeline.execute_command("XADD", opened.keys.commands(0), "*", "command", encode_command(command))
+            pipeline.execute_command("HMGET", opened.keys.session(command.session_id), *DECIDED_ON)
+        found: list[list[bytes | None]] = await pipeline.execute()
+    async with opened.redis.pipeline(transaction=True) as pipeline:
+        for command, values in zip(commands, found, strict=True):
+            session = msgspec.json.encode([value.decode() if value else "" for value in values])
+            fields = ("command", encode_command(command), "session", session)
+            pipeline.execute_command("XADD", opened.keys.commands(0), "*", *fields)
         await pipeline.execute()
