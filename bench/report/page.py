@@ -27,8 +27,15 @@ REQUESTS = {
     "complete": "complete (through the worker)",
     "consume": "poll that gets the token (through the worker)",
     "login": "a whole login: these four requests",
-    "rival poll": "`oidc-provider`: pending token poll",
-    "rival initiate": "`oidc-provider`: device authorization request",
+}
+RIVALS = {
+    f"{rival} {kind}": f"`{rival}`: {title}"
+    for kind, title in {
+        "poll": "pending token request",
+        "initiate": "device authorization request",
+        "login": "a whole login, with the person's requests",
+    }.items()
+    for rival in ("oidc-provider", "django-oauth-toolkit")
 }
 
 
@@ -86,7 +93,12 @@ def page(results: dict[str, Any]) -> str:
         ]
     if "rivals" in results:
         rival = results["rivals"]
-        sections += ["## Beside oidc-provider", _on(rival), _beside(rival["cases"]), _latency(rival["latencies"])]
+        sections += [
+            "## Beside other servers with a device flow",
+            _on(rival),
+            _beside(rival["cases"]),
+            _latency(rival["latencies"]),
+        ]
     if "observing" in results:
         sections += ["## What metrics and logs cost", _on(results["observing"]), _observing(results["observing"])]
     if "logins" in results:
@@ -162,7 +174,7 @@ def _cost(cases: dict[str, Any]) -> str:
             _spread(case["per_second"]),
             f"{case['per_second_to_careful']['median']:.2f} ×",
         ]
-        for name, title in REQUESTS.items()
+        for name, title in (REQUESTS | RIVALS).items()
         if (case := cases.get(name))
     ]
     head = ["64 connections", "CPU of one", "of it API / worker / Redis", "of the mechanical floor's"]
@@ -177,7 +189,7 @@ def _latency(cases: dict[str, Any]) -> str:
             f"{case['p50_to_careful']['median']:.1f} ×",
             _spread(case["p99_ms"], 2, " ms"),
         ]
-        for name, title in REQUESTS.items()
+        for name, title in (REQUESTS | RIVALS).items()
         if (case := cases.get(name))
     ]
     return _table(["", "p50", "of the careful floor's", "p99"], rows)
@@ -191,7 +203,7 @@ def _beside(cases: dict[str, Any]) -> str:
             f"{case['per_second_to_careful']['median']:.2f} ×",
             _spread(case["cpu_us"], 0, " µs"),
         ]
-        for name, title in REQUESTS.items()
+        for name, title in (REQUESTS | RIVALS).items()
         if (case := cases.get(name))
     ]
     return _table(["64 connections", "per second", "of the careful floor's", "CPU of one"], rows)
