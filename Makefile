@@ -72,10 +72,10 @@ test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --no-deps --no-index dist/login_relay-*.whl
 	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
 
-bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 20 minutes (QUICK=1: two, nothing kept; LIVE=100000)
+bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 25 minutes (QUICK=1: four, nothing kept; LIVE=10000000)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(LIVE),--live $(LIVE)) $(ARGS)
 
-bench-rivals: $(VENV)/bench.stamp $(DJANGO)/.venv/stamp ## measure oidc-provider and django-oauth-toolkit beside the relay; needs Node 20 and npm (QUICK=1)
+bench-rivals: $(VENV)/bench.stamp $(DJANGO)/.venv/stamp ## measure two other servers beside the relay; needs Node 20 and npm (QUICK=1)
 	@command -v npm >/dev/null || { echo "npm is not installed: https://nodejs.org, or apt-get install npm" >&2; exit 2; }
 	@npm install --prefix bench/rivals/oidc-provider --no-package-lock --no-audit --no-fund --silent
 	@$(BIN)/python -m bench --rivals $(if $(QUICK),--quick) $(ARGS)

@@ -14,7 +14,8 @@ from bench.drain import measure_drain
 from bench.load.rivals import DJANGO_BIN, NODE_MODULES
 from bench.logins import measure_logins, measure_time_to_token
 from bench.observing import measure_observing
-from bench.report.page import PAGE, load, machine, page, save
+from bench.report.keeping import PAGE, load, machine, save
+from bench.report.page import page
 from bench.scale import measure_growth, measure_memory
 
 LIVE = 1_000_000
