@@ -15,6 +15,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements"
 WHEEL_CHECK := build/wheel-check
+DJANGO := bench/rivals/django-oauth-toolkit
 # What tests may read beside the packages themselves.
 TEST_FILES = $(wildcard tests docs bench deploy requirements pyproject.toml *.md LICENSE Makefile Dockerfile docker-compose.yml)
 
@@ -71,10 +72,10 @@ test-wheel: wheel ## the tests again, on the built wheel in a fresh environment
 	$(WHEEL_CHECK)/venv/bin/python $(PIP_INSTALL) --no-deps --no-index dist/login_relay-*.whl
 	cd $(WHEEL_CHECK)/files && ../venv/bin/pytest -m "$(HERE)" $(PARALLEL) $(PYTEST_ARGS)
 
-bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 20 minutes (QUICK=1: two, nothing kept; LIVE=100000)
+bench: $(VENV)/bench.stamp ## measure and draw docs/benchmarks.*: 25 minutes (QUICK=1: four, nothing kept; LIVE=10000000)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(LIVE),--live $(LIVE)) $(ARGS)
 
-bench-rivals: $(VENV)/bench.stamp ## measure oidc-provider beside the relay; needs Node 20 and npm (QUICK=1)
+bench-rivals: $(VENV)/bench.stamp $(DJANGO)/.venv/stamp ## measure two other servers beside the relay; needs Node 20 and npm (QUICK=1)
 	@command -v npm >/dev/null || { echo "npm is not installed: https://nodejs.org, or apt-get install npm" >&2; exit 2; }
 	@npm install --prefix bench/rivals/oidc-provider --no-package-lock --no-audit --no-fund --silent
 	@$(BIN)/python -m bench --rivals $(if $(QUICK),--quick) $(ARGS)
@@ -94,10 +95,11 @@ requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra otel --group dev -c requirements/otel.txt -c requirements/build.txt \
 		-o requirements/dev.txt
 	$(COMPILE) $(UPGRADE) --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(COMPILE) $(UPGRADE) $(DJANGO)/requirements.in -o $(DJANGO)/requirements.txt
 
 clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
-	rm -rf bench/rivals/oidc-provider/node_modules
+	rm -rf bench/rivals/oidc-provider/node_modules $(DJANGO)/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python-is-new-enough:
@@ -115,6 +117,11 @@ $(VENV)/run.stamp: pyproject.toml requirements/run.txt requirements/build.txt | 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@echo "adding the development tools to $(VENV)" >&2
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(DJANGO)/.venv/stamp: $(DJANGO)/requirements.txt | python-is-new-enough
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) --require-hashes -r $<
 	@touch $@
 
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp

@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bench.beside import measure_rival
+from bench.beside import measure_rivals
 from bench.cost import measure_cost, measure_latency
 from bench.drain import measure_drain
-from bench.load.servers import OIDC_PROVIDER
+from bench.load.rivals import DJANGO_BIN, NODE_MODULES
 from bench.logins import measure_logins, measure_time_to_token
 from bench.observing import measure_observing
-from bench.report.page import PAGE, load, machine, page, save
+from bench.report.keeping import PAGE, load, machine, save
+from bench.report.page import page
 from bench.scale import measure_growth, measure_memory
 
 LIVE = 1_000_000
@@ -43,7 +44,7 @@ def main() -> int:
         "--quick", action="store_true", help="a few rounds, to see that everything runs; nothing is kept"
     )
     parser.add_argument("--live", type=int, help="most live sessions")
-    parser.add_argument("--rivals", action="store_true", help="measure only request rates, also of the rival")
+    parser.add_argument("--rivals", action="store_true", help="measure only what the relay and its rivals can both do")
     parser.add_argument(
         "--only", choices=("cost", "latency", "observing", "logins", "time_to_token", "drain", "memory", "growth")
     )
@@ -55,8 +56,8 @@ def main() -> int:
     if shutil.which("wrk") is None:
         print("wrk is not installed: `apt-get install wrk`, or `brew install wrk` on macOS", file=sys.stderr)
         return 2
-    if arguments.rivals and not (OIDC_PROVIDER / "node_modules").exists():
-        print("the rival is not installed: `make bench-rivals` does it", file=sys.stderr)
+    if arguments.rivals and not (NODE_MODULES.exists() and DJANGO_BIN.exists()):
+        print("the rivals are not installed: `make bench-rivals` does it", file=sys.stderr)
         return 2
     effort = QUICK if arguments.quick else FULL
     most = arguments.live or (10_000 if arguments.quick else LIVE)
@@ -84,7 +85,7 @@ def main() -> int:
 def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[[], dict[str, Any]]]:
     rounds, seconds = effort.rounds, effort.seconds
     if rivals:
-        return {"rivals": lambda: measure_rival(rounds=rounds, seconds=seconds)}
+        return {"rivals": lambda: measure_rivals(rounds=rounds, seconds=seconds, logins=effort.logins // 4)}
     return {
         "cost": lambda: measure_cost(rounds=rounds, seconds=seconds, logins=effort.logins),
         "latency": lambda: measure_latency(rounds=rounds, seconds=seconds),

@@ -21,6 +21,7 @@ class Response(NamedTuple):
 
     status: int
     body: bytes
+    head: bytes
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -61,8 +62,11 @@ class Connection:
 
     def send(self, path: str, headers: Mapping[str, str], body: Mapping[str, str]) -> None:
         """Send a request without waiting for its answer."""
-        content = json.dumps(body)
-        lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(content)}"]
+        self.write("POST", path, headers, json.dumps(body))
+
+    def write(self, method: str, path: str, headers: Mapping[str, str], content: str) -> None:
+        """Send a request of any kind without waiting for its answer."""
+        lines = [f"{method} {path} HTTP/1.1", f"host: 127.0.0.1:{self._port}", f"content-length: {len(content)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n" + content).encode())
 
@@ -70,4 +74,4 @@ class Connection:
         """Return the answer to the request that was sent."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        return Response(int(head[9:12]), await self._reader.readexactly(length))
+        return Response(int(head[9:12]), await self._reader.readexactly(length), head)

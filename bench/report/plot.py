@@ -13,7 +13,11 @@ OURS, OURS_AT_WORST, FLOOR, RIVAL, LINE = "#2f6f9f", "#9cc0da", "#8a9199", "#c98
 CAPTION = "Bars: median of interleaved rounds on one machine; whiskers: least to greatest. One server process each."
 FLOORS = {"mechanical": "mechanical floor", "careful": "careful floor"}
 OURS_BY_NAME = {"poll": "pending poll", "initiate": "initiate", "complete": "complete", "consume": "poll with token"}
-RIVALS = {"rival poll": "oidc-provider: poll", "rival initiate": "oidc-provider: initiate"}
+RIVALS = {
+    f"{rival} {kind}": f"{rival}: {kind}"
+    for rival in ("oidc-provider", "django-oauth-toolkit")
+    for kind in ("poll", "initiate")
+}
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,

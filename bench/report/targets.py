@@ -56,12 +56,12 @@ def targets(most_live: int) -> list[Target]:
         ),
         Target(
             "pending polls per second, of `oidc-provider`'s",
-            (*beside, "poll", "per_second_to_rival poll", "median"),
+            (*beside, "poll", "per_second_to_oidc-provider poll", "median"),
             1.5,
         ),
         Target(
             "initiates per second, of `oidc-provider`'s",
-            (*beside, "initiate", "per_second_to_rival initiate", "median"),
+            (*beside, "initiate", "per_second_to_oidc-provider initiate", "median"),
             1.2,
         ),
         Target(

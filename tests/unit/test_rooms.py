@@ -26,6 +26,7 @@ def folders() -> dict[str, Path]:
         str(name / path.parent.relative_to(top)): path.parent
         for name, top in ((Path(name), top) for name, top in tops.items())
         for path in sorted(top.rglob("*.py"))
+        if "rivals" not in path.parts  # what other servers run, in environments of their own
     }
 
 
