@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from api.logins.waiting import FALLBACK_PERIOD, Waiting
-from runtime.redis.connections import command_client, subscriber_client
+from runtime.redis.connections import command_client, subscriber
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome
@@ -62,8 +62,8 @@ async def listening(
     settings: Settings, through_proxy: Settings, keys: Keys, period: float = FALLBACK_PERIOD
 ) -> AsyncIterator[Waiting]:
     """Listen as an API process does, with only the subscription going through the proxy."""
-    redis, subscriber = command_client(settings, "test"), subscriber_client(through_proxy, "test")
-    api = Waiting(subscriber, Sessions(redis, keys), keys, "api", period=period)
+    redis = command_client(settings, "test")
+    api = Waiting(subscriber(through_proxy, "test"), Sessions(redis, keys), keys, "api", period=period)
     task = asyncio.create_task(api.run())
     try:
         yield api
@@ -71,7 +71,6 @@ async def listening(
         while not task.done():  # a cancellation can be lost: see api.app
             task.cancel()
             await asyncio.wait({task}, timeout=1)
-        await subscriber.aclose()
         await redis.aclose()
 
 

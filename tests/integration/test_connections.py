@@ -9,14 +9,18 @@ from runtime.redis.connections import (
     command_client,
     given_redis_url,
     reader_client,
-    subscriber_client,
+    subscriber,
 )
+from runtime.redis.subscriber import Subscriber
 from runtime.settings import Settings
 from tests.support.redis_server import embedded_server
 
 MakeClient = Callable[[Settings, str], Redis]
 
-every_client = pytest.mark.parametrize("make", [command_client, reader_client, subscriber_client])
+Make = Callable[[Settings, str], Redis | Subscriber]
+
+every_client = pytest.mark.parametrize("make", [command_client, reader_client])
+every_kind = pytest.mark.parametrize("make", [command_client, reader_client, subscriber])
 
 
 @every_client
@@ -55,9 +59,9 @@ async def test_client_finds_its_url_in_a_file(make: MakeClient, settings: Settin
     assert given_redis_url(given) == settings.redis_url
 
 
-@every_client
+@every_kind
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff", b"http://:hunter2@redis"])
-def test_file_without_a_url_is_told_by_its_variable(make: MakeClient, tmp_path: Path, content: bytes | None) -> None:
+def test_file_without_a_url_is_told_by_its_variable(make: Make, tmp_path: Path, content: bytes | None) -> None:
     """It is missing, is empty, or holds something else, which the message does not repeat."""
     if content is not None:
         (tmp_path / "url").write_bytes(content)
@@ -76,11 +80,11 @@ async def test_rule_of_ours_wins_over_the_urls_parameters(make: MakeClient, sett
         assert (await client.execute_command("HELLO"))[b"proto"] == 3
 
 
-@every_client
+@every_kind
 @pytest.mark.parametrize(
     "url", ["http://:hunter2@redis", "redis.internal:6379/hunter2", "redis://h?socket_timeout=hunter2"]
 )
-def test_malformed_url_is_told_without_its_password(make: MakeClient, url: str) -> None:
+def test_malformed_url_is_told_without_its_password(make: Make, url: str) -> None:
     """One line that names the variable; the URL may hold a password."""
     with pytest.raises(SettingError, match="LOGIN_RELAY_REDIS_URL") as refused:
         _ = make(Settings(redis_url=url), "x")
@@ -88,8 +92,8 @@ def test_malformed_url_is_told_without_its_password(make: MakeClient, url: str) 
     assert refused.value.__cause__ is None
 
 
-@every_client
-def test_missing_url_is_told(make: MakeClient) -> None:
+@every_kind
+def test_missing_url_is_told(make: Make) -> None:
     """Only `serve` brings its own Redis."""
     with pytest.raises(SettingError, match="LOGIN_RELAY_REDIS_URL is not set"):
         _ = make(Settings(), "x")
