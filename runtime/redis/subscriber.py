@@ -57,10 +57,10 @@ class Subscriber:
                 pong: asyncio.Future[Any] = loop.create_future()
                 wire.send(Sent(pong, _PING))
                 await asyncio.wait((lost, pong), return_when=asyncio.FIRST_COMPLETED)
+                if pong.done():
+                    pong.result()  # raises the error of SUBSCRIBE: it has no reply, only messages, unless it is refused
                 if lost.done():
                     raise lost.result()
-                # Redis answers in order. SUBSCRIBE has no reply, only messages, so an error here may be its own.
-                pong.result()
                 if not is_subscribed:
                     is_subscribed = True
                     subscribed()

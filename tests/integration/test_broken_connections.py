@@ -5,7 +5,6 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -37,24 +36,6 @@ on_one_partition_and_on_four = pytest.mark.parametrize("settings", [1, 4], ids=[
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     """One partition, or as many as the test asks for."""
     return msgspec.structs.replace(settings, partitions=getattr(request, "param", 1))
-
-
-@pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
-    """A proxy to the Redis of the tests."""
-    target = urlsplit(redis_url)
-    proxy = Proxy(target.port or 6379, target.hostname or "127.0.0.1")
-    await proxy.start()
-    yield proxy
-    await proxy.close()
-
-
-@pytest.fixture
-def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
-    """The settings of a process that reaches Redis through the proxy."""
-    assert settings.redis_url
-    url = settings.redis_url.replace(f"{proxy.target_host}:{proxy.target_port}", f"127.0.0.1:{proxy.port}")
-    return msgspec.structs.replace(settings, redis_url=url)
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,12 @@
-from collections.abc import Callable
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from runtime.errors import SettingError
 from runtime.redis.connections import (
@@ -13,6 +17,8 @@ from runtime.redis.connections import (
 )
 from runtime.redis.subscriber import Subscriber
 from runtime.settings import Settings
+from tests.support.certificate import self_signed
+from tests.support.proxy import Proxy
 from tests.support.redis_server import embedded_server
 
 MakeClient = Callable[[Settings, str], Redis]
@@ -97,3 +103,34 @@ def test_missing_url_is_told(make: Make) -> None:
     """Only `serve` brings its own Redis."""
     with pytest.raises(SettingError, match="LOGIN_RELAY_REDIS_URL is not set"):
         _ = make(Settings(), "x")
+
+
+@pytest.fixture
+async def tls_url(redis_url: str, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of the server of the tests behind TLS, which the embedded one does not speak."""
+    certificate = tmp_path / "certificate"
+    certificate.write_bytes(self_signed("127.0.0.1"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    target = urlsplit(redis_url)
+    proxy = Proxy(target.port or 6379, target.hostname or "127.0.0.1", tls=context)
+    await proxy.start()
+    yield f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificate}"
+    await proxy.close()
+
+
+@every_client
+async def test_client_speaks_tls(make: MakeClient, tls_url: str) -> None:
+    """Also for replies that are longer than what TLS sends in one piece."""
+    async with make(Settings(redis_url=tls_url), "login-relay:test") as client:
+        word = "x" * 1_000_000
+        assert await asyncio.gather(*(client.execute_command("ECHO", word) for _ in range(3))) == [word.encode()] * 3
+        assert (await client.client_info())["name"] == "login-relay:test"
+
+
+@every_client
+async def test_client_trusts_no_other_certificate(make: MakeClient, tls_url: str) -> None:
+    """Without the authority in the URL there is no connection."""
+    async with make(Settings(redis_url=tls_url.partition("?")[0]), "login-relay:test") as client:
+        with pytest.raises(RedisConnectionError, match="certificate verify failed"):
+            await client.ping()
