@@ -38,8 +38,7 @@ class Subscriber:
             Exception: what `heard` raises.
 
         """
-        loop = asyncio.get_running_loop()
-        lost: asyncio.Future[Exception] = loop.create_future()
+        lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
         def lose(error: Exception, _: Iterable[Sent]) -> None:
             lost.set_result(error)
@@ -52,20 +51,27 @@ class Subscriber:
         wire = await Wire.open(self._dial(), (SILENT_PERIODS - 1) * period, Events(lose, pushed=pushed))
         try:
             wire.write(packed(("SUBSCRIBE", *channels)))
-            is_subscribed = False
+            await _probe(wire, lost)
+            subscribed()
             while True:
-                pong: asyncio.Future[Any] = loop.create_future()
-                wire.send(Sent(pong, _PING))
-                await asyncio.wait((lost, pong), return_when=asyncio.FIRST_COMPLETED)
-                if pong.done():
-                    pong.result()  # raises the error of SUBSCRIBE: it has no reply, only messages, unless it is refused
-                if lost.done():
-                    raise lost.result()
-                if not is_subscribed:
-                    is_subscribed = True
-                    subscribed()
                 await asyncio.wait((lost,), timeout=period)
                 if lost.done():
                     raise lost.result()
+                await _probe(wire, lost)
         finally:
             await wire.aclose()
+
+
+async def _probe(wire: Wire, lost: "asyncio.Future[Exception]") -> None:
+    """Return when Redis has answered a PING. By then it has done everything that was sent before.
+
+    Raises:
+        RedisError: what it was lost for, or an answer to SUBSCRIBE, which has no reply of its own unless it is refused.
+
+    """
+    pong: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    wire.send(Sent(pong, _PING))
+    await asyncio.wait((lost, pong), return_when=asyncio.FIRST_COMPLETED)
+    if not pong.done():
+        raise lost.result()
+    pong.result()

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from hiredis import PushNotification, Reader
-from redis._parsers import BaseParser
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -54,7 +53,7 @@ class Wire(asyncio.Protocol):
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(
-            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_INCOMPLETE
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
         )
         self._unwritten: list[bytes] = []
         self._answered = 0
@@ -74,7 +73,11 @@ class Wire(asyncio.Protocol):
             RedisError: Redis cannot be reached, or it refuses.
 
         """
-        await connection.connect()
+        try:
+            await connection.connect()
+        except asyncio.CancelledError:
+            await connection.disconnect(nowait=True)  # redis-py leaves it open
+            raise
         writer, connection._writer = connection._writer, None  # noqa: SLF001 - redis-py has no public way
         if writer is None or writer.transport.is_closing():
             message = "Connection closed by server."
