@@ -47,7 +47,7 @@ from projects.audit import Refusals
 from projects.budgets import Guesses, InitiationLimits
 from projects.store import Projects
 from runtime.logs import configure_logging, writes_json
-from runtime.redis.connections import command_client, reader_client, subscriber_client
+from runtime.redis.connections import command_client, reader_client, subscriber
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, trusted_networks
 from runtime.tracing import Tracing
@@ -137,7 +137,6 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     )
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
-    subscriber = subscriber_client(settings, "login-relay:api-subscriber")
     reader = reader_client(settings, "login-relay:api-reader")
     sessions = Sessions(redis, keys)
     guesses = Guesses(
@@ -150,7 +149,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     )
     refusals = Refusals(redis, keys, window_ms=settings.budget_window_ms, retention_ms=settings.retention_ms)
     stream = CommandStream(redis, keys)
-    waiting = Waiting(subscriber, sessions, keys, uuid.uuid4().hex)
+    waiting = Waiting(subscriber(settings, "login-relay:api-subscriber"), sessions, keys, uuid.uuid4().hex)
     limits = Limits(
         settings.outcome_wait_ms, settings.replay_window_ms, settings.idempotency_ms, settings.backlog_limit
     )
@@ -216,7 +215,6 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
             # A cancellation can be lost: redis-py sends inside asyncio.wait_for, which drops some in Python 3.11.
             await asyncio.wait(running, timeout=CANCEL_WAIT)
             await reader.aclose()
-            await subscriber.aclose()
             await redis.aclose()
             noting.close()
 

@@ -7,13 +7,10 @@ waiters are looked up in batches: immediately after a reconnect, and once a seco
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.request.metrics import FALLBACKS, WAITERS
 from runtime.loops import keep_running
@@ -21,11 +18,11 @@ from runtime.metrics_server import RECONNECTS
 from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 from runtime.redis.partitions import EachPartition
+from runtime.redis.subscriber import Subscriber
 from statemachine.lifecycle import Outcome
 from statemachine.store.reading import Sessions
 
 FALLBACK_PERIOD = 1.0  # seconds; a lost message delays a waiter by this much at most
-SILENT_PERIODS = 3  # a connection on which no PING is answered for so many periods is half open
 FALLBACK_BATCH = 500  # look-ups per round trip
 
 _log = structlog.get_logger("api")
@@ -49,7 +46,7 @@ class Waiting:
     """The waiters of one process: requests for a command's outcome, and polls held until a session changes."""
 
     def __init__(
-        self, subscriber: Redis, sessions: Sessions, keys: Keys, api_id: str, *, period: float = FALLBACK_PERIOD
+        self, subscriber: Subscriber, sessions: Sessions, keys: Keys, api_id: str, *, period: float = FALLBACK_PERIOD
     ) -> None:
         self.api_id = api_id
         self._period = period
@@ -92,41 +89,24 @@ class Waiting:
         await asyncio.gather(keep_running("listen", self._listen), keep_running("look up", self._look_up))
 
     async def _listen(self) -> NoReturn:
-        channels, failures = self._hints | self._replies, 0
+        channels, failures = [*self._hints, *self._replies], 0
+
+        def subscribed() -> None:
+            nonlocal failures
+            self._look_now.set()  # an earlier look-up could miss an outcome and its message too
+            if failures:
+                _log.info("listening again", failures=failures)
+                failures = 0
+
         while True:
             try:
-                async with self._subscriber.pubsub() as pubsub:
-                    await pubsub.subscribe(*channels)
-                    while True:
-                        message = await self._next(pubsub)
-                        if message["type"] == "message":
-                            self._pass_on(message["channel"], message["data"])
-                        elif message["type"] == "subscribe" and message["data"] == len(channels):
-                            # The last confirmation. An earlier look-up could miss an outcome and its message too.
-                            self._look_now.set()
-                            if failures:
-                                _log.info("listening again", failures=failures)
-                                failures = 0
+                await self._subscriber.listen(channels, self._pass_on, subscribed, period=self._period)
             except (*REDIS_TROUBLE, ValueError) as error:  # ValueError: a message that is not ours
                 failures += 1
                 if failures == 1:
                     _log.warning("stopped listening", error=type(error).__name__)
                     RECONNECTS.labels("subscriber", type(error).__name__).inc()
                 await asyncio.sleep(_BACKOFF.compute(failures))
-
-    async def _next(self, pubsub: PubSub) -> dict[str, Any]:
-        """Return what arrives next: a message, or only a sign of life such as a confirmation or the answer to a PING.
-
-        Raises:
-            RedisConnectionError: the connection is lost, or has been silent for `SILENT_PERIODS`.
-
-        """
-        for _ in range(SILENT_PERIODS):
-            message: dict[str, Any] | None = await pubsub.get_message(timeout=self._period)
-            if message is not None:
-                return message
-            await pubsub.ping()
-        raise RedisConnectionError("silent")
 
     def _pass_on(self, channel: bytes, data: bytes) -> None:
         """Resolve the waiters of a published message.

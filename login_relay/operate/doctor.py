@@ -21,7 +21,6 @@ from projects.store import Projects
 from projects.worst_case import WorstCase, consumed_bytes
 from runtime.address import UNKNOWN_ADDRESS
 from runtime.codes import MAX_PARTITIONS, new_session_id
-from runtime.redis.connections import subscriber_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.session import TimedSession
@@ -286,7 +285,7 @@ async def check_round_trips(relay: Relay) -> list[Check]:
         await relay.redis.delete(relay.keys.worker(me))
 
     async def message() -> None:
-        async with subscriber_client(relay.settings, "login-relay:doctor") as subscriber, subscriber.pubsub() as pubsub:
+        async with relay.redis.pubsub() as pubsub:
             channel = relay.keys.replies(0, me)
             await pubsub.subscribe(channel)
             await pubsub.get_message(timeout=ROUND_TRIP)  # the subscription itself

@@ -1,1 +1,1 @@
-"""How Redis is reached: connections, pipelining, scripts and keys. The rooms above decide what is stored there."""
+"""How Redis is reached: connections, scripts and keys. The rooms above decide what is stored there."""

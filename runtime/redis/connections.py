@@ -3,26 +3,29 @@
 redis-py's defaults do not fit: it re-sends a timed-out command ten times, even a blocking read.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hiredis import pack_command
-from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import DataError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.errors import RelayUnavailableError, SettingError
-from runtime.redis.pipelining import PipeliningRedis
+from runtime.redis.client import BlockingRedis, LineRedis
+from runtime.redis.line import Line
+from runtime.redis.subscriber import Subscriber
 from runtime.settings import Settings, variable
 
 COMMAND_TIMEOUT = 2.0  # seconds; a script takes microseconds, so silence means that Redis is in trouble
 CONNECT_TIMEOUT = 1.0  # seconds
-MAX_COMMAND_CONNECTIONS = 64  # per process; commands on further ones would only wait inside Redis
-POOL_WAIT = 2.0  # seconds; a request that finds no free connection for this long is refused
+COMMAND_RETRIES = 3  # after a lost connection
+MAX_TRANSACTIONS = 8  # at once in a process, each on a connection of its own
+ROOM_WAIT = 2.0  # seconds; a request that finds too much under way for this long is refused
 
 CONNECTION_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 """What redis-py raises if the connection is lost. Its TimeoutError is not a ConnectionError."""
@@ -37,28 +40,26 @@ def command_client(settings: Settings, name: str) -> Redis:
         SettingError: the Redis URL is missing or malformed.
 
     """
-    return PipeliningRedis.from_pool(
-        BlockingConnectionPool(
-            **_connection(
-                settings,
-                name,
-                socket_timeout=COMMAND_TIMEOUT,
-                retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 3),
-                max_connections=MAX_COMMAND_CONNECTIONS,
-                timeout=POOL_WAIT,
-            )
-        )
-    )
+    options = _options(settings, name, COMMAND_TIMEOUT)
+    line = Line(_dialler(options), reply_within=COMMAND_TIMEOUT, retries=COMMAND_RETRIES, patience=ROOM_WAIT)
+    return LineRedis(line, _pool(options))
 
 
 def reader_client(settings: Settings, name: str) -> Redis:
     """Return the client for one loop's blocking reads. It has one connection and never re-sends a command."""
-    return _blocking_client(settings, name, max_connections=1)
+    timeout = settings.socket_timeout_ms / 1000
+    options = _options(settings, name, timeout)
+    return BlockingRedis(Line(_dialler(options), reply_within=timeout, retries=0, patience=ROOM_WAIT), _pool(options))
 
 
-def subscriber_client(settings: Settings, name: str) -> Redis:
-    """Return the client for pub/sub. Its caller must probe it: redis-py sends PINGs, but ignores a missing reply."""
-    return _blocking_client(settings, name)
+def subscriber(settings: Settings, name: str) -> Subscriber:
+    """Return what listens to channels.
+
+    Raises:
+        SettingError: the Redis URL is missing or malformed.
+
+    """
+    return Subscriber(_dialler(_options(settings, name, COMMAND_TIMEOUT)))
 
 
 def given_redis_url(settings: Settings) -> str | None:
@@ -118,30 +119,20 @@ def error_code(error: Exception) -> str:
     return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
 
 
-class _PackingInC:
-    """Packs commands with hiredis. redis-py's asyncio connections do it in Python, which takes five times as long."""
-
-    def pack_command(self, name: str, *args: bytes | str | float) -> list[bytes]:
-        """Return a command as it is sent. Its name may be two words.
-
-        Raises:
-            DataError: an argument has a type that cannot be sent.
-
-        """
-        try:
-            return [pack_command((*name.encode().split(), *args))]  # type: ignore[arg-type] # its stub names a pair
-        except TypeError:
-            raise DataError from None
+def _dialler(options: dict[str, Any]) -> Callable[[], AbstractConnection]:
+    """Return a function that returns a connection, not open yet, with these options."""
+    kind: type[AbstractConnection] = options.get("connection_class", Connection)
+    of_connection = {name: value for name, value in options.items() if name != "connection_class"}
+    return lambda: kind(**of_connection)
 
 
-def _blocking_client(settings: Settings, name: str, **rules: object) -> Redis:
-    """Return a client whose reads wait for up to the socket time-out, and which never re-sends."""
-    waits = {"socket_timeout": settings.socket_timeout_ms / 1000, "retry": Retry(NoBackoff(), 0)}
-    return Redis.from_pool(ConnectionPool(**_connection(settings, name, **waits, **rules)))
+def _pool(options: dict[str, Any]) -> BlockingConnectionPool:
+    """Return the connections that are not a line: of transactions."""
+    return BlockingConnectionPool(**options, max_connections=MAX_TRANSACTIONS, timeout=ROOM_WAIT)
 
 
-def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any]:
-    """Return the options of a connection pool. `rules` and the options set here override the URL's."""
+def _options(settings: Settings, name: str, timeout: float) -> dict[str, Any]:
+    """Return the options of a connection, which override the URL's. A reply may take `timeout` seconds."""
     url = given_redis_url(settings)
     if url is None:
         message = f"{variable('redis_url')} is not set: name a Redis, or use `login-relay serve`, which brings its own"
@@ -155,11 +146,11 @@ def _connection(settings: Settings, name: str, **rules: object) -> dict[str, Any
     # With `protocol` and `legacy_responses`, replies have the same shape whatever the server's version.
     return {
         **from_url,
-        "connection_class": type("Connection", (_PackingInC, from_url.get("connection_class", Connection)), {}),
         "client_name": name,
         "protocol": 3,
         "legacy_responses": False,
         "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
         "decode_responses": False,
-        **rules,
     }

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from redis.asyncio import Redis
@@ -15,6 +17,7 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings, variable
 from statemachine.store.command_stream import CommandStream
 from tests.support.operate import Operate
+from tests.support.proxy import Proxy
 from tests.support.redis_process import RedisProcess
 from tests.support.redis_server import embedded_server
 from tests.support.relay import Relay, working
@@ -62,6 +65,24 @@ async def two_servers(redis: Redis, second_server: RedisProcess) -> AsyncIterato
     second = command_client(Settings(redis_url=second_server.url), "login-relay:test")
     yield TwoServers(redis, second)
     await second.aclose()
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """A proxy to the Redis of the tests."""
+    target = urlsplit(redis_url)
+    proxy = Proxy(target.port or 6379, target.hostname or "127.0.0.1")
+    await proxy.start()
+    yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
+    """The settings of a process that reaches Redis through the proxy."""
+    assert settings.redis_url
+    url = settings.redis_url.replace(f"{proxy.target_host}:{proxy.target_port}", f"127.0.0.1:{proxy.port}")
+    return msgspec.structs.replace(settings, redis_url=url)
 
 
 @pytest.fixture

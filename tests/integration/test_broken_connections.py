@@ -5,7 +5,6 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -13,7 +12,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from api.logins.waiting import FALLBACK_PERIOD, Waiting
-from runtime.redis.connections import command_client, subscriber_client
+from runtime.redis.connections import command_client, subscriber
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.lifecycle import Outcome
@@ -39,31 +38,13 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     return msgspec.structs.replace(settings, partitions=getattr(request, "param", 1))
 
 
-@pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
-    """A proxy to the Redis of the tests."""
-    target = urlsplit(redis_url)
-    proxy = Proxy(target.port or 6379, target.hostname or "127.0.0.1")
-    await proxy.start()
-    yield proxy
-    await proxy.close()
-
-
-@pytest.fixture
-def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
-    """The settings of a process that reaches Redis through the proxy."""
-    assert settings.redis_url
-    url = settings.redis_url.replace(f"{proxy.target_host}:{proxy.target_port}", f"127.0.0.1:{proxy.port}")
-    return msgspec.structs.replace(settings, redis_url=url)
-
-
 @contextlib.asynccontextmanager
 async def listening(
     settings: Settings, through_proxy: Settings, keys: Keys, period: float = FALLBACK_PERIOD
 ) -> AsyncIterator[Waiting]:
     """Listen as an API process does, with only the subscription going through the proxy."""
-    redis, subscriber = command_client(settings, "test"), subscriber_client(through_proxy, "test")
-    api = Waiting(subscriber, Sessions(redis, keys), keys, "api", period=period)
+    redis = command_client(settings, "test")
+    api = Waiting(subscriber(through_proxy, "test"), Sessions(redis, keys), keys, "api", period=period)
     task = asyncio.create_task(api.run())
     try:
         yield api
@@ -71,7 +52,6 @@ async def listening(
         while not task.done():  # a cancellation can be lost: see api.app
             task.cancel()
             await asyncio.wait({task}, timeout=1)
-        await subscriber.aclose()
         await redis.aclose()
 
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from api.logins.waiting import Waiting
-from runtime.redis.connections import subscriber_client
+from runtime.redis.connections import subscriber
 from runtime.redis.keys import GROUP, Keys
 from runtime.redis.partitions import EachPartition
 from runtime.settings import Settings
@@ -194,14 +194,12 @@ async def test_groups_are_made_while_another_partition_stands_still(
 async def deaf(relay: Relay, settings: Settings) -> AsyncIterator[Waiting]:
     """The waiters of an API process that receives no message."""
     nowhere = msgspec.structs.replace(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0")
-    subscriber = subscriber_client(nowhere, "login-relay:test")
-    waiting = Waiting(subscriber, relay.sessions, relay.keys, "api", period=PERIOD)
+    waiting = Waiting(subscriber(nowhere, "login-relay:test"), relay.sessions, relay.keys, "api", period=PERIOD)
     task = asyncio.create_task(waiting.run())
     yield waiting
     while not task.done():  # a cancellation can be lost: see api.app
         task.cancel()
         await asyncio.wait({task}, timeout=1)
-    await subscriber.aclose()
 
 
 async def test_outcomes_are_looked_up_while_another_partition_stands_still(

@@ -5,33 +5,45 @@ import random
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 
 class Proxy:
     """Forwards to a port, which may change, and breaks connections when told to."""
 
-    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, target_port: int, target_host: str = "127.0.0.1", *, tls: "ssl.SSLContext | None" = None
+    ) -> None:
+        """With `tls`, clients have to use TLS; the target does not."""
         self.target_host = target_host
         self.target_port = target_port
         self.port = 0
         """Where it listens; known once started."""
         self.links: set[_Link] = set()
         self.replies_to_cut = 0
+        self.request_left: int | None = None
+        self.reply_left: int | None = None
+        """How many bytes of the next longer request or reply are forwarded; see `break_off`."""
         self.stalled_until = 0.0
         self.awaited: tuple[bytes, Callable[[_Link], bool]] | None = None
         """The content that `at` waits for, and what to do then."""
         self._server: asyncio.Server | None = None
+        self._tls = tls
 
     async def start(self) -> None:
         """Listen on a free port of the loopback address."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Side(_Link(self)), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: _Side(_Link(self)), "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def cut_replies(self, count: int) -> None:
         """Execute, then drop: close the connections of the next `count` replies, which are not forwarded."""
         self.replies_to_cut += count
+
+    def break_off(self, *, request: int | None = None, reply: int | None = None) -> None:
+        """Forward only so many bytes of the next longer request, or of the next longer reply; then close."""
+        self.request_left, self.reply_left = request, reply
 
     def half_open(self, count: int, choose: random.Random) -> None:
         """Let connections swallow everything, in both directions, as if the peer's machine had lost power."""
@@ -105,6 +117,10 @@ class _Link:
     def request(self, data: bytes) -> None:
         if self._target is None:
             self._early.append(data)
+        elif (left := self.proxy.request_left) is not None and left < len(data):
+            self.proxy.request_left = None
+            self._target.write(data[:left])
+            asyncio.get_running_loop().call_soon(self.close)  # the target gets it first
         elif not self.is_dead:
             match self.proxy.awaited:
                 case (content, act) if content in data:
@@ -116,6 +132,11 @@ class _Link:
     def reply(self, data: bytes) -> None:
         proxy = self.proxy
         if self.is_dead:
+            return
+        if (left := proxy.reply_left) is not None and self._client is not None and left < len(data):
+            proxy.reply_left = None
+            self._client.write(data[:left])
+            asyncio.get_running_loop().call_soon(self.close)
             return
         if proxy.replies_to_cut > 0:
             proxy.replies_to_cut -= 1

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.faults
 
 WITHIN = 15.0  # seconds for a loop to start again
 LOOPS = {
-    "listen": ("logins/waiting.py", '                        if message["type"] == "message":\n'),
+    "listen": ("logins/waiting.py", "        if channel in self._hints:\n"),
     "look up": ("logins/waiting.py", "                self._look_now.clear()\n"),
     "feed": ("event_stream/feed.py", "                    for logged in batch.events:\n"),
 }
