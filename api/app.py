@@ -18,7 +18,7 @@ from api.event_stream.feed import Feed
 from api.logins.by_login_code import ByLoginCode
 from api.logins.cancelling import Cancelling
 from api.logins.commanding import Commanding, Limits, answer_within
-from api.logins.completing import Completing
+from api.logins.completing import Completing, TokenTerms
 from api.logins.denying import Denying
 from api.logins.guard import Guard
 from api.logins.initiating import Initiating
@@ -174,7 +174,8 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
     by_login_code = ByLoginCode(sessions, commanding, guard, keys)
-    completing = Completing(by_login_code, commanding.reply_to)
+    terms = TokenTerms(settings.refresh_token_idle_ms, settings.refresh_token_life_ms)
+    completing = Completing(by_login_code, commanding.reply_to, terms)
     inspecting = Inspecting(sessions, redis, guard, keys)
     denying = Denying(by_login_code, commanding.reply_to)
     cancelling = Cancelling(sessions, commanding, guard, keys)

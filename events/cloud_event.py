@@ -17,8 +17,9 @@ class CloudEvent(msgspec.Struct, frozen=True):
     id: Annotated[
         str,
         Meta(
-            pattern=rf"^({SESSION_ID_SHAPE}\.[0-9]+|[0-9a-f]{{32}})$",
-            description="Unique, to drop repeats by: session id and version; of `audit.` events, random.",
+            pattern=rf"^({SESSION_ID_SHAPE}(\.family)?\.[0-9]+|[0-9a-f]{{32}})$",
+            description="Unique, to drop repeats by: session id and version, of `family.` events with `family` between "
+            "them; of all others, random.",
         ),
     ]
     source: Annotated[str, Meta(min_length=1, description="The relay.")]
@@ -27,7 +28,8 @@ class CloudEvent(msgspec.Struct, frozen=True):
         str,
         Meta(
             pattern=rf"^({SESSION_ID_SHAPE}|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})$",
-            description="The session id; of an `audit.` event that is about no session, the project id.",
+            description="The session id, which is also that of its family of tokens; of an event that is about "
+            "neither, the project id.",
         ),
     ]
     time: Annotated[
@@ -45,7 +47,7 @@ class CloudEvent(msgspec.Struct, frozen=True):
             Meta(
                 ge=1,
                 description="The session's version: 1 when initiated, then exactly one more with every `session.` "
-                "event. Not in `audit.` events.",
+                "event. Only in those.",
             ),
         ]
         | msgspec.UnsetType

@@ -20,7 +20,10 @@ MINTED_TOKEN_PREFIX = "lrt_"  # noqa: S105 - the public prefix of tokens, not a 
 PUBLISHABLE_KEY_PREFIX = "pck_"
 SERVER_KEY_PREFIX = "ssk_"
 ADMIN_KEY_PREFIX = "sak_"
-KEY_BYTES = 32  # of keys and minted tokens: 256 bits, 43 characters
+KEY_BYTES = 32  # of keys: 256 bits, 43 characters
+GENERATION_DIGITS = 6  # hexadecimal; a tool that refreshes every 5 minutes needs them all after 159 years
+FAMILY_SECRET_BYTES = 16  # 128 bits, 22 characters
+TOKEN_SECRET_BYTES = 24  # 192 bits, 32 characters
 SECRET_PREFIXES = (
     *(POLLING_CODE_PREFIX, MINTED_TOKEN_PREFIX),
     *(PUBLISHABLE_KEY_PREFIX, SERVER_KEY_PREFIX, ADMIN_KEY_PREFIX),
@@ -35,8 +38,10 @@ TYPED_LOGIN_CODE_SHAPE = f"[ -]*([{LOGIN_CODE_ALPHABET}{LOGIN_CODE_ALPHABET.lowe
 """A login code as a person may type it."""
 SESSION_ID_SHAPE = f"[0-9a-f]{{{SESSION_ID_LENGTH}}}"
 POLLING_CODE_SHAPE = f"{POLLING_CODE_PREFIX}{SESSION_ID_SHAPE}{_BASE64URL}{{32}}"
-KEY_SHAPE = f"({'|'.join(SECRET_PREFIXES[1:])}){_BASE64URL}{{43}}"
-"""A key of a project, or a minted token."""
+REFRESH_TOKEN_SHAPE = f"{MINTED_TOKEN_PREFIX}{SESSION_ID_SHAPE}[0-9a-f]{{{GENERATION_DIGITS}}}{_BASE64URL}{{54}}"
+"""A minted refresh token: its family's id, its generation, the family's secret, its own secret."""
+KEY_SHAPE = f"({PUBLISHABLE_KEY_PREFIX}|{SERVER_KEY_PREFIX}|{ADMIN_KEY_PREFIX}){_BASE64URL}{{43}}"
+"""A key of a project."""
 CODE_CHALLENGE_SHAPE = f"{_BASE64URL}{{43}}"  # RFC 7636 §4.2, S256: 256 bits
 CODE_VERIFIER_SHAPE = "[A-Za-z0-9._~-]{43,128}"  # RFC 7636 §4.1
 
@@ -44,6 +49,10 @@ _PAIRS = [first + second for first in LOGIN_CODE_ALPHABET for second in LOGIN_CO
 _POLLING_CODE = re.compile(POLLING_CODE_SHAPE)
 _SESSION_ID = re.compile(SESSION_ID_SHAPE)
 _SECRET_OF_POLLING_CODE = len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH  # index of its first character
+_REFRESH_TOKEN = re.compile(REFRESH_TOKEN_SHAPE)
+_GENERATION = len(MINTED_TOKEN_PREFIX) + SESSION_ID_LENGTH  # index of its first digit in a refresh token
+_FAMILY_SECRET = _GENERATION + GENERATION_DIGITS
+_TOKEN_SECRET = _FAMILY_SECRET + 22
 
 
 class PollingCode(NamedTuple):
@@ -53,6 +62,32 @@ class PollingCode(NamedTuple):
     session_id: str
     digest: bytes
     """SHA-256 of the whole code. Only this is stored."""
+
+
+class RefreshToken(NamedTuple):
+    """A well-formed minted refresh token, taken apart."""
+
+    text: str
+    family_id: str
+    """The id of its family, which is that of the session that it was handed over for. It leads to the partition."""
+    generation: int
+    """0 for the first token of its family, then one more with every rotation."""
+    family_secret: str
+    """The part that all tokens of the family share. It proves that an old token was once a real one."""
+
+    @property
+    def family_digest(self) -> bytes:
+        """SHA-256 of what all tokens of its family share, 32 bytes. Only digests are stored."""
+        return hashlib.sha256(f"{self.family_id}{self.family_secret}".encode()).digest()
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the whole token, 32 bytes."""
+        return hashlib.sha256(self.text.encode()).digest()
+
+    def successor(self) -> "RefreshToken":
+        """Return a new token of the family, of the next generation."""
+        return _refresh_token(self.family_id, self.generation + 1, self.family_secret)
 
 
 def new_login_code() -> str:
@@ -121,9 +156,27 @@ def is_session_id(text: str, partitions: int) -> bool:
     return _SESSION_ID.fullmatch(text) is not None and partition_of(text) < partitions
 
 
-def mint_refresh_token() -> str:
-    """Return a new random refresh token, for a completion that sends none."""
-    return new_key(MINTED_TOKEN_PREFIX)
+def mint_refresh_token(family_id: str) -> RefreshToken:
+    """Return the first refresh token of a new family, for a completion that brings none."""
+    return _refresh_token(family_id, 0, secrets.token_urlsafe(FAMILY_SECRET_BYTES))
+
+
+def parse_refresh_token(text: str, partitions: int) -> RefreshToken | None:
+    """Return the parts of a minted refresh token; None if `text` is not one, or names none of `partitions`."""
+    if not _REFRESH_TOKEN.fullmatch(text):
+        return None
+    family_id = text[len(MINTED_TOKEN_PREFIX) : _GENERATION]
+    if partition_of(family_id) >= partitions:
+        return None
+    return RefreshToken(text, family_id, int(text[_GENERATION:_FAMILY_SECRET], 16), text[_FAMILY_SECRET:_TOKEN_SECRET])
+
+
+def _refresh_token(family_id: str, generation: int, family_secret: str) -> RefreshToken:
+    text = (
+        f"{MINTED_TOKEN_PREFIX}{family_id}{generation:0{GENERATION_DIGITS}x}{family_secret}"
+        f"{secrets.token_urlsafe(TOKEN_SECRET_BYTES)}"
+    )
+    return RefreshToken(text, family_id, generation, family_secret)
 
 
 def new_key(prefix: str) -> str:

@@ -130,6 +130,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_ms: Annotated[
         Milliseconds, Meta(description="How long a completion's outcome is kept for its Idempotency-Key.")
     ] = 86_400_000
+    refresh_token_idle_ms: Annotated[
+        int,
+        Meta(
+            ge=60_000,
+            le=400 * 86_400_000,
+            description="A refresh token that the relay minted ends when it is not used for so long (at most 400 days). "
+            "It is kept in Redis until then: about 1 KiB each.",
+        ),
+    ] = 30 * 86_400_000
+    refresh_token_life_ms: Annotated[
+        int,
+        Meta(
+            ge=60_000,
+            le=400 * 86_400_000,
+            description="A login ends so long after it was completed, however often its refresh token is used.",
+        ),
+    ] = 365 * 86_400_000
     retention_ms: Annotated[
         Milliseconds,
         Meta(description="How long a session is kept after its deadline, and an event on its stream."),

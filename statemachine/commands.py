@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 import msgspec
 
 from statemachine.lifecycle import Trigger
+from tokens.commands import FamilyCommand
+from tokens.family import Opening
 
 
 class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
@@ -30,6 +32,8 @@ class CompleteSession(msgspec.Struct, frozen=True, tag="CompleteSession"):
     """The HTTP request that asked for it, for logs."""
     traceparent: str | None = None
     """Its span (W3C Trace Context §3.2); None if it is not traced."""
+    opens: Opening | None = None
+    """The family of tokens that the hand-over opens; None if the token is not one of the relay's own."""
 
 
 class ConsumeSession(msgspec.Struct, frozen=True, tag="ConsumeSession"):
@@ -85,17 +89,19 @@ class ExpireSession(msgspec.Struct, frozen=True, tag="ExpireSession"):
 
 
 Command = CompleteSession | ConsumeSession | DenySession | CancelSession | ExpireSession
+AnyCommand = Command | FamilyCommand
+"""What can stand on the stream."""
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 
 
-def encode_command(command: Command) -> bytes:
+def encode_command(command: AnyCommand) -> bytes:
     """Return the command as it stands in its stream entry."""
     return _encoder.encode(command)
 
 
-def decode_command(data: bytes) -> Command:
+def decode_command(data: bytes) -> AnyCommand:
     """Read a command from its stream entry.
 
     Raises:

@@ -14,6 +14,7 @@ from projects.audit_events import AUDIT_TYPES, AuditEvent
 from statemachine.commands import Command, CompleteSession, DenialReason, DenySession
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts, Session
+from tokens.events import TOKEN_EVENT_TYPES, TokenEvent
 
 ProjectId = Annotated[str, Meta(description="The project that the session belongs to.")]
 LoginSubject = (
@@ -94,7 +95,7 @@ class SessionExpired(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 SessionEvent = SessionInitiated | SessionCompleted | SessionConsumed | SessionDenied | SessionCancelled | SessionExpired
-Event = SessionEvent | AuditEvent
+Event = SessionEvent | TokenEvent | AuditEvent
 
 FACT_OF: Mapping[State, type[SessionEvent]] = {
     State.PENDING: SessionInitiated,
@@ -109,6 +110,7 @@ FACT_OF: Mapping[State, type[SessionEvent]] = {
 EVENT_TYPES: Mapping[type[msgspec.Struct], str] = {
     **{fact: f"session.{state}" for state, fact in FACT_OF.items()},
     SessionInitiated: "session.initiated",  # named for the request, not for the state
+    **TOKEN_EVENT_TYPES,
     **AUDIT_TYPES,
 }
 

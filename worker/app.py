@@ -22,7 +22,10 @@ from statemachine.store.command_stream import CommandStream
 from statemachine.store.committing import Committing
 from statemachine.store.reading import Sessions
 from statemachine.store.retention import Retention
+from tokens.store.committing import FamilyCommitting, TokenRetention
+from tokens.store.reading import Families
 from worker.consumer import Consumer
+from worker.families import FamilyHandlers
 from worker.handlers import Handlers
 from worker.heartbeat import Heartbeat
 from worker.loop import Loop, repeat
@@ -71,7 +74,14 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
         from worker.spans import BatchSpans  # noqa: PLC0415 - imports OpenTelemetry
 
         spans = BatchSpans(tracing)
-    handlers = Handlers(sessions, committing, settings.pickup_window_ms, spans)
+    token_retention = TokenRetention(
+        settings.replay_window_ms,
+        settings.replay_window_ms,
+        settings.retention_ms,
+        retention.events_share(len(keys.partitions)),
+    )
+    families = FamilyHandlers(Families(redis, keys), FamilyCommitting(redis, keys, token_retention))
+    handlers = Handlers(sessions, committing, families, settings.pickup_window_ms, spans)
     consumers = [Consumer(stream, handlers, reader, name, settings.block_ms) for reader in readers]
     reclaimer = Reclaimer(
         stream,

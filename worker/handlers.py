@@ -15,26 +15,18 @@ from statemachine.session import TimedSession, session_after
 from statemachine.store.command_stream import Entry
 from statemachine.store.committing import Commit, Committing, Transition
 from statemachine.store.reading import Sessions, session_in_entry
+from tokens.commands import FamilyCommand
 from worker.commit import commit
+from worker.failures import MAX_ATTEMPTS, Failure
+from worker.families import FamilyHandlers, FamilyItem
 
 if TYPE_CHECKING:
     from worker.spans import BatchSpans
-
-MAX_ATTEMPTS = 3  # decisions per entry on conflict; then it stays pending for the reclaimer
 
 _log = structlog.get_logger("worker")
 
 _Known = dict[str, TimedSession | UnreadableSessionError]
 """Sessions by their ids; one that is not in it does not exist."""
-
-
-class Failure(NamedTuple):
-    """An entry that stays pending."""
-
-    entry: Entry
-    reason: str
-    is_poison: bool
-    """Whether the entry itself is at fault; if not, Redis is, or another worker was faster three times."""
 
 
 class _Decoded(NamedTuple):
@@ -51,9 +43,15 @@ class Handlers:
     """
 
     def __init__(
-        self, sessions: Sessions, committing: Committing, pickup_window_ms: int, spans: "BatchSpans | None" = None
+        self,
+        sessions: Sessions,
+        committing: Committing,
+        families: FamilyHandlers,
+        pickup_window_ms: int,
+        spans: "BatchSpans | None" = None,
     ) -> None:
         self._sessions = sessions
+        self._families = families
         self._committing = committing
         self._spans = spans
         self._pickup_window_ms = pickup_window_ms
@@ -65,6 +63,7 @@ class Handlers:
         """
         failures: list[Failure] = []
         decoded: list[_Decoded] = []
+        of_families: list[FamilyItem] = []
         sessions: _Known = {}
         for entry in entries:
             try:
@@ -73,10 +72,13 @@ class Handlers:
                 # The text has the place and the expected type, and of the values only the name of an unknown type.
                 failures.append(Failure(entry, f"undecodable: {error}", is_poison=True))
                 continue
-            if not is_session_id(command.session_id, entry.partition + 1) or (
-                partition_of(command.session_id) != entry.partition
-            ):
+            # A family has the id of the session that opened it.
+            id_ = command.family_id if isinstance(command, FamilyCommand) else command.session_id
+            if not is_session_id(id_, entry.partition + 1) or partition_of(id_) != entry.partition:
                 failures.append(Failure(entry, "names no session of this partition", is_poison=True))
+                continue
+            if isinstance(command, FamilyCommand):
+                of_families.append(FamilyItem(entry, command))
                 continue
             decoded.append(_Decoded(entry, command))
             # What was recorded last is the newest; an entry that was taken over is likely to be out of date.
@@ -87,6 +89,8 @@ class Handlers:
         while decoded:
             decoded = await self._round(decoded, sessions, failures)
             sessions = {}
+        if of_families:
+            failures += await self._families.handle(of_families)
         return failures
 
     async def _round(self, decoded: Sequence[_Decoded], sessions: _Known, failures: list[Failure]) -> list[_Decoded]:

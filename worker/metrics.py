@@ -10,6 +10,9 @@ from prometheus_client import Counter, Histogram
 from statemachine.commands import Command
 from statemachine.lifecycle import CHANGES, ENDS, RULES, Outcome, State
 from statemachine.store.committing import Commit, Transition
+from tokens import lifecycle as families
+from tokens.commands import FamilyCommand
+from tokens.store.committing import FamilyChange, FamilyCommit
 
 LOGIN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Seconds: programs complete within milliseconds, people within minutes."""
@@ -19,6 +22,7 @@ COMMANDS = Counter(
     "Commands decided, by what became of them (`late`: nobody waited any more).",
     ["command", "outcome"],
 )
+FAMILIES = Counter("login_relay_families", "Families of refresh tokens that were opened or revoked.", ["change"])
 TRANSITIONS = Counter("login_relay_transitions", "Changes of a session's state.", ["source", "target"])
 LOGINS = Counter("login_relay_logins", "Sessions that ended, by the state they ended in.", ["outcome"])
 EXPIRIES = Counter("login_relay_expiries", "Sessions that ran out of time, by the state they were in.", ["state"])
@@ -34,7 +38,7 @@ COMPLETE_TO_CONSUME = Histogram(
 )
 CONFLICTS = Counter(
     "login_relay_conflicts",
-    "Decisions on a session that had changed meanwhile (compare-and-set); of deadlines, because every worker sweeps.",
+    "Decisions on what had changed meanwhile (compare-and-set); of deadlines, because every worker sweeps.",
     ["trigger"],
 )
 REDELIVERIES = Counter("login_relay_redeliveries", "Entries taken over from a worker that did not finish them.")
@@ -46,6 +50,13 @@ for _command in get_args(Command):
         for _decision in _rules[_command.trigger]:
             COMMANDS.labels(_command.__name__, _decision.outcome)
     COMMANDS.labels(_command.__name__, Outcome.UNKNOWN)
+for _family_command in get_args(FamilyCommand):
+    for _of_family in families.RULES.values():
+        for _decided in _of_family[_family_command.trigger].values():
+            COMMANDS.labels(_family_command.__name__, _decided.outcome)
+    COMMANDS.labels(_family_command.__name__, families.Outcome.UNKNOWN)
+for _change in ("opened", "revoked"):
+    FAMILIES.labels(_change)
 for _trigger in ("command", "deadline"):
     CONFLICTS.labels(_trigger)
 for _source, _target in sorted(CHANGES):
@@ -90,3 +101,16 @@ def _count_change(transition: Transition, target: State, counted: "collections.C
         counted[_expiries(before.state)] += 1
     if target in ENDS:
         counted[_logins(target)] += 1
+
+
+def count_family(change: FamilyChange, commit: FamilyCommit) -> None:
+    """Count what became of a decision about a family. Each refresh shows here, and publishes no event."""
+    kind, decision = type(change.command).__name__, change.decision
+    if commit is FamilyCommit.CONFLICT:
+        CONFLICTS.labels("command").inc()
+    elif commit is FamilyCommit.LATE:
+        _commands(kind, commit).inc()
+    elif commit is FamilyCommit.COMMITTED:
+        _commands(kind, decision.outcome).inc()
+        if decision.target is families.State.REVOKED:
+            FAMILIES.labels("revoked").inc()

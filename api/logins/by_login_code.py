@@ -57,4 +57,4 @@ class ByLoginCode:
         else:
             command = make(id_, holder)
             answer = await self._commanding.decide(command, fingerprint, repeatable=key is not None)
-        return answer.outcome
+        return Outcome(answer.outcome)

@@ -109,13 +109,7 @@ class Commanding:
                 case Repeated(outcome) if outcome is not Outcome.PENDING:
                     return Answer(outcome)
                 case Recorded() | Repeated():
-                    with OUTCOME_WAIT.labels(kind).time():
-                        answer = await self._wait_for(reply, partition, command.id)
-                    note_outcome(answer.outcome if answer else "none in time")
-                    if answer is None:
-                        OUTCOME_TIMEOUTS.labels(kind).inc()
-                        raise NotDoneInTime
-                    return answer
+                    return await self.in_time(reply, partition, command.id, kind)
                 case command_stream.Busy():
                     BACKLOG_FULL.labels(kind).inc()
                     raise Busy
@@ -123,6 +117,21 @@ class Commanding:
                     raise KeyReused
                 case Moved() as moved:
                     return Answer(outcome_of_moved(command, moved))
+
+    async def in_time(self, reply: asyncio.Future[Answer], partition: int, id_: str, kind: str) -> Answer:
+        """Return the outcome of a command that was recorded just now; `kind` is its name in metrics.
+
+        Raises:
+            NotDoneInTime: the command is on the stream, but no worker decided it in time.
+
+        """
+        with OUTCOME_WAIT.labels(kind).time():
+            answer = await self._wait_for(reply, partition, id_)
+        note_outcome(answer.outcome if answer else "none in time")
+        if answer is None:
+            OUTCOME_TIMEOUTS.labels(kind).inc()
+            raise NotDoneInTime
+        return answer
 
     async def recorded(self, partition: int, id_: str) -> Answer:
         """Return the outcome of a command that was recorded before.

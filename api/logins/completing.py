@@ -1,25 +1,36 @@
 """Completing a login: a backend, which knows the person, gives the session of a login code its refresh token."""
 
-import hashlib
 from functools import partial
+from typing import NamedTuple
 
 from api.logins.by_login_code import ByLoginCode
 from api.logins.guard import Asker
 from api.logins.refusals import NotPending
 from api.request.note import asked_by
-from runtime.codes import mint_refresh_token
+from runtime.codes import RefreshToken, mint_refresh_token
 from statemachine.commands import CompleteSession
 from statemachine.lifecycle import Outcome
 from statemachine.sealing import seal
 from statemachine.store.reading import LoginCodeHolder
+from tokens.family import Opening
+
+
+class TokenTerms(NamedTuple):
+    """How long the refresh tokens live that are minted (milliseconds)."""
+
+    idle_ms: int
+    """Unless they are used."""
+    life_ms: int
+    """However often they are used."""
 
 
 class Completing:
     """Completes sessions."""
 
-    def __init__(self, by_login_code: ByLoginCode, reply_to: str) -> None:
+    def __init__(self, by_login_code: ByLoginCode, reply_to: str, terms: TokenTerms) -> None:
         self._by_login_code = by_login_code
         self._reply_to = reply_to
+        self._terms = terms
 
     async def complete(
         self, asker: Asker, login_code: str, refresh_token: str | None, login_subject: str | None, key: str | None
@@ -42,15 +53,28 @@ class Completing:
     def _command(
         self, project_id: str, refresh_token: str | None, login_subject: str | None, id_: str, holder: LoginCodeHolder
     ) -> CompleteSession:
-        token, by = refresh_token or mint_refresh_token(), asked_by()
+        minted = None if refresh_token else mint_refresh_token(holder.session_id)
+        token, by = minted.text if minted else refresh_token or "", asked_by()
         return CompleteSession(
             id_,
             holder.session_id,
             self._reply_to,
             seal(token, holder.sealing_key, project_id, holder.session_id),
             # Not of a token that was brought: one that is easily guessed could be found from its digest.
-            None if refresh_token else hashlib.sha256(token.encode()).hexdigest(),
+            minted.digest.hex() if minted else None,
             login_subject,
             request_id=by.request_id,
             traceparent=by.traceparent,
+            opens=self._opening(minted, project_id, login_subject) if minted else None,
+        )
+
+    def _opening(self, minted: RefreshToken, project_id: str, login_subject: str | None) -> Opening:
+        """Return what the hand-over of a token opens. Tools of this interface never take a new token: none rotates."""
+        return Opening(
+            minted.family_digest,
+            minted.digest,
+            login_subject or minted.family_id,
+            client_id=project_id,
+            idle_ms=self._terms.idle_ms,
+            life_ms=self._terms.life_ms,
         )

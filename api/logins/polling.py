@@ -159,7 +159,7 @@ class Polling:
             return _told(Outcome.WAITING)
         if answer.outcome is Outcome.CONSUMED:
             return await self._hand_over(session, code, answer.sealed_token)
-        return _told(answer.outcome)
+        return _told(Outcome(answer.outcome))
 
     async def _replay(self, session: Session, code: PollingCode, identity: Identity) -> Told:
         """Answer again a poll whose answer may have been lost: same code, same key."""

@@ -20,6 +20,7 @@ from runtime.redis.keys import Keys
 from runtime.redis.partitions import EachPartition
 from runtime.redis.subscriber import Subscriber
 from statemachine.lifecycle import Outcome
+from statemachine.store.outcomes import AnyOutcome, outcome_named
 from statemachine.store.reading import Sessions
 
 FALLBACK_PERIOD = 1.0  # seconds; a lost message delays a waiter by this much at most
@@ -37,9 +38,10 @@ _Waiters = dict[str, list[asyncio.Future[T]]]
 class Answer(NamedTuple):
     """The outcome of a command."""
 
-    outcome: Outcome
+    outcome: AnyOutcome
     sealed_token: bytes | None = None
-    """Only in the reply to the command that consumed the session. After the fallback the caller must read it."""
+    """Only in the reply to the command that consumed the session, or for which a refresh token has a successor. After
+    the fallback the caller must read it."""
 
 
 class Waiting:
@@ -119,7 +121,7 @@ class Waiting:
             self._wake(self._hints[channel], data.decode())
         else:
             command_id, outcome, sealed_token = data.split(b" ", 2)
-            answer = Answer(Outcome(outcome.decode()), sealed_token or None)
+            answer = Answer(outcome_named(outcome.decode()), sealed_token or None)
             self._reply(self._replies[channel], command_id.decode(), answer)
 
     async def _look_up(self) -> NoReturn:

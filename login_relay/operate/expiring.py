@@ -86,7 +86,7 @@ async def _outcomes(relay: Relay, partition: int, command_ids: list[str]) -> lis
     sessions, until = Sessions(relay.redis, relay.keys), time.monotonic() + relay.settings.outcome_wait_ms / 1000
     while command_ids:
         found = await sessions.read_outcomes(partition, command_ids)
-        decided: list[Outcome] = [kept.outcome for kept in found if kept and kept.outcome is not Outcome.PENDING]
+        decided = [Outcome(kept.outcome) for kept in found if kept and kept.outcome is not Outcome.PENDING]
         if len(decided) == len(command_ids) or time.monotonic() > until:
             return decided
         await asyncio.sleep(LOOK_EVERY)

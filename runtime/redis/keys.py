@@ -5,6 +5,7 @@ cluster.
 """
 
 from base64 import urlsafe_b64encode
+from hashlib import sha256
 from zlib import crc32
 
 from runtime.codes import partition_of
@@ -24,9 +25,9 @@ GROUP = "workers"
 class Keys:
     """The keys of one deployment.
 
-    With a lifetime: sessions, login codes, tokens, outcomes, workers, counters. Permanent: the streams `commands` (its
-    length is the backlog), `events` (trimmed by age) and `dead-letters` (trimmed by length), the index `deadlines`, and
-    projects with their origins.
+    With a lifetime: sessions, login codes, tokens, families, outcomes, workers, counters. Permanent: the streams
+    `commands` (its length is the backlog), `events` (trimmed by age) and `dead-letters` (trimmed by length), the index
+    `deadlines`, and projects with their origins.
     """
 
     def __init__(self, prefix: str, partitions: int) -> None:
@@ -71,6 +72,22 @@ class Keys:
     def sealed_token(self, session_id: str) -> str:
         """String: the sealed refresh token."""
         return f"{self._of_session[session_id[:2]]}:token:{session_id}"
+
+    def family(self, family_id: str) -> str:
+        """Hash: the family of a minted refresh token. Its id is that of the session which opened it."""
+        return f"{self._of_session[family_id[:2]]}:family:{family_id}"
+
+    def successor(self, family_id: str) -> str:
+        """String: the newest token of a family, sealed to the one before."""
+        return f"{self._of_session[family_id[:2]]}:successor:{family_id}"
+
+    def families(self, partition: int, project_id: str, subject: str) -> str:
+        """Sorted set: the ids of a subject's families, scored by the time when they end."""
+        return f"{self._roots[partition]}:families:{_of_subject(project_id, subject)}"
+
+    def cutoff(self, partition: int, project_id: str, subject: str) -> str:
+        """String: the time when a subject was logged out everywhere. Families opened until then are dead."""
+        return f"{self._roots[partition]}:cutoff:{_of_subject(project_id, subject)}"
 
     def outcome(self, partition: int, command_id: str) -> str:
         """String: what became of one command."""
@@ -150,3 +167,7 @@ class Keys:
     def partition_of(self, session_id: str) -> int:
         """Return the partition of a session."""
         return partition_of(session_id)
+
+
+def _of_subject(project_id: str, subject: str) -> str:
+    return urlsafe_b64encode(sha256(f"{project_id}:{subject}".encode()).digest()[:24]).decode()

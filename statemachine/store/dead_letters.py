@@ -12,14 +12,17 @@ from runtime.errors import LoginRelayError
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script
 from statemachine.commands import ConsumeSession
+from tokens.commands import RefreshFamily
 
 PAGE = 500  # dead letters per round trip
 
+_SEALED = frozenset({"sealed_token", "sealed_successor"})
+_ANSWERS_A_REQUEST = frozenset({ConsumeSession.__struct_config__.tag, RefreshFamily.__struct_config__.tag})
 _REPLAY = Script.named("statemachine.store", "replay")
 
 
 class NotReplayableError(LoginRelayError):
-    """The command belongs to a poll that has ended: decided now, the token would reach no client."""
+    """The command belongs to a request that has ended: decided now, the token would reach no client."""
 
 
 class DeadLetter(NamedTuple):
@@ -41,11 +44,11 @@ class DeadLetter(NamedTuple):
 
     @property
     def fields(self) -> dict[str, object]:
-        """The fields of the command, without the sealed token; empty if it is not a JSON object."""
+        """The fields of the command, without sealed tokens; empty if it is not a JSON object."""
         with contextlib.suppress(msgspec.DecodeError):
             decoded = msgspec.json.decode(self.command)
             if isinstance(decoded, dict):
-                return {str(name): value for name, value in decoded.items() if name != "sealed_token"}
+                return {str(name): value for name, value in decoded.items() if name not in _SEALED}
         return {}
 
 
@@ -84,11 +87,12 @@ class DeadLetters:
         """Put a command back on the stream as a new entry; return the entry's id, or None if the dead letter is gone.
 
         Raises:
-            NotReplayableError: it is a `ConsumeSession`. Its session stays completed for the next poll.
+            NotReplayableError: it is a `ConsumeSession` or a `RefreshFamily`. The next request makes a new one.
 
         """
-        if letter.fields.get("type") == ConsumeSession.__struct_config__.tag:
-            raise NotReplayableError("a ConsumeSession answers a poll that has ended; the next poll makes a new one")
+        kind = letter.fields.get("type")
+        if kind in _ANSWERS_A_REQUEST:
+            raise NotReplayableError(f"a {kind} answers a request that has ended; the next one makes a new command")
         call = _REPLAY.call(
             dead_letters=self._keys.dead_letters(letter.partition),
             commands=self._keys.commands(letter.partition),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from runtime.redis.connections import REDIS_TROUBLE
 from statemachine.commands import decode_command
 from tests.chaos.deployment import Deployment
+from tokens.commands import FamilyCommand
 
 FROZEN_FOR = 3.0  # seconds; longer than min-idle, so that the worker wakes as a zombie
 ALL_FROZEN_FOR = 9.0  # seconds; longer than any request may wait, so that a longer wait is noticed
@@ -189,7 +190,11 @@ class Faults:
                         "XRANGE", stream, *2 * [row["message_id"]]
                     )
                     commands = [decode_command(fields[b"command"]) for _, fields in entries]
-                    strike.victims |= {(command.session_id, type(command).__name__) for command in commands}
+                    strike.victims |= {
+                        (command.session_id, type(command).__name__)
+                        for command in commands
+                        if not isinstance(command, FamilyCommand)
+                    }
                 await asyncio.sleep(0.01)
         finally:
             if worker in deployment.workers:

@@ -27,7 +27,8 @@ from statemachine.commands import (
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.reading import Sessions
 from tests.support.redis_server import RedisServer, remove_keys
-from tests.support.store import committing_of
+from tests.support.store import committing_of, family_handlers_of
+from tokens.commands import RefreshFamily, RevokeFamily, UpgradeFamily
 from worker.handlers import Handlers
 
 SESSIONS = [new_session_id(0) for _ in range(3)]
@@ -43,6 +44,11 @@ commands = st.one_of(
     st.builds(DenySession, st.text(), st.sampled_from(SESSIONS), st.text(), st.sampled_from(get_args(DenialReason))),
     st.builds(CancelSession, st.text(), st.sampled_from(SESSIONS), st.text()),
     st.builds(ExpireSession, st.text(), st.sampled_from(SESSIONS), st.text()),
+    st.builds(
+        RefreshFamily, st.text(), st.sampled_from(SESSIONS), st.text(), *([st.integers(-(2**63), 2**63 - 1)] * 2)
+    ),
+    st.builds(RevokeFamily, st.text(), st.sampled_from(SESSIONS), st.text(), st.sampled_from(("client", "server"))),
+    st.builds(UpgradeFamily, st.text(), st.sampled_from(SESSIONS), st.text()),
 ).map(encode_command)
 
 
@@ -85,7 +91,8 @@ def bench(redis_server: RedisServer) -> Iterator[Bench]:
         stream = CommandStream(redis, keys)
         runner.run(stream.ensure_groups())
         committing = committing_of(redis, keys, settings)
-        handlers = Handlers(Sessions(redis, keys), committing, settings.pickup_window_ms)
+        families = family_handlers_of(redis, keys, settings)
+        handlers = Handlers(Sessions(redis, keys), committing, families, settings.pickup_window_ms)
         yield Bench(runner, redis, keys, stream, handlers)
         runner.run(redis.aclose())
     assert remove_keys(redis_server, keys) == []

@@ -17,7 +17,7 @@ from statemachine.store.command_stream import CommandStream, Enqueued, Entry
 from statemachine.store.initiating import Initiated
 from statemachine.store.reading import Sessions
 from tests.support.eventually import wait_until
-from tests.support.store import committing_of, initiations_of
+from tests.support.store import committing_of, family_handlers_of, initiations_of
 from worker.app import work
 from worker.handlers import Handlers
 
@@ -45,7 +45,8 @@ class Relay:
         self.initiations = initiations_of(redis, keys, settings)
         self.sessions = Sessions(redis, keys)
         self.committing = committing_of(redis, keys, settings)
-        self.handlers = Handlers(self.sessions, self.committing, settings.pickup_window_ms)
+        self.families = family_handlers_of(redis, keys, settings)
+        self.handlers = Handlers(self.sessions, self.committing, self.families, settings.pickup_window_ms)
 
     async def initiate(self, lifetime_ms: int = LIFETIME_MS) -> Initiated:
         """Start a session."""
@@ -102,7 +103,7 @@ class Relay:
     async def outcome(self, session_id: str, id_: str) -> Outcome | None:
         """Return the outcome of a command; None if there is none yet."""
         [kept] = await self.sessions.read_outcomes(self.keys.partition_of(session_id), [id_])
-        return kept.outcome if kept else None
+        return Outcome(kept.outcome) if kept else None
 
     async def backlog(self) -> int:
         """Return how many commands are not decided."""

@@ -8,6 +8,9 @@ from runtime.settings import Settings
 from statemachine.store.committing import Committing
 from statemachine.store.initiating import Initiations
 from statemachine.store.retention import Retention
+from tokens.store.committing import FamilyCommitting, TokenRetention
+from tokens.store.reading import Families
+from worker.families import FamilyHandlers
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -25,6 +28,17 @@ def initiations_of(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
         settings.live_sessions_per_address,
     )
     return Initiations(redis, keys, limits, retention_of(settings), pickup_window_ms=settings.pickup_window_ms)
+
+
+def token_retention_of(settings: Settings) -> TokenRetention:
+    """Return how long families of tokens and their outcomes are kept."""
+    share = retention_of(settings).events_share(settings.partitions)
+    return TokenRetention(settings.replay_window_ms, settings.replay_window_ms, settings.retention_ms, share)
+
+
+def family_handlers_of(redis: Redis, keys: Keys, settings: Settings) -> FamilyHandlers:
+    """Return what decides about families of tokens."""
+    return FamilyHandlers(Families(redis, keys), FamilyCommitting(redis, keys, token_retention_of(settings)))
 
 
 def committing_of(redis: Redis, keys: Keys, settings: Settings) -> Committing:

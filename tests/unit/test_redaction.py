@@ -29,7 +29,7 @@ CODE = new_login_code()
 JWT = "eyJhbGciOiJFZERTQSIsImtpZCI6ImEifQ.eyJwcm9qZWN0X2lkcyI6W119.c2lnbmF0dXJl"
 SECRETS = {
     "polling code": new_polling_code(SESSION_ID).text,
-    "minted token": mint_refresh_token(),
+    "minted token": mint_refresh_token(SESSION_ID).text,
     "publishable key": "pck_3MI2sOZ-o1Yb_T0kL6bJ2uYvH1q5rN8wZ7xE4dC9aBg",
     "server key": "ssk_3MI2sOZ-o1Yb_T0kL6bJ2uYvH1q5rN8wZ7xE4dC9aBg",
     "admin key": "sak_3MI2sOZ-o1Yb_T0kL6bJ2uYvH1q5rN8wZ7xE4dC9aBg",

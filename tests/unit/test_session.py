@@ -19,6 +19,7 @@ from runtime.codes import (
     MINTED_TOKEN_PREFIX,
     POLLING_CODE_PREFIX,
     POLLING_CODE_SHAPE,
+    REFRESH_TOKEN_SHAPE,
     SECRET_PREFIXES,
     SESSION_ID_LENGTH,
     SESSION_ID_SHAPE,
@@ -149,7 +150,8 @@ def test_malformed_session_id_never_raises(text: str) -> None:
         (TYPED_LOGIN_CODE_SHAPE, new_login_code),
         (SESSION_ID_SHAPE, lambda: new_session_id(MAX_PARTITIONS - 1)),
         (POLLING_CODE_SHAPE, lambda: new_polling_code(new_session_id(0)).text),
-        (KEY_SHAPE, mint_refresh_token),
+        (REFRESH_TOKEN_SHAPE, lambda: mint_refresh_token(new_session_id(0)).text),
+        (REFRESH_TOKEN_SHAPE, lambda: mint_refresh_token(new_session_id(0)).successor().text),
         *((KEY_SHAPE, partial(new_key, prefix)) for prefix in KEY_PREFIXES.values()),
         (CODE_VERIFIER_SHAPE, lambda: new_key("")),
         (CODE_CHALLENGE_SHAPE, lambda: s256(new_key("")).decode()),
@@ -165,7 +167,8 @@ def test_whatever_is_drawn_has_its_shape(shape: str, draw: Callable[[], str]) ->
 
 def test_whatever_begins_like_a_secret_is_masked() -> None:
     """The redaction of logs knows each prefix of a code, token or key."""
-    drawn = [new_polling_code(new_session_id(0)).text, mint_refresh_token(), *map(new_key, KEY_PREFIXES.values())]
+    codes = [new_polling_code(new_session_id(0)).text, mint_refresh_token(new_session_id(0)).text]
+    drawn = [*codes, *map(new_key, KEY_PREFIXES.values())]
     assert [redact(secret) for secret in drawn] == [f"{prefix}{MASK}" for prefix in SECRET_PREFIXES]
 
 
@@ -173,7 +176,7 @@ def test_whatever_begins_like_a_secret_is_masked() -> None:
     ("draw", "public", "bits"),
     [
         (lambda: new_polling_code(SESSION_ID).text, POLLING_CODE_PREFIX + SESSION_ID, 192),
-        (mint_refresh_token, MINTED_TOKEN_PREFIX, 256),
+        (lambda: mint_refresh_token(SESSION_ID).text, f"{MINTED_TOKEN_PREFIX}{SESSION_ID}000000", 320),
     ],
     ids=["polling_code", "minted_token"],
 )
