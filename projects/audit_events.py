@@ -29,7 +29,7 @@ class GuessRefused(msgspec.Struct, frozen=True, omit_defaults=True):
     """Wrong codes are answered with 429: a budget is used up."""
 
     project_id: AuditedProjectId
-    code: Annotated[Literal["login", "polling"], Meta(description="Which code was wrong.")]
+    code: Annotated[Literal["login", "polling", "refresh_token"], Meta(description="Which code was wrong.")]
     budget: Annotated[Literal["address", "key", "project"], Meta(description="Whose wrong codes were too many.")]
     wrong_codes: Annotated[
         int, Meta(ge=1, description="How many there were in this window. Told past the budget, and at each tenfold.")
@@ -48,6 +48,22 @@ class BindingFailed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class PollThrottled(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session was polled faster than its tool was told to, and answered with 429."""
+
+    project_id: AuditedProjectId
+    address: Address
+    user_agent: UserAgent = None
+
+
+class TokenReused(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A refresh token was used that had been replaced long ago: it was stolen, or its tool keeps a copy."""
+
+    project_id: AuditedProjectId
+    address: Address
+    user_agent: UserAgent = None
+
+
+class TokenRepeated(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A refresh token was used again right after it was replaced, and got the same successor."""
 
     project_id: AuditedProjectId
     address: Address
@@ -93,7 +109,7 @@ class ProjectChanged(msgspec.Struct, frozen=True, omit_defaults=True):
     ) = None
 
 
-Refusal = GuessRefused | BindingFailed | PollThrottled | InitiationRefused
+Refusal = GuessRefused | BindingFailed | PollThrottled | TokenReused | TokenRepeated | InitiationRefused
 """The events that an attacker can cause."""
 AuditEvent = Refusal | KeyRotated | ProjectChanged
 
@@ -101,6 +117,8 @@ AUDIT_TYPES: dict[type[msgspec.Struct], str] = {
     GuessRefused: "audit.guess_refused",
     BindingFailed: "audit.binding_failed",
     PollThrottled: "audit.poll_throttled",
+    TokenReused: "audit.token_reused",
+    TokenRepeated: "audit.token_repeated",
     InitiationRefused: "audit.initiation_refused",
     KeyRotated: "audit.key_rotated",
     ProjectChanged: "audit.project_changed",

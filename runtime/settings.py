@@ -135,8 +135,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=60_000,
             le=400 * 86_400_000,
-            description="A refresh token that the relay minted ends when it is not used for so long (at most 400 days). "
-            "It is kept in Redis until then: about 1 KiB each.",
+            description="A refresh token that the relay minted ends when it is not used for so long, at most 400 days. "
+            "Until then Redis remembers it: about 1 KiB each.",
         ),
     ] = 30 * 86_400_000
     refresh_token_life_ms: Annotated[

@@ -3,13 +3,35 @@
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from api.logins.refusals import PolledTooSoon, TooManyLogins, TooManyWrongCodes, WrongLoginCode, WrongPollingCode
+from api.logins.refusals import (
+    PolledTooSoon,
+    TooManyLogins,
+    TooManyWrongCodes,
+    WrongLoginCode,
+    WrongPollingCode,
+    WrongRefreshToken,
+)
 from api.request.address import Sender
 from projects.audit import Refusals
-from projects.audit_events import MAX_USER_AGENT, BindingFailed, GuessRefused, InitiationRefused, PollThrottled
+from projects.audit_events import (
+    MAX_USER_AGENT,
+    BindingFailed,
+    GuessRefused,
+    InitiationRefused,
+    PollThrottled,
+    TokenRepeated,
+    TokenReused,
+)
 from projects.budgets import Guesses
 from projects.errors import InitiationRefusedError
 from projects.project import Project
+
+WrongCode = WrongLoginCode | WrongPollingCode | WrongRefreshToken
+_CODES: dict[type[WrongCode], Literal["login", "polling", "refresh_token"]] = {
+    WrongLoginCode: "login",
+    WrongPollingCode: "polling",
+    WrongRefreshToken: "refresh_token",
+}
 
 
 class Asker(Protocol):
@@ -38,9 +60,7 @@ class Guard:
         self._guesses = guesses
         self._refusals = refusals
 
-    async def wrong_code(
-        self, asker: Asker, wrong: WrongLoginCode | WrongPollingCode
-    ) -> WrongLoginCode | WrongPollingCode | TooManyWrongCodes:
+    async def wrong_code(self, asker: Asker, wrong: WrongCode) -> WrongCode | TooManyWrongCodes:
         """Count a wrong code; returns how it is refused: as one too many past a budget."""
         sender, project_id, key = asker.sender(), asker.project.id, asker.key_name()
         counted = await self._guesses.count(sender.counted_as, project_id, key)
@@ -51,8 +71,7 @@ class Guard:
             await self._refusals.tell(failed, f"{unbound}:{sender.counted_as}", counted.now, unbound)
         if counted.over is None:
             return wrong
-        code: Literal["login", "polling"] = "polling" if isinstance(wrong, WrongPollingCode) else "login"
-        refused = GuessRefused(project_id, code, counted.over, counted.wrong_codes, *told_of)
+        refused = GuessRefused(project_id, _CODES[type(wrong)], counted.over, counted.wrong_codes, *told_of)
         whose = {"address": sender.counted_as, "key": key, "project": ""}[counted.over]
         cause = f"{counted.over}:{whose}:{self._guesses.magnitude(counted)}"
         await self._refusals.tell(refused, cause, counted.now)
@@ -64,6 +83,18 @@ class Guard:
         throttled = PollThrottled(asker.project.id, sender.address, _printable(sender.user_agent))
         await self._refusals.tell(throttled, poll.session_id, poll.now, poll.session_id)
         return poll
+
+    async def token_reused(self, asker: Asker, family_id: str, now: int) -> None:
+        """Tell of an old refresh token, for which its family was revoked."""
+        sender = asker.sender()
+        reused = TokenReused(asker.project.id, sender.address, _printable(sender.user_agent))
+        await self._refusals.tell(reused, family_id, now, family_id)
+
+    async def token_repeated(self, asker: Asker, family_id: str, now: int) -> None:
+        """Tell of a refresh token that was used again right after it was replaced."""
+        sender = asker.sender()
+        repeated = TokenRepeated(asker.project.id, sender.address, _printable(sender.user_agent))
+        await self._refusals.tell(repeated, f"{family_id}:{sender.counted_as}", now, family_id)
 
     async def no_session(self, asker: Asker, refused: InitiationRefusedError) -> TooManyLogins:
         """Tell of a tool that gets no session; returns how it is refused."""

@@ -17,6 +17,10 @@ class WrongPollingCode(Exception):
         """The session's id, if the code was right and only the proof was not."""
 
 
+class WrongRefreshToken(Exception):
+    """It was never a token of the family that it names: somebody forged it."""
+
+
 class NotPending(Exception):
     """The session was completed before, or has ended."""
 
