@@ -174,8 +174,11 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
     by_login_code = ByLoginCode(sessions, commanding, guard, keys)
-    terms = TokenTerms(settings.refresh_token_idle_ms, settings.refresh_token_life_ms)
-    completing = Completing(by_login_code, commanding.reply_to, terms)
+    completing = Completing(
+        by_login_code,
+        commanding.reply_to,
+        TokenTerms(settings.refresh_token_idle_ms, settings.refresh_token_life_ms),
+    )
     inspecting = Inspecting(sessions, redis, guard, keys)
     denying = Denying(by_login_code, commanding.reply_to)
     cancelling = Cancelling(sessions, commanding, guard, keys)

@@ -4,6 +4,7 @@ import msgspec
 
 from runtime.address import UNKNOWN_ADDRESS
 from statemachine.lifecycle import Decision, State
+from tokens.family import Opening
 
 
 class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +36,8 @@ class TimedSession(Session, frozen=True, kw_only=True):
 
     since: int
     address: str = UNKNOWN_ADDRESS
+    opens: Opening | None = None
+    """The family of tokens that its hand-over opens."""
 
 
 def is_overdue(session: Session, now: int) -> bool:
@@ -43,9 +46,16 @@ def is_overdue(session: Session, now: int) -> bool:
 
 
 def session_after(
-    session: TimedSession, decision: Decision, now: int, pickup_window_ms: int, login_subject: str | None = None
+    session: TimedSession,
+    decision: Decision,
+    now: int,
+    pickup_window_ms: int,
+    login_subject: str | None = None,
+    opens: Opening | None = None,
 ) -> TimedSession:
-    """Return the session as it is once `decision`, taken at `now`, is committed; a completion brings `login_subject`.
+    """Return the session as it is once `decision`, taken at `now`, is committed.
+
+    A completion brings `login_subject` and what the hand-over `opens`.
 
     A session completed in time can be consumed until `max(expires_at, now + pickup_window_ms)`, however late it was.
     """
@@ -55,4 +65,4 @@ def session_after(
     if decision.target is not State.COMPLETED:
         return after
     deadline = max(session.expires_at, now + pickup_window_ms)
-    return msgspec.structs.replace(after, deadline=deadline, login_subject=login_subject)
+    return msgspec.structs.replace(after, deadline=deadline, login_subject=login_subject, opens=opens)

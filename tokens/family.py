@@ -40,6 +40,19 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     """What its access tokens are for (RFC 7519 §4.1.3), separated by spaces; empty: what the project says."""
 
 
+_openings: msgspec.json.Decoder[Opening] = msgspec.json.Decoder(Opening)
+
+
+def read_opening(data: bytes | str) -> Opening | None:
+    """Return the opening in a session's record, None if there is none.
+
+    Raises:
+        msgspec.MsgspecError: this version cannot read it.
+
+    """
+    return _openings.decode(data) if data else None
+
+
 class Family(msgspec.Struct, frozen=True):
     """What decisions and answers need to know of a family."""
 

@@ -10,8 +10,8 @@ import structlog
 from runtime.codes import is_session_id, partition_of
 from statemachine.commands import Command, CompleteSession, decode_command
 from statemachine.errors import UnreadableSessionError
-from statemachine.machine import decide
-from statemachine.session import TimedSession, session_after
+from statemachine.machine import decision
+from statemachine.session import TimedSession, is_overdue, session_after
 from statemachine.store.command_stream import Entry
 from statemachine.store.committing import Commit, Committing, Transition
 from statemachine.store.reading import Sessions, session_in_entry
@@ -33,6 +33,8 @@ class _Decoded(NamedTuple):
     entry: Entry
     command: Command
     conflicts: int = 0
+    logged_out: bool = False
+    """Whether the subject was logged out everywhere since the completion."""
 
 
 class Handlers:
@@ -128,22 +130,26 @@ class Handlers:
     def _plan(self, item: _Decoded, sessions: _Known) -> Transition | Failure:
         entry = item.entry
         try:
-            return self._decide(entry, item.command, sessions)
+            return self._decide(item, sessions)
         except Exception as error:  # noqa: BLE001 - one entry's defect must not stop the others of its batch
             _log.exception("handler failed", entry=entry.id, session=item.command.session_id)
             return Failure(entry, f"handler failed: {type(error).__name__}", is_poison=True)
 
-    def _decide(self, entry: Entry, command: Command, sessions: _Known) -> Transition:
+    def _decide(self, item: _Decoded, sessions: _Known) -> Transition:
+        entry, command = item.entry, item.command
         now = entry.recorded_at
         session = sessions.get(command.session_id)
         if isinstance(session, UnreadableSessionError):
             raise session
         if session is None:
             return Transition.of_unknown(command, now, entry.id)
-        decision = decide(session, command.trigger, now)
-        login_subject = command.login_subject if isinstance(command, CompleteSession) else None
-        after = session_after(session, decision, now, self._pickup_window_ms, login_subject)
-        return Transition(session, after, decision, now, command, entry.id)
+        # A login that was not picked up before its subject was logged out is as good as overdue.
+        decided = decision(session.state, command.trigger, overdue=item.logged_out or is_overdue(session, now))
+        login_subject = opens = None
+        if isinstance(command, CompleteSession):
+            login_subject, opens = command.login_subject, command.opens
+        after = session_after(session, decided, now, self._pickup_window_ms, login_subject, opens)
+        return Transition(session, after, decided, now, command, entry.id)
 
 
 def _conflicting(decided: Sequence[_Decoded], commits: Sequence[Commit], failures: list[Failure]) -> list[_Decoded]:
@@ -152,6 +158,8 @@ def _conflicting(decided: Sequence[_Decoded], commits: Sequence[Commit], failure
     for item, result in zip(decided, commits, strict=True):
         if result is Commit.FAILED:
             failures.append(Failure(item.entry, "redis refused the commit", is_poison=False))
+        elif result is Commit.LOGGED_OUT:
+            again.append(item._replace(logged_out=True))
         elif result is Commit.CONFLICT and item.conflicts + 1 == MAX_ATTEMPTS:
             failures.append(Failure(item.entry, "conflict", is_poison=False))
         elif result is Commit.CONFLICT:

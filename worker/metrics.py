@@ -97,6 +97,7 @@ def _count_change(transition: Transition, target: State, counted: "collections.C
         INITIATE_TO_COMPLETE.observe(seconds)
     elif target is State.CONSUMED:
         COMPLETE_TO_CONSUME.observe(seconds)
+        counted[FAMILIES.labels("opened")] += before.opens is not None
     elif target is State.EXPIRED:
         counted[_expiries(before.state)] += 1
     if target in ENDS:

@@ -4,20 +4,26 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, Self
 
+import msgspec
 from redis.asyncio import Redis
 
 from events.cloud_event import EVENT_SOURCE, encode_event
 from runtime.address import counted_as
 from runtime.clock import rfc3339
 from runtime.redis.keys import GROUP, Keys
-from runtime.redis.scripts import Call, Reply, Script, run_scripts
+from runtime.redis.scripts import Argument, Call, Reply, Script, run_scripts
 from statemachine.commands import Command, CompleteSession, ConsumeSession, ExpireSession
 from statemachine.events import EVENT_TYPES, event_for
 from statemachine.lifecycle import WAITED_IN, Decision, Outcome, State
 from statemachine.session import TimedSession
 from statemachine.store.retention import Retention
+from tokens.events import opened_event
+from tokens.family import Opening
+from tokens.family import opened as opened_family
+from tokens.store import record
 
 _TRANSITION = Script.named("statemachine.store", "transition")
+_json = msgspec.json.Encoder()
 _ABSENT = 0  # the version of a session that does not exist; versions start with 1
 
 
@@ -51,6 +57,9 @@ class Commit(StrEnum):
     """The entry was decided before, by another worker or by the first sending of this call."""
     LATE = "late"
     """No poll waits for the outcome any more. The entry is deleted, and the session does not change."""
+    LOGGED_OUT = "logged_out"
+    """The subject was logged out everywhere since the completion, so nothing is handed over: decide again, as if the
+    session were overdue."""
     FAILED = "failed"
     """Redis did not run the script; the entry stays pending."""
 
@@ -80,9 +89,13 @@ class Committing:
         partition = keys.partition_of(session_id)
         commands, deadlines, events, hints = self._of_partition[partition]
         sealed_token, command_id, reply_to, last = b"", "", "", 0
+        opened: Sequence[str] = ()
+        opening: Sequence[Argument] = ()
         match command:
             case CompleteSession():
                 sealed_token = command.sealed_token
+                if command.opens is not None:
+                    opening = (_json.encode(command.opens),)
             case ConsumeSession():
                 last = now + command.patience
         if command is not None:
@@ -99,6 +112,8 @@ class Committing:
             # do neither.
             if after.state is not State.CONSUMED and not isinstance(command, ExpireSession):
                 live_until = forgotten_at
+            elif after.state is State.CONSUMED and before.opens is not None:
+                opened, opening = self._opening(before, before.opens, now)
         return _TRANSITION.call(
             session=keys.session(session_id),
             token=keys.sealed_token(session_id),
@@ -110,6 +125,7 @@ class Committing:
             hints=hints,
             live_sessions=keys.live_sessions(partition, project_id),
             live_of_address=keys.live_sessions_of_address(partition, project_id, counted_as(before.address)),
+            opened=opened,
             session_id=session_id,
             state="" if before.version == _ABSENT else before.state,
             version="" if before.version == _ABSENT else before.version,
@@ -133,6 +149,20 @@ class Committing:
             event_type=event_type,
             event_time=event_time,
             event_data=event_data,
+            opening=opening,
+        )
+
+    def _opening(
+        self, completed: TimedSession, opens: Opening, now: int
+    ) -> tuple[Sequence[str], Sequence[Argument]]:
+        """Return the keys and the arguments by which the hand-over of a session opens its family."""
+        keys = self._keys
+        family = opened_family(completed.id, completed.project_id, opens, completed.since, now)
+        of_subject = (keys.partition_of(family.id), family.project_id, family.subject)
+        dies_at, event = family.dies_at, encode_event(opened_event(family))
+        return (
+            (keys.family(family.id), keys.families(*of_subject), keys.cutoff(*of_subject)),
+            (family.opened_at, dies_at, dies_at + self._retention.remembered_ms, event, *record.written(family)),
         )
 
 

@@ -15,6 +15,7 @@ from statemachine.errors import UnreadableSessionError
 from statemachine.lifecycle import State
 from statemachine.session import Session, TimedSession
 from statemachine.store.outcomes import KeptOutcome
+from tokens.family import read_opening
 
 _READ = Script.named("statemachine.store", "read")
 _READ_PACED = Script.named("statemachine.store", "read_paced")
@@ -23,7 +24,7 @@ _DUE = Script.named("statemachine.store", "due")
 
 DECIDED_ON = (
     *("state", "version", "deadline", "expires_at", "project_id"),
-    *("login_subject", "created_at", "completed_at", "address"),
+    *("login_subject", "created_at", "completed_at", "address", "opens"),
 )
 """The fields of a session that decisions need, in the order in which `enqueue.lua` puts them in an entry."""
 
@@ -189,7 +190,7 @@ def _timed_session(session_id: str, values: Sequence[str]) -> TimedSession:
         ValueError: an unknown state, no number, or a field that is missing.
 
     """
-    state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at, address = values
+    state, version, deadline, expires_at, project_id, login_subject, created_at, completed_at, address, opens = values
     if not project_id:
         raise ValueError
     return TimedSession(
@@ -203,6 +204,7 @@ def _timed_session(session_id: str, values: Sequence[str]) -> TimedSession:
         since=int(completed_at or created_at),
         # A session of a version that kept none is counted for its project alone.
         address=address or UNKNOWN_ADDRESS,
+        opens=read_opening(opens),
     )
 
 

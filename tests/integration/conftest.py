@@ -21,6 +21,7 @@ from tests.support.proxy import Proxy
 from tests.support.redis_process import RedisProcess
 from tests.support.redis_server import embedded_server
 from tests.support.relay import Relay, working
+from tests.support.token_desk import TokenDesk, token_desk
 from tests.support.two_servers import TwoServers
 
 
@@ -28,6 +29,13 @@ from tests.support.two_servers import TwoServers
 def relay(redis: Redis, keys: Keys, settings: Settings, stream: CommandStream) -> Relay:
     """The relay of this test; nothing in it moves by itself."""
     return Relay(redis, keys, settings, stream)
+
+
+@pytest.fixture
+async def desk(redis: Redis, keys: Keys, settings: Settings, stream: CommandStream) -> AsyncIterator[TokenDesk]:  # noqa: ARG001 - its groups
+    """What can be done with refresh tokens; no worker runs by itself."""
+    async with token_desk(redis, keys, settings) as desk:
+        yield desk
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from runtime.codes import new_login_code
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
-from statemachine.commands import Command, CompleteSession, ConsumeSession, encode_command
+from statemachine.commands import AnyCommand, Command, CompleteSession, ConsumeSession, encode_command
 from statemachine.lifecycle import Outcome, State
 from statemachine.session import ClientFacts, TimedSession
 from statemachine.store.command_stream import CommandStream, Enqueued, Entry
@@ -69,7 +69,7 @@ class Relay:
             command, backlog_limit=backlog_limit, outcome_ms=outcome_ms, fingerprint=fingerprint
         )
 
-    async def record(self, command: Command | bytes, partition: int = 0) -> None:
+    async def record(self, command: AnyCommand | bytes, partition: int = 0) -> None:
         """Put a command, or any bytes, on the stream without reading its session."""
         data = command if isinstance(command, bytes) else encode_command(command)
         await self.redis.xadd(self.keys.commands(partition), {"command": data})

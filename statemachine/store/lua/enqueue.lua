@@ -19,7 +19,7 @@ if kept then
 end
 local now = now_ms()
 local found = redis.call('HMGET', session, 'state', 'version', 'deadline', 'expires_at', 'project_id',
-  'login_subject', 'created_at', 'completed_at', 'address')
+  'login_subject', 'created_at', 'completed_at', 'address', 'opens')
 local is_wanted = found[1] and string.find(wanted, ' ' .. found[1] .. ' ', 1, true)
 if not is_wanted or now > tonumber(found[3]) then return { 'moved', found[1], found[3], now } end
 if redis.call('XLEN', commands) >= tonumber(backlog_limit) then return { 'busy' } end

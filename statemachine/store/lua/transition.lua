@@ -3,17 +3,23 @@
 -- The entry is the ticket: who deletes it commits, so a late worker, a second worker or a re-send changes nothing.
 --
 -- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel),
---      live_sessions (of the project), live_of_address (of the session's address in it)
+--      live_sessions (of the project), live_of_address (of the session's address in it),
+--      opened … (by a hand-over that opens a family of tokens: family, families and cutoff of its subject)
 -- ARGV session_id, state, version (both decided on), target ('' = the same state), decided_at (ms),
 --      deadline (the next), login_subject ('' = none), sealed_token ('' = none), forgotten_at (ms),
 --      live_until (ms; '' = it counts as live no more),
 --      retention_ms (of events), events_max, replay_window_ms,
 --      group, entry_id ('' = no entry, the sweeper's), command_id, outcome, last_ms (to commit in; 0 = no bound),
---      hint (the session id if polls may be held for it; '' = none), event_source, event_type, event_time, event_data
+--      hint (the session id if polls may be held for it; '' = none), event_source, event_type, event_time, event_data,
+--      opening … (of a completion: what its hand-over opens, JSON; of that hand-over: opened_at, dies_at, forgotten_at
+--      and event data of the family, then its fields, each with its value; none = no family)
 -- Returns {'committed'}, {'conflict'} (decided on a state that has changed), {'gone'} (the entry was decided before) or
---         {'late'} (no poll waits for this outcome any more; the entry is deleted, the session does not change).
+--         {'late'} (no poll waits for this outcome any more; the entry is deleted, the session does not change) or
+--         {'logged_out'} (the subject was logged out since the completion; nothing is done).
 local stored = redis.call('HMGET', session, 'state', 'version', 'project_id', 'deadline')
 if (stored[1] or '') ~= state or (stored[2] or '') ~= version then return { 'conflict' } end
+local family, families, cutoff = unpack(opened)
+if family and tonumber(opening[1]) <= tonumber(redis.call('GET', cutoff) or -1) then return { 'logged_out' } end
 if entry_id ~= '' then
   if redis.call('XDEL', commands, entry_id) == 0 then return { 'gone' } end
   redis.call('XACK', commands, group, entry_id)
@@ -47,6 +53,7 @@ if target ~= '' then
     redis.call('SET', token, sealed_token, 'PXAT', deadline + replay_window_ms)
     if deadline ~= stored[4] then redis.call('ZADD', deadlines, deadline, session_id) end
     if login_subject ~= '' then redis.call('HSET', session, 'login_subject', login_subject) end
+    if opening[1] then redis.call('HSET', session, 'opens', opening[1]) end
   else
     redis.call('ZREM', deadlines, session_id)
     if target == 'consumed' then
@@ -60,6 +67,17 @@ if target ~= '' then
   redis.call('XADD', events, bound, '~', threshold, '*', 'specversion', '1.0',
     'id', session_id .. '.' .. next_version, 'source', event_source, 'type', event_type, 'subject', session_id,
     'time', event_time, 'version', next_version, 'projectid', stored[3], 'data', event_data)
+  if family then
+    local _, dies_at, family_forgotten_at, opened_data = unpack(opening)
+    redis.call('HSET', family, 'client', redis.call('HGET', session, 'client') or '{}', unpack(opening, 5))
+    redis.call('PEXPIREAT', family, family_forgotten_at)
+    redis.call('ZREMRANGEBYSCORE', families, '-inf', '(' .. decided_at)
+    redis.call('ZADD', families, dies_at, session_id)
+    redis.call('PEXPIREAT', families, dies_at, redis.call('PTTL', families) < 0 and 'NX' or 'GT')
+    redis.call('XADD', events, bound, '~', threshold, '*', 'specversion', '1.0', 'id', session_id .. '.family.1',
+      'source', event_source, 'type', 'family.opened', 'subject', session_id, 'time', event_time,
+      'projectid', stored[3], 'data', opened_data)
+  end
   if hint ~= '' then redis.call('PUBLISH', hints, hint) end
 end
 if entry_id ~= '' then

@@ -13,7 +13,7 @@ from tests.support.wire import COMPLETE, INITIATE, POLL, Login, StartWire, Wire
 
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 NO_ANONYMOUS_SESSION = "No anonymous session associated with this code"
-MINTED_TOKEN = re.compile(r"lrt_[A-Za-z0-9_-]{43}")
+MINTED_TOKEN = re.compile(r"lrt_[0-9a-f]{32}[A-Za-z0-9_-]{54}")
 WAITING, USED, EXPIRED = ({"status": status} for status in ("waiting", "used", "expired"))
 SHORTEST = 1_000  # milliseconds
 
