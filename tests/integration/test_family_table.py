@@ -54,14 +54,10 @@ async def arrange(desk: TokenDesk, relay: Relay, state: State, condition: Condit
     asks, successor = token, token.successor()
     match condition:
         case Condition.PREVIOUS | Condition.STALE:
-            rotated: dict[str | bytes | int, str | bytes | int] = {
-                "current": successor.digest,
-                "previous": token.digest,
-                "generation": 1,
-            }
+            key = desk.keys.family(family.id)
+            await desk.redis.hset(key, mapping={"current": successor.digest, "previous": token.digest, "generation": 1})
             if condition is Condition.PREVIOUS:
-                rotated["rotated_at"] = now
-            await desk.redis.hset(desk.keys.family(family.id), mapping=rotated)
+                await desk.redis.hset(key, "rotated_at", now)
         case Condition.AHEAD:
             asks = successor
         case Condition.LOGGED_OUT:

@@ -110,10 +110,12 @@ class TokenDesk(NamedTuple):
         assert refreshed.refresh_token is not None
         return parsed(refreshed.refresh_token, self.keys)
 
-    async def events(self, partition: int = 0) -> list[dict[str, str]]:
-        """Return the fields of all published events, in order."""
-        entries = await self.redis.execute_command("XRANGE", self.keys.events(partition), "-", "+")
-        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
+    async def events(self) -> list[dict[str, str]]:
+        """Return the fields of all published events, partition by partition, in order."""
+        found = []
+        for partition in self.keys.partitions:
+            found += await self.redis.execute_command("XRANGE", self.keys.events(partition), "-", "+")
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in found]
 
     async def event_types(self) -> list[str]:
         """Return the types of all published events, in order."""
