@@ -85,8 +85,8 @@ class Family(msgspec.Struct, frozen=True):
     idle_ms: int
     client: bytes = b"{}"
     """What its tool said of itself, as JSON. Unverified."""
-    cutoff: int = 0
-    """When its subject was last logged out everywhere; 0 if that is not remembered."""
+    cutoff: int | None = None
+    """When its subject was last logged out everywhere; None if that is not remembered."""
     why: str = ""
     """Why it was revoked."""
 
@@ -129,7 +129,7 @@ def is_overdue(family: Family, now: int) -> bool:
 
 def is_logged_out(family: Family) -> bool:
     """Return whether its subject was logged out everywhere after it was opened, or in the same millisecond."""
-    return family.opened_at <= family.cutoff
+    return family.cutoff is not None and family.opened_at <= family.cutoff
 
 
 def is_alive(family: Family, now: int) -> bool:

@@ -21,6 +21,8 @@ from runtime.settings import Settings, variable
 from statemachine.events import EVENT_TYPES
 from statemachine.lifecycle import RULES, Decision, Outcome, Rule, State, Trigger
 from statemachine.machine import mermaid
+from tokens import lifecycle as families
+from tokens import machine as families_machine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,6 +37,32 @@ def state_table() -> str:
     rows = [["from \\ trigger", *Trigger], ["---"] * (1 + len(Trigger))]
     rows += [[state, *(_cell(RULES[state][trigger]) for trigger in Trigger)] for state in State]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def family_diagram() -> str:
+    """Return the diagram of the lifecycle of a family of tokens."""
+    return f"```mermaid\n{families_machine.mermaid()}\n```"
+
+
+def family_table() -> str:
+    """Return the lifecycle of a family as a table, a row for each trigger and condition."""
+    rows = [["trigger", "condition", *families.State], ["---"] * (2 + len(families.State))]
+    rows += [
+        [trigger, condition, *(_of_family(families.RULES[state][trigger][condition]) for state in families.State)]
+        for trigger, conditions in families.CONDITIONS.items()
+        for condition in conditions
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _of_family(decision: families.Decision) -> str:
+    return f"**{decision.target}**, {decision.outcome}" if decision.target else decision.outcome
+
+
+def family_words() -> str:
+    """Return what each state, trigger, condition and outcome of a family means, a table each."""
+    kinds = (families.State, families.Trigger, families.Condition, families.Outcome)
+    return "\n\n".join(_words(members) for members in kinds)
 
 
 def _cell(rule: Rule) -> str:
@@ -97,6 +125,9 @@ PARTS = {
         "state diagram": state_diagram,
         "state table": state_table,
         "words": lifecycle_words,
+        "family diagram": family_diagram,
+        "family table": family_table,
+        "family words": family_words,
     },
 }
 

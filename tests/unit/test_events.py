@@ -13,6 +13,8 @@ from projects.audit_events import (
     KeyRotated,
     PollThrottled,
     ProjectChanged,
+    TokenRepeated,
+    TokenReused,
 )
 from runtime.clock import rfc3339
 from statemachine.events import (
@@ -27,6 +29,7 @@ from statemachine.events import (
 )
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts
+from tokens.events import FamilyOpened, FamilyRevoked, SubjectLoggedOut
 
 GOLDEN: list[tuple[Event, str, bytes]] = [
     (
@@ -92,6 +95,36 @@ GOLDEN: list[tuple[Event, str, bytes]] = [
         InitiationRefused("p", "live_sessions", "192.0.2.1"),
         "audit.initiation_refused",
         b'{"project_id":"p","budget":"live_sessions","address":"192.0.2.1"}',
+    ),
+    (
+        FamilyOpened("p", "device", rotates=True, scope="read write", login_subject="ada"),
+        "family.opened",
+        b'{"project_id":"p","flow":"device","rotates":true,"scope":"read write","login_subject":"ada"}',
+    ),
+    (
+        FamilyOpened("p", "cli", rotates=False),
+        "family.opened",
+        b'{"project_id":"p","flow":"cli","rotates":false}',
+    ),
+    (
+        FamilyRevoked("p", "reuse", "ada"),
+        "family.revoked",
+        b'{"project_id":"p","why":"reuse","login_subject":"ada"}',
+    ),
+    (
+        SubjectLoggedOut("p", "ada"),
+        "subject.logged_out",
+        b'{"project_id":"p","login_subject":"ada"}',
+    ),
+    (
+        TokenReused("p", "192.0.2.1", "tool/1"),
+        "audit.token_reused",
+        b'{"project_id":"p","address":"192.0.2.1","user_agent":"tool/1"}',
+    ),
+    (
+        TokenRepeated("p", "192.0.2.1"),
+        "audit.token_repeated",
+        b'{"project_id":"p","address":"192.0.2.1"}',
     ),
     (
         KeyRotated("p", ["secret_server_key"], "2026-01-01T00:15:00.000Z"),

@@ -92,7 +92,7 @@ class FamilyCommitting:
             family_id=family_id,
             state=before.state if before else "",
             version=before.version if before else "",
-            cutoff_at=(before.cutoff or "") if before else "",
+            cutoff_at="" if before is None or before.cutoff is None else before.cutoff,
             target=decision.target or "",
             sealed_successor=command.sealed_successor if rotates and isinstance(command, RefreshFamily) else b"",
             grace_ms=retention.grace_ms,
