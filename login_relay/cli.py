@@ -25,6 +25,7 @@ COMMANDS = {
     "login": Place("login", "login", "Log in through a browser and keep the refresh token."),
     "projects": Place("operate.projects", "projects", "Manage projects and their keys."),
     "sessions": Place("operate.sessions", "sessions", "Look at sessions, and end pending ones."),
+    "tokens": Place("operate.tokens", "tokens", "List and revoke refresh tokens, and log subjects out."),
     "events": Place("operate.events", "events", "Print what happened to sessions, in time order, over all partitions."),
     "dead-letters": Place(
         "operate.dead_letters", "dead_letters", "Look at, replay or drop entries that no worker could decide."

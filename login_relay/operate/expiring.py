@@ -11,6 +11,7 @@ from statemachine.commands import ExpireSession
 from statemachine.lifecycle import Outcome, State
 from statemachine.session import TimedSession
 from statemachine.store.command_stream import CommandStream, Moved, Recorded
+from statemachine.store.outcomes import AnyOutcome
 from statemachine.store.reading import Sessions
 
 BATCH = 500  # sessions of one partition; at most this many commands wait for the workers
@@ -75,18 +76,18 @@ async def _expire_batch(relay: Relay, partition: int, session_ids: Sequence[str]
     )
     moved = sum(isinstance(answer, Moved) for answer in recorded)
     waiting = [command.id for command, answer in zip(commands, recorded, strict=True) if isinstance(answer, Recorded)]
-    outcomes = await _outcomes(relay, partition, waiting)
+    outcomes = await wait_for_outcomes(relay, partition, waiting)
     expired = outcomes.count(Outcome.EXPIRED)
     over = moved + len(outcomes) - expired
     return Ended(expired, over, len(commands) - expired - over)
 
 
-async def _outcomes(relay: Relay, partition: int, command_ids: list[str]) -> list[Outcome]:
+async def wait_for_outcomes(relay: Relay, partition: int, command_ids: list[str]) -> list[AnyOutcome]:
     """Return the outcomes of commands that are known in time."""
     sessions, until = Sessions(relay.redis, relay.keys), time.monotonic() + relay.settings.outcome_wait_ms / 1000
     while command_ids:
         found = await sessions.read_outcomes(partition, command_ids)
-        decided = [Outcome(kept.outcome) for kept in found if kept and kept.outcome is not Outcome.PENDING]
+        decided: list[AnyOutcome] = [kept.outcome for kept in found if kept and kept.outcome is not Outcome.PENDING]
         if len(decided) == len(command_ids) or time.monotonic() > until:
             return decided
         await asyncio.sleep(LOOK_EVERY)
