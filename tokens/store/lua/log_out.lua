@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Logs a subject out everywhere in one partition: families opened until now, and sessions completed until now, are dead.
 --
 -- KEYS cutoff (of the subject)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Publishes a fact about a subject, once for each id as long as its mark lives.
 --
 -- KEYS audited (mark of the fact), events

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Notes when a family that does not rotate was refreshed. Neither state nor version changes.
 --
 -- KEYS family, families (of its subject)
