@@ -152,9 +152,7 @@ class Committing:
             opening=opening,
         )
 
-    def _opening(
-        self, completed: TimedSession, opens: Opening, now: int
-    ) -> tuple[Sequence[str], Sequence[Argument]]:
+    def _opening(self, completed: TimedSession, opens: Opening, now: int) -> tuple[Sequence[str], Sequence[Argument]]:
         """Return the keys and the arguments by which the hand-over of a session opens its family."""
         keys = self._keys
         family = opened_family(completed.id, completed.project_id, opens, completed.since, now)

@@ -25,7 +25,7 @@ from projects.audit import Refusals
 from projects.budgets import Guesses
 from projects.project import Project
 from runtime.codes import RefreshToken, mint_refresh_token, new_session_id, parse_refresh_token
-from runtime.redis.connections import subscriber_client
+from runtime.redis.connections import subscriber
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from statemachine.store.command_stream import CommandStream
@@ -143,8 +143,9 @@ async def token_desk(redis: Redis, keys: Keys, settings: Settings) -> AsyncItera
     """The use cases, with their listener, for the duration of the context."""
     families, retention = Families(redis, keys), token_retention_of(settings)
     sessions = Sessions(redis, keys)
-    subscriber = subscriber_client(settings, "login-relay:test-subscriber")
-    waiting = Waiting(subscriber, sessions, keys, secrets.token_hex(8), period=0.2)
+    waiting = Waiting(
+        subscriber(settings, "login-relay:test-subscriber"), sessions, keys, secrets.token_hex(8), period=0.2
+    )
     limits = Limits(
         settings.outcome_wait_ms, settings.replay_window_ms, settings.idempotency_ms, settings.backlog_limit
     )
@@ -174,4 +175,3 @@ async def token_desk(redis: Redis, keys: Keys, settings: Settings) -> AsyncItera
     finally:
         listening.cancel()
         await asyncio.wait({listening}, timeout=1)
-        await subscriber.aclose()
