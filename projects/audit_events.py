@@ -107,6 +107,17 @@ class ProjectChanged(msgspec.Struct, frozen=True, omit_defaults=True):
         ]
         | None
     ) = None
+    refresh_token_idle_millis: (
+        Annotated[
+            int,
+            Meta(ge=1, description="Minted refresh tokens end if not used for so long. Absent: as the setting says."),
+        ]
+        | None
+    ) = None
+    refresh_token_life_millis: (
+        Annotated[int, Meta(ge=1, description="The same, however often they are used. Absent: as the setting says.")]
+        | None
+    ) = None
 
 
 Refusal = GuessRefused | BindingFailed | PollThrottled | TokenReused | TokenRepeated | InitiationRefused

@@ -85,6 +85,10 @@ class Policy(NamedTuple):
     require_binding: bool = False
     """Whether a session must have a `code_challenge`."""
     live_sessions_per_address: int | None = None
+    refresh_token_idle_ms: int | None = None
+    """Minted refresh tokens end when they are not used for so long; never longer than the setting says."""
+    refresh_token_life_ms: int | None = None
+    """The same, however often they are used."""
 
 
 DEFAULT_POLICY = Policy()

@@ -192,6 +192,8 @@ def _policy_fields(policy: Policy) -> list[Argument]:
         *("longest_lifetime_ms", policy.longest_lifetime_ms or ""),
         *("require_binding", int(policy.require_binding)),
         *("live_sessions_per_address", policy.live_sessions_per_address or ""),
+        *("refresh_token_idle_ms", policy.refresh_token_idle_ms or ""),
+        *("refresh_token_life_ms", policy.refresh_token_life_ms or ""),
     ]
 
 
@@ -215,5 +217,7 @@ def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
             int(fields.get(b"longest_lifetime_ms") or 0) or None,
             fields.get(b"require_binding") == b"1",
             int(fields.get(b"live_sessions_per_address") or 0) or None,
+            int(fields.get(b"refresh_token_idle_ms") or 0) or None,
+            int(fields.get(b"refresh_token_life_ms") or 0) or None,
         ),
     )

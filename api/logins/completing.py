@@ -7,6 +7,7 @@ from api.logins.by_login_code import ByLoginCode
 from api.logins.guard import Asker
 from api.logins.refusals import NotPending
 from api.request.note import asked_by
+from projects.project import Policy, Project
 from runtime.codes import RefreshToken, mint_refresh_token
 from statemachine.commands import CompleteSession
 from statemachine.lifecycle import Outcome
@@ -22,6 +23,13 @@ class TokenTerms(NamedTuple):
     """Unless they are used."""
     life_ms: int
     """However often they are used."""
+
+    def within(self, policy: Policy) -> "TokenTerms":
+        """Return the terms in a project, whose policy can only shorten them."""
+        return TokenTerms(
+            min(policy.refresh_token_idle_ms or self.idle_ms, self.idle_ms),
+            min(policy.refresh_token_life_ms or self.life_ms, self.life_ms),
+        )
 
 
 class Completing:
@@ -45,13 +53,13 @@ class Completing:
 
         """
         asked = ("complete", refresh_token, login_subject)
-        make = partial(self._command, asker.project.id, refresh_token, login_subject)
+        make = partial(self._command, asker.project, refresh_token, login_subject)
         outcome = await self._by_login_code.decide(asker, login_code, asked, key, make)
         if outcome is not Outcome.COMPLETED:
             raise NotPending
 
     def _command(
-        self, project_id: str, refresh_token: str | None, login_subject: str | None, id_: str, holder: LoginCodeHolder
+        self, project: Project, refresh_token: str | None, login_subject: str | None, id_: str, holder: LoginCodeHolder
     ) -> CompleteSession:
         minted = None if refresh_token else mint_refresh_token(holder.session_id)
         token, by = minted.text if minted else refresh_token or "", asked_by()
@@ -59,22 +67,23 @@ class Completing:
             id_,
             holder.session_id,
             self._reply_to,
-            seal(token, holder.sealing_key, project_id, holder.session_id),
+            seal(token, holder.sealing_key, project.id, holder.session_id),
             # Not of a token that was brought: one that is easily guessed could be found from its digest.
             minted.digest.hex() if minted else None,
             login_subject,
             request_id=by.request_id,
             traceparent=by.traceparent,
-            opens=self._opening(minted, project_id, login_subject) if minted else None,
+            opens=self._opening(minted, project, login_subject) if minted else None,
         )
 
-    def _opening(self, minted: RefreshToken, project_id: str, login_subject: str | None) -> Opening:
+    def _opening(self, minted: RefreshToken, project: Project, login_subject: str | None) -> Opening:
         """Return what the hand-over of a token opens. Tools of this interface never take a new token: none rotates."""
+        terms = self._terms.within(project.policy)
         return Opening(
             minted.family_digest,
             minted.digest,
             login_subject or minted.family_id,
-            client_id=project_id,
-            idle_ms=self._terms.idle_ms,
-            life_ms=self._terms.life_ms,
+            client_id=project.id,
+            idle_ms=terms.idle_ms,
+            life_ms=terms.life_ms,
         )

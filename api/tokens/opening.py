@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from redis.asyncio import Redis
 
 from api.logins.completing import TokenTerms
+from projects.project import Project
 from runtime.clock import redis_now
 from runtime.codes import mint_refresh_token, new_session_id
 from runtime.redis.keys import Keys
@@ -34,18 +35,28 @@ class OpeningFamilies:
         self._retention = retention
 
     async def for_subject(
-        self, project_id: str, subject: str, *, client_id: str, rotates: bool, life_ms: int | None = None
+        self, project: Project, subject: str, *, client_id: str, rotates: bool, life_ms: int | None = None
     ) -> Opened:
-        """Open a family for a subject that the backend names. `life_ms` can only shorten what the settings say."""
-        return await self._open(project_id, subject, "server", client_id, rotates=rotates, life_ms=life_ms)
+        """Open a family for a subject that the backend names. `life_ms` can only shorten what the project allows.
 
-    async def anonymous(self, project_id: str, *, client_id: str, rotates: bool) -> Opened:
-        """Open a family for a new subject, a random UUID, that is nobody yet (`UpgradeFamily` changes that)."""
-        return await self._open(project_id, str(uuid.uuid4()), "anonymous", client_id, rotates=rotates, life_ms=None)
+        Raises:
+            OutOfMemoryError: Redis is at its maxmemory; nothing was written.
+
+        """
+        return await self._open(project, subject, "server", client_id, rotates=rotates, life_ms=life_ms)
+
+    async def anonymous(self, project: Project, *, client_id: str, rotates: bool) -> Opened:
+        """Open a family for a new subject, a random UUID, that is nobody yet (`UpgradeFamily` changes that).
+
+        Raises:
+            OutOfMemoryError: Redis is at its maxmemory; nothing was written.
+
+        """
+        return await self._open(project, str(uuid.uuid4()), "anonymous", client_id, rotates=rotates, life_ms=None)
 
     async def _open(
         self,
-        project_id: str,
+        project: Project,
         subject: str,
         flow: Literal["server", "anonymous"],
         client_id: str,
@@ -54,18 +65,18 @@ class OpeningFamilies:
         life_ms: int | None,
     ) -> Opened:
         token = mint_refresh_token(new_session_id(secrets.choice(self._keys.partitions)))
-        now = await redis_now(self._redis)
+        now, terms = await redis_now(self._redis), self._terms.within(project.policy)
         opening = Opening(
             token.family_digest,
             token.digest,
             subject,
             client_id,
-            self._terms.idle_ms,
-            min(life_ms or self._terms.life_ms, self._terms.life_ms),
+            terms.idle_ms,
+            min(life_ms or terms.life_ms, terms.life_ms),
             flow,
             rotates=rotates,
             anonymous=flow == "anonymous",
         )
-        family = opened(token.family_id, project_id, opening, now, now)
+        family = opened(token.family_id, project.id, opening, now, now)
         await open_family(self._redis, self._keys, family, now, self._retention)
         return Opened(family, token.text, now)

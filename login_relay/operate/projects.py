@@ -8,7 +8,7 @@ import msgspec
 
 from login_relay.operate.duration import Duration
 from login_relay.operate.relay import Relay, json_option, on_relay
-from login_relay.operate.tables import SECOND, age, table
+from login_relay.operate.tables import MINUTE, SECOND, age, table
 from projects.errors import ProjectNameTakenError, UnknownProjectError
 from projects.project import (
     DEFAULT_POLICY,
@@ -21,6 +21,7 @@ from projects.project import (
 from projects.store import Projects
 from runtime.clock import rfc3339
 from statemachine.store.initiating import MAX_LIFETIME_MS
+from tokens.family import LONGEST_LIFE_MS
 
 C = TypeVar("C", bound=Callable[..., object])
 
@@ -47,6 +48,13 @@ def _checked_lifetime(_: click.Context, __: click.Parameter, given: int | None) 
     return given
 
 
+def _checked_token_time(_: click.Context, __: click.Parameter, given: int | None) -> int | None:
+    if given is not None and not MINUTE <= given <= LONGEST_LIFE_MS:
+        message = "a refresh token lives 1m to 400d"
+        raise click.BadParameter(message)
+    return given
+
+
 _policy_options = (
     click.option(
         "--longest-lifetime",
@@ -54,6 +62,21 @@ _policy_options = (
         callback=_checked_lifetime,
         metavar="TIME",
         help="Cut longer lives of sessions to this: 1s to 24h. Absent: as LOGIN_RELAY_LONGEST_LIFETIME_MS says.",
+    ),
+    click.option(
+        "--token-idle",
+        type=Duration(),
+        callback=_checked_token_time,
+        metavar="TIME",
+        help="Minted refresh tokens end if not used for so long: 1m to 400d. It can only shorten "
+        "LOGIN_RELAY_REFRESH_TOKEN_IDLE_MS.",
+    ),
+    click.option(
+        "--token-life",
+        type=Duration(),
+        callback=_checked_token_time,
+        metavar="TIME",
+        help="The same, however often they are used, and LOGIN_RELAY_REFRESH_TOKEN_LIFE_MS.",
     ),
     click.option(
         "--require-binding/--no-require-binding",
@@ -73,6 +96,8 @@ class _Asked(TypedDict):
     """The options of `_with_policy`; None: not given."""
 
     longest_lifetime: int | None
+    token_idle: int | None
+    token_life: int | None
     require_binding: bool | None
     live_sessions_per_address: int | None
 
@@ -88,6 +113,8 @@ def _policy(before: Policy, asked: _Asked) -> Policy:
     """Return the policy with the options that were given."""
     wanted = {
         "longest_lifetime_ms": asked["longest_lifetime"],
+        "refresh_token_idle_ms": asked["token_idle"],
+        "refresh_token_life_ms": asked["token_life"],
         "require_binding": asked["require_binding"],
         "live_sessions_per_address": asked["live_sessions_per_address"],
     }
@@ -99,6 +126,10 @@ def _in_words(policy: Policy) -> str:
     words = []
     if policy.longest_lifetime_ms is not None:
         words.append(f"at most {age(policy.longest_lifetime_ms)}")
+    if policy.refresh_token_idle_ms is not None:
+        words.append(f"tokens idle at most {age(policy.refresh_token_idle_ms)}")
+    if policy.refresh_token_life_ms is not None:
+        words.append(f"tokens live at most {age(policy.refresh_token_life_ms)}")
     if policy.require_binding:
         words.append("bound")
     if policy.live_sessions_per_address is not None:

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from api.tokens.refusals import DeadRefreshToken
+from projects.project import Policy
 from runtime.codes import RefreshToken, mint_refresh_token
 from runtime.errors import SettingError
 from runtime.redis.keys import Keys
@@ -185,7 +186,7 @@ async def test_a_family_is_revoked_by_any_of_its_tokens_or_by_id(desk: TokenDesk
 @pytest.mark.usefixtures("worker")
 async def test_an_anonymous_subject_becomes_somebody(desk: TokenDesk) -> None:
     """Its token and its subject stay; a second time there is nothing to upgrade."""
-    opened = await desk.opening.anonymous(PROJECT, client_id=PROJECT, rotates=False)
+    opened = await desk.opening.anonymous(caller().project, client_id=PROJECT, rotates=False)
     assert opened.family.anonymous
     assert await desk.upgrading.upgrade(opened.family.id)
     after = await desk.family(opened.family.id)
@@ -197,14 +198,31 @@ async def test_an_anonymous_subject_becomes_somebody(desk: TokenDesk) -> None:
 
 async def test_a_backend_opens_a_family_without_a_login(desk: TokenDesk) -> None:
     """For as long as it asks, within what the settings allow."""
-    short = await desk.opening.for_subject(PROJECT, SUBJECT, client_id=PROJECT, rotates=False, life_ms=60_000)
+    short = await desk.opening.for_subject(caller().project, SUBJECT, client_id=PROJECT, rotates=False, life_ms=60_000)
     assert short.family.ends_at == short.family.opened_at + 60_000
-    long = await desk.opening.for_subject(PROJECT, SUBJECT, client_id=PROJECT, rotates=False, life_ms=10**12)
+    long = await desk.opening.for_subject(caller().project, SUBJECT, client_id=PROJECT, rotates=False, life_ms=10**12)
     assert long.family.ends_at == long.family.opened_at + desk.settings.refresh_token_life_ms
     assert {family.id for family in await desk.introspecting.of_subject(PROJECT, SUBJECT)} == {
         short.family.id,
         long.family.id,
     }
+
+
+async def test_a_project_shortens_the_life_of_its_tokens(desk: TokenDesk) -> None:
+    """And never lengthens it."""
+    project = caller().project
+    shorter, longer = (
+        Policy(refresh_token_idle_ms=120_000, refresh_token_life_ms=240_000),
+        Policy(refresh_token_idle_ms=400 * DAY_MS, refresh_token_life_ms=400 * DAY_MS),
+    )
+    opened = [
+        (await desk.opening.anonymous(project._replace(policy=policy), client_id=PROJECT, rotates=False)).family
+        for policy in (shorter, longer)
+    ]
+    assert [(family.idle_ms, family.ends_at - family.opened_at) for family in opened] == [
+        (120_000, 240_000),
+        (desk.settings.refresh_token_idle_ms, desk.settings.refresh_token_life_ms),
+    ]
 
 
 async def test_the_list_forgets_what_is_over(desk: TokenDesk) -> None:

@@ -133,6 +133,17 @@ async def test_what_a_project_asks_of_its_sessions_is_listed_and_changed(operate
     assert await policies() == [(None, True, None), (1_000, False, 10)]
 
 
+async def test_a_project_may_shorten_the_life_of_its_tokens(operate: Operate) -> None:
+    """For tokens that are not used, and for all."""
+    await operate("projects", "create", "acme", "--token-idle", "7d")
+    await operate("projects", "update", "acme", "--token-life", "90d")
+    [row] = shown(await operate("projects", "list", "--json"))
+    assert (row["refresh_token_idle_ms"], row["refresh_token_life_ms"]) == (7 * 86_400_000, 90 * 86_400_000)
+    listed = (await operate("projects", "list")).stdout
+    assert listed.splitlines()[1].endswith("tokens idle at most 7 d, tokens live at most 90 d")
+    refused(await operate("projects", "update", "acme", "--token-life", "401d"), 2)
+
+
 @pytest.mark.parametrize("lifetime", ["0", "25h", "2d", "soon"])
 async def test_lifetime_that_no_session_may_have_is_refused(operate: Operate, lifetime: str) -> None:
     """The wire's bounds are a second and a day (docs/wire.md 3)."""
