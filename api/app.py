@@ -47,6 +47,8 @@ from projects.audit import Refusals
 from projects.budgets import Guesses, InitiationLimits
 from projects.store import Projects
 from runtime.logs import configure_logging, writes_json
+from runtime.loops import keep_running
+from runtime.master_secrets import MasterSecretsFile
 from runtime.redis.connections import command_client, reader_client, subscriber_client
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, trusted_networks
@@ -55,6 +57,7 @@ from statemachine.store.command_stream import CommandStream
 from statemachine.store.initiating import Initiations
 from statemachine.store.reading import Sessions
 from statemachine.store.retention import Retention
+from tokens.announcing import Announcing
 
 CANCEL_WAIT = 1.0  # seconds; a loop that has not ended by then ends with the process
 
@@ -187,6 +190,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         incoming=Incoming(),
     )
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
+    announcing = Announcing(redis, keys, MasterSecretsFile.from_settings(settings), settings.public_url)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
@@ -205,7 +209,11 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        running = {asyncio.create_task(waiting.run()), asyncio.create_task(feed.run())}
+        running = {
+            asyncio.create_task(waiting.run()),
+            asyncio.create_task(feed.run()),
+            asyncio.create_task(keep_running("master secrets", announcing.run)),
+        }
         # The server handles SIGTERM, and first finishes the requests under way: held polls would keep it from stopping.
         asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
         try:
@@ -215,6 +223,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
                 task.cancel()
             # A cancellation can be lost: redis-py sends inside asyncio.wait_for, which drops some in Python 3.11.
             await asyncio.wait(running, timeout=CANCEL_WAIT)
+            await announcing.resign()
             await reader.aclose()
             await subscriber.aclose()
             await redis.aclose()

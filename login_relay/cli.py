@@ -24,6 +24,9 @@ COMMANDS = {
     "worker": Place("run.worker", "worker", "Decide the commands that the API records."),
     "login": Place("login", "login", "Log in through a browser and keep the refresh token."),
     "projects": Place("operate.projects", "projects", "Manage projects and their keys."),
+    "keys": Place(
+        "operate.keys", "keys", "Make, list and replace the master secrets that access tokens are signed with."
+    ),
     "sessions": Place("operate.sessions", "sessions", "Look at sessions, and end pending ones."),
     "events": Place("operate.events", "events", "Print what happened to sessions, in time order, over all partitions."),
     "dead-letters": Place(
