@@ -117,6 +117,21 @@ def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
     return Initiations(redis, keys, limits, retention, pickup_window_ms=settings.pickup_window_ms)
 
 
+def _noting(settings: Settings, tracing: Tracing | None) -> Noting:
+    spans = None
+    if tracing is not None:
+        from api.request.spans import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
+
+        spans = RequestSpans(tracing)
+    return Noting(
+        (*REQUEST_ID, b"x-request-id"),
+        spans,
+        counts=settings.metrics_port != 0,
+        logs=settings.log_level in {"debug", "info"},
+        as_json=writes_json(settings),
+    )
+
+
 def create_app(settings: Settings | None = None, tracing: Tracing | None = None) -> Litestar:
     """Return the application. `settings` default to the environment's; without `tracing` there are no traces.
 
@@ -126,18 +141,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     """
     settings = settings or load_settings(os.environ)
     configure_logging(settings, name_request)
-    spans = None
-    if tracing is not None:
-        from api.request.spans import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
-
-        spans = RequestSpans(tracing)
-    noting = Noting(
-        (*REQUEST_ID, b"x-request-id"),
-        spans,
-        counts=settings.metrics_port != 0,
-        logs=settings.log_level in {"debug", "info"},
-        as_json=writes_json(settings),
-    )
+    noting = _noting(settings, tracing)
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
     subscriber = subscriber_client(settings, "login-relay:api-subscriber")
@@ -223,7 +227,6 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
                 task.cancel()
             # A cancellation can be lost: redis-py sends inside asyncio.wait_for, which drops some in Python 3.11.
             await asyncio.wait(running, timeout=CANCEL_WAIT)
-            await announcing.resign()
             await reader.aclose()
             await subscriber.aclose()
             await redis.aclose()

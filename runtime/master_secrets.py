@@ -157,7 +157,7 @@ class MasterSecretsFile:
             raise SettingError(message) from None
 
     def refresh(self) -> None:
-        """Read the file if it has changed since the last call; log why if it cannot be used, and keep the old secrets."""
+        """Read the file if it has changed since the last call. If it is defective, log why and keep the old secrets."""
         try:
             now = _Version.of(self.path.stat())
         except OSError:
@@ -252,7 +252,7 @@ def _secret(place: str, jwk: dict[str, Any]) -> MasterSecret:
         raise MasterSecretsError(
             f"{place} is not {SECRET_BYTES} bytes in base64url; `login-relay keys add` makes a right one"
         )
-    if added_at is not None and (not isinstance(added_at, int) or added_at < 0):
+    if added_at is not None and (type(added_at) is not int or added_at < 0):
         raise MasterSecretsError(f"{place} has an iat that is not a number of seconds; remove it")
     return MasterSecret(kid, urlsafe_b64decode(k + "="), added_at)
 

@@ -48,18 +48,17 @@ class Announcing:
         self._previous = b""
 
     async def run(self) -> NoReturn:
-        """Do both every few seconds, until cancelled. A Redis that is away is left alone until the next time."""
-        while True:
-            if self._file is not None:
-                self._file.refresh()
-            with contextlib.suppress(*REDIS_TROUBLE):
-                await self._announce(() if self._file is None else self._file.secrets)
-            await asyncio.sleep(PERIOD)
-
-    async def resign(self) -> None:
-        """Take the announcement back, at the end of the process."""
-        with contextlib.suppress(*REDIS_TROUBLE):  # then it expires
-            await self._redis.execute_command("ZREM", self._keys.master_secrets(), self._previous)
+        """Do both every few seconds, until cancelled; then take the announcement back."""
+        try:
+            while True:
+                if self._file is not None:
+                    self._file.refresh()
+                with contextlib.suppress(*REDIS_TROUBLE):  # the next one comes soon
+                    await self._announce(() if self._file is None else self._file.secrets)
+                await asyncio.sleep(PERIOD)
+        finally:
+            with contextlib.suppress(*REDIS_TROUBLE):  # it expires by itself
+                await self._redis.execute_command("ZREM", self._keys.master_secrets(), self._previous)
 
     async def _announce(self, secrets: tuple[MasterSecret, ...]) -> None:
         fingerprints = tuple(one.fingerprint for one in secrets)

@@ -115,9 +115,9 @@ def add(given: Path | None, *, as_json: bool) -> None:
     kept = (*kept, made)
     write_master_secrets(path, kept)
     note = (
-        f"Added {made.kid}. Promote it at {_time(int(time.time()) + PROMOTE_AFTER)} at the earliest, when no cache has a "
-        f"key set without it: `login-relay keys promote {made.kid}`. Before that, every machine with an API process "
-        "must have the new file."
+        f"Added {made.kid}. Every machine with an API process must have the new file now. Not before "
+        f"{_time(int(time.time()) + PROMOTE_AFTER)}, when no cache has a key set without it: "
+        f"`login-relay keys promote {made.kid}`"
     )
     _print(path, kept, note, as_json=as_json)
 
@@ -137,8 +137,8 @@ def promote(kid: str, given: Path | None, *, now: bool, as_json: bool) -> None:
     ready = None if found.added_at is None else found.added_at + PROMOTE_AFTER
     if ready is not None and time.time() < ready and not now:
         raise click.ClickException(
-            f"{kid} was added less than an hour ago: caches may have a key set without it until {_time(ready)}, and would "
-            "refuse its tokens; --now promotes it all the same"
+            f"{kid} was added less than an hour ago: until {_time(ready)}, those who have an older key set in a cache "
+            "would refuse its tokens; --now promotes it all the same"
         )
     old = kept[0]
     kept = (found, *(one for one in kept if one is not found))
