@@ -3,7 +3,7 @@ import json
 import os
 import stat
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -207,11 +207,11 @@ def test_names_of_purposes_cannot_run_into_a_context() -> None:
 
 
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def logged() -> list[dict[str, Any]]:
     """What is logged."""
     lines: list[dict[str, Any]] = []
 
-    def keep(_: object, __: str, event: dict[str, Any]) -> str:
+    def keep(_: object, __: str, event: MutableMapping[str, Any]) -> str:
         lines.append(dict(event))
         return ""
 
