@@ -16,6 +16,7 @@ from api.stack.admin_tokens import AdminTokens
 from runtime.errors import SettingError
 from runtime.lifeline import stop_when_parent_ends, stop_when_stdin_closes
 from runtime.logs import configure_logging
+from runtime.master_secrets import MasterSecretsFile
 from runtime.redis.connections import command_client
 from runtime.settings import Settings, load_settings
 from runtime.tracing import check_tracing, start_tracing
@@ -63,6 +64,7 @@ def check(settings: Settings) -> None:
     """
     _ = command_client(settings, "login-relay:api")  # raises for a malformed URL
     AdminTokens.from_settings(settings)  # raises for an unusable key file
+    MasterSecretsFile.from_settings(settings)  # the same
     check_tracing(os.environ)
     check_listen_address(settings.host, settings.port)
 

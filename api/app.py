@@ -47,6 +47,8 @@ from projects.audit import Refusals
 from projects.budgets import Guesses, InitiationLimits
 from projects.store import Projects
 from runtime.logs import configure_logging, writes_json
+from runtime.loops import keep_running
+from runtime.master_secrets import MasterSecretsFile
 from runtime.redis.connections import command_client, reader_client, subscriber
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings, trusted_networks
@@ -55,6 +57,7 @@ from statemachine.store.command_stream import CommandStream
 from statemachine.store.initiating import Initiations
 from statemachine.store.reading import Sessions
 from statemachine.store.retention import Retention
+from tokens.announcing import Announcing
 
 CANCEL_WAIT = 1.0  # seconds; a loop that has not ended by then ends with the process
 
@@ -114,6 +117,21 @@ def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
     return Initiations(redis, keys, limits, retention, pickup_window_ms=settings.pickup_window_ms)
 
 
+def _noting(settings: Settings, tracing: Tracing | None) -> Noting:
+    spans = None
+    if tracing is not None:
+        from api.request.spans import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
+
+        spans = RequestSpans(tracing)
+    return Noting(
+        (*REQUEST_ID, b"x-request-id"),
+        spans,
+        counts=settings.metrics_port != 0,
+        logs=settings.log_level in {"debug", "info"},
+        as_json=writes_json(settings),
+    )
+
+
 def create_app(settings: Settings | None = None, tracing: Tracing | None = None) -> Litestar:
     """Return the application. `settings` default to the environment's; without `tracing` there are no traces.
 
@@ -123,18 +141,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     """
     settings = settings or load_settings(os.environ)
     configure_logging(settings, name_request)
-    spans = None
-    if tracing is not None:
-        from api.request.spans import RequestSpans  # noqa: PLC0415 - imports OpenTelemetry
-
-        spans = RequestSpans(tracing)
-    noting = Noting(
-        (*REQUEST_ID, b"x-request-id"),
-        spans,
-        counts=settings.metrics_port != 0,
-        logs=settings.log_level in {"debug", "info"},
-        as_json=writes_json(settings),
-    )
+    noting = _noting(settings, tracing)
     keys = Keys(settings.prefix, settings.partitions)
     redis = command_client(settings, "login-relay:api")
     reader = reader_client(settings, "login-relay:api-reader")
@@ -190,6 +197,7 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         incoming=Incoming(),
     )
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
+    announcing = Announcing(redis, keys, MasterSecretsFile.from_settings(settings), settings.public_url)
 
     def endpoints() -> list[HTTPRouteHandler]:
         return [
@@ -208,7 +216,11 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        running = {asyncio.create_task(waiting.run()), asyncio.create_task(feed.run())}
+        running = {
+            asyncio.create_task(waiting.run()),
+            asyncio.create_task(feed.run()),
+            asyncio.create_task(keep_running("master secrets", announcing.run)),
+        }
         # The server handles SIGTERM, and first finishes the requests under way: held polls would keep it from stopping.
         asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
         try:

@@ -24,6 +24,9 @@ COMMANDS = {
     "worker": Place("run.worker", "worker", "Decide the commands that the API records."),
     "login": Place("login", "login", "Log in through a browser and keep the refresh token."),
     "projects": Place("operate.projects", "projects", "Manage projects and their keys."),
+    "keys": Place(
+        "offline.keys", "keys", "Make, list and replace the master secrets that access tokens are signed with."
+    ),
     "sessions": Place("operate.sessions", "sessions", "Look at sessions, and end pending ones."),
     "tokens": Place("operate.tokens", "tokens", "List and revoke refresh tokens, and log subjects out."),
     "events": Place("operate.events", "events", "Print what happened to sessions, in time order, over all partitions."),
@@ -41,7 +44,7 @@ COMMANDS = {
     ),
     "health": Place("operate.health", "health", "Say whether a process of this machine works: exit code 0 yes, 1 no."),
     "admin-token": Place(
-        "operate.admin_token", "admin_token", "Print an admin access token for projects, signed with a private key."
+        "offline.admin_token", "admin_token", "Print an admin access token for projects, signed with a private key."
     ),
 }
 """The commands, in the order of the help."""

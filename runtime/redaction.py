@@ -14,7 +14,8 @@ from runtime.codes import LOGIN_CODE_ALPHABET, LOGIN_CODE_GROUP_SHAPE, LOGIN_COD
 MASK = "[redacted]"
 
 # A client's text may be logged too, and may be long: every pattern takes time linear in the length of the text.
-_TELLING = r"(?:(?:polling|login)[_-]?code|token|secret|password|verifier|(?:client|server|admin|api)[_-]key)"
+_CODE, _KEY = r"(?:polling|login|device|user)[_-]?code", r"(?:client|server|admin|api)[_-]key"
+_TELLING = rf"(?:{_CODE}|token|secret|password|verifier|{_KEY})"
 _NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
 _FOUR = LOGIN_CODE_GROUP_SHAPE
 _SECRETS = (
@@ -34,6 +35,8 @@ _SECRETS = (
         MASK,
     ),
     (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{MASK}@"),  # the password of a URL
+    # The secret part of a JSON Web Key (RFC 7518 §6.4.1, §6.2.2), of 256 bits or more.
+    (re.compile(r"(\\?[\"'][kd]\\?[\"']\s*:\s*\\?[\"'])[\w-]{40,}", re.ASCII), rf"\1{MASK}"),
     # `refresh_token='…'` and `"refresh_token": "…"`, as in the `repr` of a Struct or a dict.
     (
         re.compile(rf"({_TELLING}\\?[\"']?\s*[=:]\s*b?)(?:(\\?[\"']).*?\2|[^\s\"',;&)}}\]]+)", re.IGNORECASE),

@@ -4,8 +4,9 @@ The table in the README is generated from this file.
 """
 
 import difflib
+import re
 from collections.abc import Mapping
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -19,6 +20,14 @@ PREFIX = "LOGIN_RELAY_"
 
 NOT_SETTINGS = frozenset({f"{PREFIX}PUBLISHABLE_KEY"})
 """Variables with the same prefix that only the `login` command reads."""
+
+MAX_PORT = 65_535
+
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123 §2.1
+_ORIGIN = re.compile(
+    rf"(?P<scheme>https?)://(?:(?P<name>{_LABEL}(?:\.{_LABEL})*)|\[(?P<address>[0-9a-f:.]+)\])"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
 
 Milliseconds = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -49,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(min_length=1, description="Folder of the embedded server: its data, its log, its socket.")
     ] = ".login-relay"
     host: Annotated[str, Meta(min_length=1, description="Address that the API listens on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65_535, description="Port that the API listens on.")] = 8000
+    port: Annotated[int, Meta(ge=1, le=MAX_PORT, description="Port that the API listens on.")] = 8000
     prefix: Annotated[
         str,
         Meta(
@@ -245,11 +254,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(min_length=1, description="Claim of an admin access token that lists the ids of its projects."),
     ] = "project_ids"
+    public_url: Annotated[
+        str | None,
+        Meta(
+            description="Origin at which clients reach the relay, such as `https://relay.example.com`; `http://` only "
+            "for loopback. The issuer of access tokens begins with it. Unset: no access tokens."
+        ),
+    ] = None
+    keys_file: Annotated[
+        str | None,
+        Meta(
+            description="File of the master secrets that access tokens are signed with, for API processes alone "
+            "(`login-relay keys create`). Unset: no access tokens."
+        ),
+    ] = None
+    access_token_lifetime_s: Annotated[
+        int,
+        Meta(
+            ge=60,
+            le=3_600,
+            description="Lifetime of an access token in seconds: for so long it outlives a revocation, for those who "
+            "do not ask the relay.",
+        ),
+    ] = 300
     metrics_host: Annotated[
         str, Meta(min_length=1, description="Address on which each process serves `/metrics` to Prometheus.")
     ] = "127.0.0.1"
     metrics_port: Annotated[
-        Annotated[int, Meta(ge=0, le=65_535)] | None,
+        Annotated[int, Meta(ge=0, le=MAX_PORT)] | None,
         Meta(description="Port of `/metrics`. Unset: the first free port from 9464 on. 0: no metrics."),
     ] = None
     log_level: Annotated[
@@ -288,7 +320,34 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         raise SettingError(_name_the_variable(str(error))) from None
     _check_order(settings)
     trusted_networks(settings)
+    if settings.public_url is not None and not is_public_url(settings.public_url):
+        message = (
+            f"{variable('public_url')}: Expected an origin such as https://relay.example.com, in small letters and "
+            "without a path; http:// only for 127.0.0.1, [::1] or localhost"
+        )
+        raise SettingError(message)
     return settings
+
+
+def is_public_url(text: str) -> bool:
+    """Return whether `text` is an origin (RFC 6454 §6.2) with TLS, or one of this machine alone.
+
+    Issuers are compared character by character (RFC 8414 §3.3), so only the normal form is accepted.
+    """
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        return False
+    scheme, host, port = found["scheme"], found["name"] or found["address"], found["port"]
+    if port and (int(port) > MAX_PORT or int(port) == (443 if scheme == "https" else 80)):
+        return False
+    try:
+        address = ip_address(host)
+    except ValueError:
+        # A name that ends in a number would be an address, if it were well-formed (WHATWG URL, host parsing).
+        is_name = found["name"] is not None and not host.rpartition(".")[2].isdecimal()
+        return is_name and (scheme == "https" or host == "localhost")
+    is_normal = str(address) == host and isinstance(address, IPv4Address) == (found["name"] is not None)
+    return is_normal and (scheme == "https" or address.is_loopback)
 
 
 def trusted_networks(settings: Settings) -> tuple[Network, ...]:

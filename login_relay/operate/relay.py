@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from login_relay.run.embedded import resolve_redis_url
+from login_relay.run.keys_file import kept_keys_file
 from runtime.redis.connections import command_client, unavailable
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings
@@ -36,7 +37,10 @@ def on_relay(command: Callable[Concatenate[Relay, P], Coroutine[None, None, R]])
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         settings = load_settings(os.environ)
-        settings = msgspec.structs.replace(settings, redis_url=resolve_redis_url(settings))
+        keys_file = kept_keys_file(settings)
+        settings = msgspec.structs.replace(
+            settings, redis_url=resolve_redis_url(settings), keys_file=None if keys_file is None else str(keys_file)
+        )
         return asyncio.run(_connected(settings, lambda relay: command(relay, *args, **kwargs)))
 
     return run

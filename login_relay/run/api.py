@@ -7,6 +7,7 @@ import click
 
 from api.__main__ import main
 from login_relay.run.embedded import resolve_redis_url
+from login_relay.run.keys_file import kept_keys_file
 from login_relay.run.options import host_option, port_option
 from runtime.settings import load_settings, variable
 
@@ -30,6 +31,11 @@ def api(host: str | None, port: int | None, workers: int, *, until_stdin_closes:
     LOGIN_RELAY_SHUTDOWN_GRACE_MS at the latest.
     """
     settings = load_settings(os.environ)
-    given = {"redis_url": resolve_redis_url(settings), "host": host, "port": port}
+    given = {
+        "redis_url": resolve_redis_url(settings),
+        "keys_file": kept_keys_file(settings),
+        "host": host,
+        "port": port,
+    }
     os.environ.update({variable(field): str(value) for field, value in given.items() if value is not None})
     sys.exit(main(workers, until_stdin_closes=until_stdin_closes))

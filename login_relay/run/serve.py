@@ -19,13 +19,15 @@ from redis.exceptions import RedisError
 from api.server.listening import base_url, check_listen_address
 from login_relay.run.demo import demo_project, what_to_paste
 from login_relay.run.embedded import embedded_server
+from login_relay.run.keys_file import made_keys_file
 from login_relay.run.options import host_option, port_option
 from login_relay.run.state_folder import make_state_folder
 from projects.store import Projects
 from runtime.errors import LoginRelayError
+from runtime.master_secrets import MasterSecretsFile
 from runtime.redis.connections import command_client, given_redis_url, unavailable
 from runtime.redis.keys import Keys
-from runtime.settings import Settings, load_settings, variable
+from runtime.settings import Settings, is_public_url, load_settings, variable
 from statemachine.store.workers import read_workers
 
 READY_TIMEOUT = 60.0  # seconds; it usually takes two, on a busy machine longer
@@ -63,6 +65,9 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     )
     _check(settings)
     folder = make_state_folder(settings)
+    settings = msgspec.structs.replace(
+        settings, keys_file=settings.keys_file or str(made_keys_file(folder)), public_url=_public_url(settings)
+    )
     asyncio.run(_until_signalled(settings, folder, workers))
 
 
@@ -74,7 +79,14 @@ def _check(settings: Settings) -> None:
         from api.stack.admin_tokens import AdminTokens  # noqa: PLC0415 - it imports the web framework
 
         AdminTokens.from_settings(settings)
+    MasterSecretsFile.from_settings(settings)
     check_listen_address(settings.host, settings.port)
+
+
+def _public_url(settings: Settings) -> str | None:
+    """Return the URL that the settings name, or that of this machine alone; None if the API listens for others too."""
+    own = base_url(settings.host, settings.port)
+    return settings.public_url or (own if is_public_url(own) else None)
 
 
 async def _until_signalled(settings: Settings, folder: Path, workers: int) -> None:
@@ -144,6 +156,8 @@ async def _children(names: Sequence[str], settings: Settings) -> AsyncIterator[l
         variable("redis_url"): settings.redis_url or "",
         variable("host"): settings.host,
         variable("port"): str(settings.port),
+        variable("public_url"): settings.public_url or "",
+        variable("keys_file"): settings.keys_file or "",
     }
     children: list[Child] = []
     try:

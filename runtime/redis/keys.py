@@ -25,9 +25,9 @@ GROUP = "workers"
 class Keys:
     """The keys of one deployment.
 
-    With a lifetime: sessions, login codes, tokens, families, outcomes, workers, counters. Permanent: the streams
-    `commands` (its length is the backlog), `events` (trimmed by age) and `dead-letters` (trimmed by length), the index
-    `deadlines`, and projects with their origins.
+    With a lifetime: sessions, login codes, tokens, families, outcomes, workers, API processes, counters. Permanent: the
+    streams `commands` (its length is the backlog), `events` (trimmed by age) and `dead-letters` (trimmed by length),
+    the index `deadlines`, and projects with their origins.
     """
 
     def __init__(self, prefix: str, partitions: int) -> None:
@@ -96,6 +96,10 @@ class Keys:
     def worker(self, consumer: str) -> str:
         """String: the latest heartbeat of one worker process."""
         return f"{self.prefix}:worker:{consumer}"
+
+    def master_secrets(self) -> str:
+        """Sorted set: what each API process says of its master secrets, by when. Never a secret."""
+        return f"{self.prefix}:master-secrets"
 
     def wrong_codes_of_address(self, address: str) -> str:
         """Counter: recent wrong codes from a client address, in any project."""

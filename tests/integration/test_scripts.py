@@ -33,7 +33,7 @@ from tests.support.two_servers import TwoServers
 
 SCRIPTS = sorted(
     (room, path.name.removesuffix(".lua"))
-    for room in ("projects", "statemachine.store")
+    for room in ("projects", "statemachine.store", "tokens")
     for path in files(room).joinpath("lua").iterdir()
 )
 READ = Script.named("statemachine.store", "read")

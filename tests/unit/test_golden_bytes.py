@@ -35,6 +35,7 @@ from api.stack.initiate import InitiateRequest, InitiateResponse
 from api.stack.poll import PollRequest, PollStatus, PollSuccess
 from events.cloud_event import CloudEvent
 from login_relay.login import Report
+from login_relay.offline.keys import Listed, Printed
 from login_relay.operate.activity import Latency, RecentSession
 from login_relay.operate.dead_letters import Shown
 from login_relay.operate.doctor import Check, Diagnosis, Level
@@ -48,6 +49,8 @@ from statemachine.lifecycle import State
 from statemachine.session import ClientFacts, Session, TimedSession
 from statemachine.store.inspection import SessionFacts
 from statemachine.store.workers import SignOfLife, WorkerStatus
+from tokens.access_tokens import AccessToken
+from tokens.announcing import Announcement
 from tokens.family import Family, Opening
 
 SESSION = "0" * 26
@@ -65,6 +68,10 @@ AS_WORKER = b'{"consumer":"h:1:ab","alive":true,"pending":2,"idle_ms":5,"host":"
 GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     # In Redis.
     (SignOfLife("h", 1, 1.5), b'{"host":"h","pid":1,"started_at":1.5}'),
+    (
+        Announcement("h", 1, "https://r.example", ("00ff", "11ee")),
+        b'{"host":"h","pid":1,"public_url":"https://r.example","fingerprints":["00ff","11ee"]}',
+    ),
     (ClientFacts(), b"{}"),
     (ClientFacts("tool", "1", "h"), b'{"client_name":"tool","client_version":"1","hostname":"h"}'),
     (
@@ -163,6 +170,13 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
             b'{"name":"clock","level":"ok","says":"says"}]}'
         ),
     ),
+    (
+        Printed("keys.json", [Listed("a", signs=True, added_at=AT, promote_after=None, fingerprint="00ff")]),
+        (
+            b'{"file":"keys.json","keys":[{"kid":"a","signs":true,"added_at":"2026-01-01T00:00:00.000Z",'
+            b'"promote_after":null,"fingerprint":"00ff"}]}'
+        ),
+    ),
     (Status([PARTITION], [WORKER]), b'{"partitions":[' + AS_PARTITION + b'],"workers":[' + AS_WORKER + b"]}"),
     (
         Snapshot(AT, 60, 0.5, {"session.consumed": 1}, {"all": Latency(1, 2, 3, 4)}, [PARTITION], [WORKER], []),
@@ -186,9 +200,9 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     ),
 ]
 
-PARTS = {Check, Latency, PartitionStatus, WorkerStatus, RecentSession}
+PARTS = {Check, Latency, Listed, PartitionStatus, WorkerStatus, RecentSession}
 """Of those above."""
-INSIDE = {Session, TimedSession, Family, Settings}
+INSIDE = {Session, TimedSession, Family, Settings, AccessToken}
 """Never written in this form."""
 PACKAGES = (api, events, login_relay, login_relay_client, projects, runtime, statemachine, tokens, worker)
 

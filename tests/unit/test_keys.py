@@ -84,6 +84,7 @@ def test_every_key_starts_with_the_prefix() -> None:
         *keys_of_session(keys, digest, new_session_id(1)),
         *keys.permanent(),
         keys.worker("host:1:a"),
+        keys.master_secrets(),
         keys.project("id"),
     ]
     assert all(name.startswith("mine:") for name in names)

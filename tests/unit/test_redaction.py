@@ -120,6 +120,8 @@ def test_a_request_id_that_looks_like_a_secret_is_not_taken(secret: str) -> None
         "refresh_token",
         "polling_code",
         "login_code",
+        "device_code",
+        "client_secret",
         "x-stack-secret-server-key",
         "password",
         "code_verifier",
@@ -142,6 +144,7 @@ def test_a_value_is_masked_because_of_its_name(name: str, lines: io.StringIO) ->
         json.dumps(json.dumps({"refresh_token": "correct horse"})),
         repr({"refresh_token": b"correct horse"}),
         "a=b&refresh_token=horse&c=d",
+        "grant_type=x&device_code=horse&client_secret=horse",
         "rediss://relay:correct-horse@redis.example.com:6379/0",
     ],
 )
@@ -170,7 +173,22 @@ def test_what_is_no_secret_stays_readable(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a", "eyJ", "token ", 'token="', "://a:", "BCDF-", "lrp_", "token='\\", "client_", '"secret":', "a.b", "polling-"],
+    [
+        "a",
+        "eyJ",
+        "token ",
+        'token="',
+        "://a:",
+        "BCDF-",
+        "lrp_",
+        "token='\\",
+        "client_",
+        '"secret":',
+        "a.b",
+        "polling-",
+        '"k":',
+        '"k"',
+    ],
 )
 def test_no_text_takes_long(text: str) -> None:
     """Up to 64 KiB of a stranger's text may be logged; a process that searches it answers nobody meanwhile."""

@@ -58,6 +58,9 @@ VALUES: dict[str, tuple[str, object]] = {
     "admin_audience": ("relay", "relay"),
     "admin_token_max_age_s": ("600", 600),
     "admin_projects_claim": ("projects", "projects"),
+    "public_url": ("https://relay.example.com", "https://relay.example.com"),
+    "keys_file": ("/run/master-secrets/keys.json", "/run/master-secrets/keys.json"),
+    "access_token_lifetime_s": ("60", 60),
     "metrics_host": ("10.0.0.7", "10.0.0.7"),
     "metrics_port": ("0", 0),
     "log_level": ("debug", "debug"),
@@ -102,6 +105,9 @@ def test_empty_and_foreign_variables_are_no_settings() -> None:
         ("trusted_proxies", "10.0.0.0/8,hunter2"),
         ("trusted_proxies", "10.0.0.1/8"),
         ("wrong_codes_per_address", "0"),
+        ("access_token_lifetime_s", "59"),
+        ("access_token_lifetime_s", "3601"),
+        ("public_url", "hunter2"),
         ("throttle_polls", "hunter2"),
         ("log_level", "hunter2"),
         ("log_format", "hunter2\nhunter3"),
@@ -116,6 +122,68 @@ def test_error_names_the_variable_and_never_the_value(field: str, value: str) ->
     assert value.strip() not in message
     assert "\n" not in message
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://relay.example.com",
+        "https://relay.example.com:8443",
+        "https://localhost",
+        "https://192.0.2.1",
+        "https://[2001:db8::1]:8443",
+        "http://127.0.0.1:8000",
+        "http://127.9.9.9",
+        "http://[::1]:8000",
+        "http://localhost:8000",
+    ],
+)
+def test_public_url_is_an_origin(url: str) -> None:
+    """With TLS, or on this machine alone."""
+    assert load_settings({variable("public_url"): url}).public_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://relay.example.com",
+        "http://192.168.1.5:8000",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "http://127.1",
+        "https://1.2.3",
+        "https://relay.example.com/",
+        "https://relay.example.com/api",
+        "https://relay.example.com?a=b",
+        "https://relay.example.com#a",
+        "https://user:pass@relay.example.com",
+        "https://relay.example.com:443",
+        "http://127.0.0.1:80",
+        "https://relay.example.com:0",
+        "https://relay.example.com:65536",
+        "https://relay.example.com:",
+        "https://Relay.example.com",
+        "HTTPS://relay.example.com",
+        "https://relay.example.com.",
+        "https://-relay.example.com",
+        "https://relay_1.example.com",
+        "https://müller.example",
+        "https://[2001:DB8::1]",
+        "https://[2001:db8:0:0::1]",
+        "https://[192.0.2.1]",
+        "https://[relay]",
+        "https://",
+        "//relay.example.com",
+        "ftp://relay.example.com",
+        " https://relay.example.com",
+        "https://relay.example.com\n",
+        "https://relay.example.com https://other.example.com",
+    ],
+)
+def test_public_url_that_is_no_origin_in_its_normal_form_is_refused(url: str) -> None:
+    """Clients compare issuers character by character; without TLS anyone on the way could sign in their place."""
+    with pytest.raises(SettingError, match=f"^{variable('public_url')}: Expected an origin such as"):
+        load_settings({variable("public_url"): url})
 
 
 @pytest.mark.parametrize("field", ["log_level", "log_format"])

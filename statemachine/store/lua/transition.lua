@@ -57,7 +57,8 @@ if target ~= '' then
   else
     redis.call('ZREM', deadlines, session_id)
     if target == 'consumed' then
-      handed_over = redis.call('GETEX', token, 'PX', replay_window_ms) or ''
+      handed_over = redis.call('GET', token) or ''
+      redis.call('PEXPIRE', token, replay_window_ms)
     else
       redis.call('DEL', token)
     end
@@ -85,7 +86,7 @@ if entry_id ~= '' then
   local life = math.max(redis.call('PTTL', outcome_key), tonumber(replay_window_ms))
   local before = redis.call('SET', outcome_key, outcome, 'GET', 'PX', life)
   local fingerprint = before and string.match(before, ' .+$')
-  if fingerprint then redis.call('APPEND', outcome_key, fingerprint) end
+  if fingerprint then redis.call('SET', outcome_key, outcome .. fingerprint, 'PX', life) end
   redis.call('PUBLISH', replies, command_id .. ' ' .. outcome .. ' ' .. handed_over)
 end
 return { 'committed' }
