@@ -53,7 +53,7 @@ async def test_redis_cli_shows_a_login(start_service: StartService, redis_server
     shown = await asyncio.to_thread(redis_cli, redis_server, kept)
     for type_, version in WHOLE_LIFE:
         assert type_ in shown
-        assert f"{session_id}.{version}" in shown
+        assert f"{session_id}.{version or 'family.1'}" in shown
     waiting = asyncio.create_task(asyncio.to_thread(redis_cli, redis_server, next_one))
     with redis_server.client() as redis:
         await wait_until(lambda: any(row["cmd"] == "xread" and row["flags"] == "b" for row in redis.client_list()))
@@ -90,7 +90,7 @@ async def check_group(command: list[str], folder: Path, service: Service, server
     for _ in range(2):
         async with running(command, folder) as lines:
             sessions.append(await log_in(service.url, service.project, subject="ada"))
-            await wait_until(partial(has_lines, lines, 1 + 3 * len(sessions) - len(told)), within=20)
+            await wait_until(partial(has_lines, lines, 1 + 4 * len(sessions) - len(told)), within=20)
             with server.client() as redis:
                 await wait_until(lambda: redis.execute_command("XPENDING", stream, group)["pending"] == 0)
         told += lines
@@ -100,6 +100,7 @@ async def check_group(command: list[str], folder: Path, service: Service, server
             f"audit.project_changed {service.project.project_id} {nobody}",
             *(f"session.initiated {session_id} {nobody}" for session_id in sessions),
             *(f"session.{change} {session_id} ada" for session_id in sessions for change in ("completed", "consumed")),
+            *(f"family.opened {session_id} ada" for session_id in sessions),
         ]
     )
 
@@ -145,16 +146,20 @@ async def test_real_events_fit_the_schema(service: Service, redis_server: RedisS
     async with event_source(service.url, service.project.server_headers) as source:
         await wait_until(lambda: source.last_event_id)
         session_id = await log_in(service.url, service.project)
-        await wait_until(lambda: sum(item.event.subject == session_id for item in source.received) == 3)
+        await wait_until(lambda: sum(item.event.subject == session_id for item in source.received) == 4)
     with redis_server.client() as redis:
         rows = redis.xrange(service.keys.events(0))
     entries = [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in rows]
     entries = [entry for entry in entries if entry["subject"] == session_id]
-    assert len(entries) == 3
-    for entry, received in zip(entries, source.raw[-3:], strict=True):
+    assert len(entries) == 4
+    for entry, received in zip(entries, source.raw[-4:], strict=True):
         of_entry.validate(entry)
-        assert entry.keys() == schema["$defs"]["Entry"]["properties"].keys(), "a field is not described"
-        event = {**entry, "version": int(entry["version"]), "data": json.loads(entry["data"])}
+        fields = set(schema["$defs"]["Entry"]["properties"])
+        of_session = entry["type"].startswith("session.")
+        assert entry.keys() == (fields if of_session else fields - {"version"}), "a field is not described"
+        event: dict[str, object] = {**entry, "data": json.loads(entry["data"])}
+        if of_session:
+            event["version"] = int(entry["version"])
         of_event.validate(event)
         assert json.loads(received) == event
 

@@ -151,10 +151,15 @@ async def test_entry_has_the_fields_of_its_session(relay: Relay, redis: Redis, k
     [entry] = await relay.read()
     fields: list[bytes | None] = await redis.execute_command("HMGET", keys.session(session_id), *DECIDED_ON)
     assert json.loads(entry.session) == [value.decode() if value else "" for value in fields]
-    assert fields.count(None) == 3
+    assert fields.count(None) == 4
     assert session_in_entry(session_id, entry.session) == await relay.session(session_id)
     assert not await relay.handlers.handle([entry])
     await redis.hset(keys.session(session_id), mapping={"login_subject": 'ada/"ä" \U0001f600', "address": "192.0.2.1"})
+    await redis.hset(
+        keys.session(session_id),
+        "opens",
+        '{"family_digest":"AP8=","token_digest":"/wA=","subject":"ada","client_id":"p","idle_ms":1,"life_ms":2}',
+    )
     await relay.consume(session_id)
     [entry] = await relay.read()
     assert session_in_entry(session_id, entry.session) == await relay.session(session_id)
