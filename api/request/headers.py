@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 
 from api.request.refusals import Misfit
 
+Header = tuple[bytes, bytes]
 Headers = Mapping[bytes, bytes]
+"""The headers of a request; of several with one name the last."""
 
 # RFC 7240 §2: preferences are separated by commas, their parameters by semicolons; the value may be quoted.
 _WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
