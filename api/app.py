@@ -81,16 +81,18 @@ class _Api(Litestar):
 
 def _is_plain(scope: HTTPScope) -> bool:
     """Return whether there is nothing about the host that Litestar might object to."""
-    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-    return _PLAIN_HOST.fullmatch(host) is not None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return _PLAIN_HOST.fullmatch(value) is not None
+    return True
 
 
 async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
-    """Note the request, and discard a body that no endpoint reads. The endpoints of POST read theirs."""
-    headers = dict(request.scope["headers"])
-    note = noting.begin(request.scope, headers)
-    if request.scope["method"] != "POST" and not await discard(request.receive, headers):
-        note.is_cut = True
+    """Note a request, and discard its body, which no endpoint reads. A `Route` does its own."""
+    if request.scope["method"] != "POST":
+        headers = dict(request.scope["headers"])
+        note = noting.begin(request.scope, headers)
+        note.is_cut = not await discard(request.receive, headers)
 
 
 def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
@@ -159,12 +161,14 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         lifetime_ms=settings.session_lifetime_ms,
         longest_lifetime_ms=settings.longest_lifetime_ms,
     )
+    time_limits = TimeLimits()
     polling = Polling(
         sessions,
         commanding,
         waiting,
         guard,
         keys,
+        time_limits,
         held_max=settings.held_polls_max,
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
@@ -173,18 +177,17 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     inspecting = Inspecting(sessions, redis, guard, keys)
     denying = Denying(by_login_code, commanding.reply_to)
     cancelling = Cancelling(sessions, commanding, guard, keys)
-    poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
     bounds = Bounds(
         reading=settings.request_timeout_ms / 1000,
         answering=answer_within(settings.outcome_wait_ms),
         trusted_proxies=trusted_networks(settings),
         incoming=Incoming(),
-        time_limits=TimeLimits(),
+        time_limits=time_limits,
     )
     dialect = StackDialect(noting, origins)
     endpoints: dict[str, Endpoint] = {
         "/auth/cli": Initiate(access, initiating, settings.poll_interval_s),
-        "/auth/cli/poll": poll,
+        "/auth/cli/poll": Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s),
         "/auth/cli/complete": Complete(access, inspecting, completing, denying),
         "/auth/cli/cancel": Cancel(access, cancelling),
     }

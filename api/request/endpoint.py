@@ -7,26 +7,26 @@ the path of an endpoint does not pass through Litestar (docs/adr/0019-the-path-o
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
-from litestar import Request, post
+from litestar import post
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from api.request.address import Sender, sender
 from api.request.body import T, parse_body
 from api.request.headers import Header, Headers, idempotency_key, wait_preference
 from api.request.incoming import Incoming, discard
-from api.request.note import Note, Noting, current_note
+from api.request.note import Note, Noting
 from api.request.refusals import TooSlow
 from api.request.time_limits import Limited, TimeLimits
 from runtime.address import Network
 
 
 class Answer(NamedTuple):
-    """An answer, as an ASGI application for Litestar. It may be sent any number of times."""
+    """An answer. It may be sent any number of times."""
 
     body: bytes
     status: int = 200
@@ -36,11 +36,6 @@ class Answer(NamedTuple):
     def own_headers(self) -> list[Header]:
         """Return the headers that this answer has for itself."""
         return [(b"content-type", self.media_type), (b"content-length", b"%d" % len(self.body)), *self.headers]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Send the answer."""
-        await send({"type": "http.response.start", "status": self.status, "headers": self.own_headers()})
-        await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
 class Bounds(NamedTuple):
@@ -139,16 +134,13 @@ class Asked(Limited):
         self._bounds.time_limits.forget(self)
 
     async def refused(self) -> None:
-        """Receive what was not asked for, if it is small; note whether the answer comes before the end of the body."""
+        """Receive what was not asked for, if it is small; note whether the answer comes before the end of the body.
+
+        Afterwards it refers to the connection no longer. An exception may keep its traceback, and with it the frames of
+        the request, until Python collects garbage, and the server would not close the connection before that.
+        """
         if self.is_receiving or not (self.was_asked_for or await discard(self._receive, self.headers)):
             self.note.is_cut = True
-
-    def let_go(self) -> None:
-        """Refer to the connection no longer.
-
-        An exception may keep its traceback, and the frames of the request with it, until Python collects garbage; the
-        server would not close the connection before that.
-        """
         del self._receive, self._scope, self._task
 
 
@@ -183,47 +175,39 @@ class Route:
         self._bounds = bounds
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Answer a POST to exactly this path."""
+        """Send the endpoint's answer, or the dialect's to what it raised.
+
+        A body that took too long is `TooSlow`, an answer that did a `TimeoutError`. If a request is refused before its
+        body was read, only a small body is still received.
+        """
         scope["path_template"] = self.path
         headers = dict(scope["headers"])
         note = self._noting.begin(scope, headers)
-        answer = await self._answer(Asked(scope, receive, headers, note, self._bounds))
+        asked = Asked(scope, receive, headers, note, self._bounds)
+        refused: Answer | None = None
+        try:
+            await asyncio.sleep(0)  # the server reads in another thread: a turn later the body is there to be taken
+            answer = await self._endpoint(asked)
+        except asyncio.CancelledError:
+            if not asked.is_overdue():
+                raise
+            answer = refused = self._dialect.refusal(TooSlow() if asked.is_receiving else TimeoutError(), self.path)
+        except Exception as error:  # noqa: BLE001 - the dialect knows which are defects
+            answer = refused = self._dialect.refusal(error, self.path)
+        finally:
+            asked.unlimit()
+        if refused is not None:
+            await asked.refused()
         self._noting.end(note, answer.status)
         status, head = await self._dialect.head(note, headers, answer.status, answer.own_headers())
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
     def handler(self) -> HTTPRouteHandler:
-        """Return Litestar's handler, for requests whose path is written in another way, as `/auth/cli/`.
-
-        Litestar's hooks note such a request, and complete the head of its answer.
-        """
+        """Return Litestar's handler, for requests whose path is written in another way, as `/auth/cli/`."""
 
         @post(self.path, status_code=200, operation_id=self._endpoint.operation.operation_id)
-        async def handle(request: Request[Any, Any, Any]) -> Answer:
-            scope = request.scope
-            asked = Asked(scope, request.receive, dict(scope["headers"]), current_note(), self._bounds)
-            return await self._answer(asked)
+        async def handle() -> Route:
+            return self
 
         return handle
-
-    async def _answer(self, asked: Asked) -> Answer:
-        """Return the endpoint's answer, or the dialect's to what it raised.
-
-        A body that took too long is `TooSlow`, an answer that did a `TimeoutError`. If a request is refused before its
-        body was read, only a small body is still received.
-        """
-        try:
-            await asyncio.sleep(0)  # the server reads in another thread: a turn later the body is there to be taken
-            return await self._endpoint(asked)
-        except asyncio.CancelledError:
-            if not asked.is_overdue():
-                raise
-            answer = self._dialect.refusal(TooSlow() if asked.is_receiving else TimeoutError(), self.path)
-        except Exception as error:  # noqa: BLE001 - the dialect knows which are defects
-            answer = self._dialect.refusal(error, self.path)
-        finally:
-            asked.unlimit()
-        await asked.refused()
-        asked.let_go()
-        return answer

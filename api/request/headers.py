@@ -17,7 +17,8 @@ _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
     """Return the first header of these names that is present and not empty; None if there is none."""
     for name in names:
-        if value := headers.get(name, b"").strip():
+        value = headers.get(name)
+        if value is not None and (value := value.strip()):
             return value.decode("latin-1")
     return None
 

@@ -47,7 +47,6 @@ class Note:
     # Set by `Noting.end`:
     at: float
     seconds: float
-    status: int
 
     def __init__(self, given: str | None, method: str = "", route: str = NO_ROUTE) -> None:
         if given is None or not _REQUEST_ID.fullmatch(given) or redact(given) != given:  # it would be logged
@@ -55,6 +54,8 @@ class Note:
         self.request_id = given
         self.method = method
         self.route = route
+        self.status = 0
+        """0 until it is answered."""
         self.session_id: str | None = None
         """Known as soon as the request's code has been read."""
         self.counter: Counter | None = None
@@ -76,14 +77,6 @@ class AskedBy(NamedTuple):
 _log = structlog.get_logger("api")
 _encoder = msgspec.json.Encoder()
 _current: ContextVar[Note | None] = ContextVar("request", default=None)
-
-
-def current_note() -> Note:
-    """Return the note of the request that is being answered."""
-    note = _current.get()
-    if note is None:
-        raise LookupError("no request is being answered")
-    return note
 
 
 def note_session(session_id: str) -> None:
@@ -162,13 +155,16 @@ class Noting:
         _current.set(note)
         return note
 
-    def begun(self, scope: HTTPScope, headers: Headers) -> Note:
-        """Return the note of the current request, begun now if Litestar refused it before it called anything."""
+    def unanswered(self, scope: HTTPScope, headers: Headers) -> Note | None:
+        """Return the note of the current request unless it has been ended.
+
+        If Litestar refused the request before it called anything of ours, the note begins now.
+        """
         note = _current.get()
         if note is None:
             note = self.begin(scope, headers)
             note.is_cut = True
-        return note
+        return None if note.status else note
 
     def end(self, note: Note, status: int) -> None:
         """Complete a note. `status` is the real one, even if 200 is sent."""

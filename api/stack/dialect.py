@@ -59,10 +59,12 @@ class StackDialect:
         return status, own
 
     async def finish(self, message: Message, scope: Scope) -> None:
-        """Note the end of a request that Litestar answers, and complete its head (a `before_send` hook)."""
+        """Note the end of a request that no `Route` answered, and complete its head (a `before_send` hook)."""
         if message["type"] != "http.response.start":
             return
         headers, status = dict(scope["headers"]), message["status"]
-        note = self._noting.begun(cast("HTTPScope", scope), headers)  # only HTTP is served
+        note = self._noting.unanswered(cast("HTTPScope", scope), headers)  # only HTTP is served
+        if note is None:
+            return
         self._noting.end(note, status)
         message["status"], message["headers"] = await self.head(note, headers, status, [*message["headers"]])
