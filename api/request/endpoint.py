@@ -7,7 +7,7 @@ the path of an endpoint does not pass through Litestar (docs/adr/0019-the-path-o
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 from litestar import post
@@ -111,11 +111,17 @@ class Asked(Limited):
         return sender(self._scope, self._bounds.trusted_proxies)
 
     async def hold(self, seconds: float) -> None:
-        """Give the answer `seconds` more; read the body to its end, so that `gone` waits for the client to leave."""
+        """Give the answer `seconds` more; read the body to its end, so that `gone` waits for the client to leave.
+
+        The scope is emptied, except for what `sender` reads: it is a KiB of every held poll.
+        """
         self._limit(self._bounds.answering + seconds)
         if not self._has_ended:
             await self._receive()
             self._has_ended = True
+        kept: Any = {name: self._scope[name] for name in ("client", "headers")}
+        self._scope.clear()
+        self._scope.update(kept)
 
     def _limit(self, seconds: float) -> None:
         self._bounds.time_limits.watch(self, self._loop.time() + seconds)
