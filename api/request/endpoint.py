@@ -119,9 +119,10 @@ class Asked(Limited):
         if not self._has_ended:
             await self._receive()
             self._has_ended = True
-        kept: Any = {name: self._scope[name] for name in ("client", "headers")}
-        self._scope.clear()
-        self._scope.update(kept)
+        scope: dict[str, Any] = cast("dict[str, Any]", self._scope)
+        kept = {name: scope[name] for name in ("client", "headers")}
+        scope.clear()
+        scope.update(kept)
 
     def _limit(self, seconds: float) -> None:
         self._bounds.time_limits.watch(self, self._loop.time() + seconds)
