@@ -193,7 +193,6 @@ class Route:
         asked = Asked(scope, receive, headers, note, self._bounds)
         refused: Answer | None = None
         try:
-            await asyncio.sleep(0)  # the server reads in another thread: a turn later the body is there to be taken
             answer = await self._endpoint(asked)
         except asyncio.CancelledError:
             if not asked.is_overdue():
