@@ -72,10 +72,11 @@ async def test_forgotten_limit_does_not_expire(limits: TimeLimits) -> None:
 
 async def test_new_limit_is_noticed_after_all_others_are_over(limits: TimeLimits) -> None:
     """The timer that stopped because nothing was left to watch is set again."""
-    for _ in range(2):
-        limited = Noted()
-        limits.watch(limited, now())
-        await wait_until(lambda limited=limited: limited.at is not None)
+    first, second = Noted(), Noted()
+    limits.watch(first, now())
+    await wait_until(lambda: first.at is not None)
+    limits.watch(second, now())
+    await wait_until(lambda: second.at is not None)
 
 
 async def test_timer_keeps_no_context_of_a_request(limits: TimeLimits) -> None:
