@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import os
+import re
 import uuid
-from collections.abc import AsyncIterator
-from functools import cache, partial
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from functools import partial
+from typing import Any, cast
 
 from litestar import Litestar, Request, Router
-from litestar.handlers import HTTPRouteHandler
-from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
-from litestar.types import Message, Scope
+from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 from redis.asyncio import Redis
 
 from api.event_stream.feed import Feed
@@ -26,19 +25,20 @@ from api.logins.inspecting import Inspecting
 from api.logins.polling import Polling, pause_ms
 from api.logins.waiting import Waiting
 from api.openapi import openapi_endpoint
-from api.request.endpoint import Bounds, json_post
-from api.request.headers import header
+from api.request.endpoint import Bounds, Endpoint, Route
 from api.request.health import health_endpoints
 from api.request.incoming import MAX_BODY_BYTES, Incoming, discard
-from api.request.note import Noting, name_request, note_cut
+from api.request.note import Noting, name_request
+from api.request.time_limits import TimeLimits
 from api.server.draining import DRAIN_SIGNAL
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
 from api.stack.cancel import Cancel
 from api.stack.complete import Complete
+from api.stack.dialect import StackDialect
 from api.stack.errors import EXCEPTION_HANDLERS
 from api.stack.events import events_endpoint
-from api.stack.headers import ACTUAL_STATUS, OVERRIDE_ERROR_STATUS, REQUEST_ID
+from api.stack.headers import REQUEST_ID
 from api.stack.initiate import Initiate
 from api.stack.origins import Origins, preflight_endpoint
 from api.stack.poll import Poll
@@ -61,48 +61,41 @@ from tokens.announcing import Announcing
 
 CANCEL_WAIT = 1.0  # seconds; a loop that has not ended by then ends with the process
 
-# Nothing may be cached, nothing is a page (OWASP's list for APIs), and nothing names the server: an empty `server`
-# header stops granian from adding its own.
-_ON_ALL = (
-    (b"cache-control", b"no-store, max-age=0"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"server", b""),
-)
-_CLOSING = ((b"connection", b"close"),)
+PREFIXES = ("/api/v1", "/api/latest")
+_PLAIN_HOST = re.compile(rb"[0-9A-Za-z.:_\[\]-]*")
 
 
-@cache  # there are a dozen statuses
-def _of_status(status: int) -> tuple[tuple[bytes, bytes], ...]:
-    actual = str(status).encode()
-    return (*_ON_ALL, *((name, actual) for name in ACTUAL_STATUS))
+class _Api(Litestar):
+    """Litestar, except that a POST to exactly the path of one of the routes goes to that route directly."""
+
+    routes_of_post: Mapping[str, Route] = {}
+
+    def __call__(
+        self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
+    ) -> Coroutine[Any, Any, None]:
+        """Answer a request."""
+        asked = cast("HTTPScope", scope)
+        if asked.get("method") == "POST":
+            route = self.routes_of_post.get(asked["path"])
+            if route is not None and _is_plain(asked):
+                return route(asked, cast("Receive", receive), cast("Send", send))
+        return super().__call__(scope, receive, send)
 
 
-async def _finish(noting: Noting, message: Message, scope: Scope) -> None:
-    """Add the headers that clients expect to every response, including Litestar's own errors.
-
-    The JavaScript client asks for 4xx answers as 200, with the real status in a header (`override-error-status`).
-    """
-    if message["type"] != "http.response.start":
-        return
-    status = message["status"]
-    note = noting.end(scope, status)
-    request_id = note.request_id.encode()
-    of_request = zip(REQUEST_ID, (request_id, request_id), strict=True)
-    # The server closes the connection in this case. The client must know it before it sends its next request.
-    closing = _CLOSING if note.is_cut else ()
-    message["headers"] = [*message["headers"], *_of_status(status), *of_request, *closing]
-    if HTTP_400_BAD_REQUEST <= status < HTTP_500_INTERNAL_SERVER_ERROR:
-        override = header(dict(scope["headers"]), OVERRIDE_ERROR_STATUS)
-        message["status"] = HTTP_200_OK if override == "true" else status
+def _is_plain(scope: HTTPScope) -> bool:
+    """Return whether there is nothing about the host that Litestar might object to."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return _PLAIN_HOST.fullmatch(value) is not None
+    return True
 
 
 async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
-    """Note the request, and discard a body that no endpoint reads. The endpoints of POST read theirs."""
-    noting.begin(request.scope)
-    if request.scope["method"] != "POST" and not await discard(request.receive, dict(request.scope["headers"])):
-        note_cut()
+    """Note a request, and discard its body, which no endpoint reads. A `Route` does its own."""
+    if request.scope["method"] != "POST":
+        headers = dict(request.scope["headers"])
+        note = noting.begin(request.scope, headers)
+        note.is_cut = not await discard(request.receive, headers)
 
 
 def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
@@ -171,12 +164,14 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         lifetime_ms=settings.session_lifetime_ms,
         longest_lifetime_ms=settings.longest_lifetime_ms,
     )
+    time_limits = TimeLimits()
     polling = Polling(
         sessions,
         commanding,
         waiting,
         guard,
         keys,
+        time_limits,
         held_max=settings.held_polls_max,
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
@@ -189,26 +184,27 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
     inspecting = Inspecting(sessions, redis, guard, keys)
     denying = Denying(by_login_code, commanding.reply_to)
     cancelling = Cancelling(sessions, commanding, guard, keys)
-    poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
     bounds = Bounds(
         reading=settings.request_timeout_ms / 1000,
         answering=answer_within(settings.outcome_wait_ms),
         trusted_proxies=trusted_networks(settings),
         incoming=Incoming(),
+        time_limits=time_limits,
     )
+    dialect = StackDialect(noting, origins)
+    endpoints: dict[str, Endpoint] = {
+        "/auth/cli": Initiate(access, initiating, settings.poll_interval_s),
+        "/auth/cli/poll": Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s),
+        "/auth/cli/complete": Complete(access, inspecting, completing, denying),
+        "/auth/cli/cancel": Cancel(access, cancelling),
+    }
+    routes = [
+        Route(prefix + path, endpoint, dialect, noting, bounds)
+        for prefix in PREFIXES
+        for path, endpoint in endpoints.items()
+    ]
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
     announcing = Announcing(redis, keys, MasterSecretsFile.from_settings(settings), settings.public_url)
-
-    def endpoints() -> list[HTTPRouteHandler]:
-        return [
-            # First: at a path that already has another endpoint, Litestar would answer OPTIONS itself.
-            preflight_endpoint(origins, ("/auth/cli", "/auth/cli/poll", "/auth/cli/complete", "/auth/cli/cancel")),
-            json_post("/auth/cli", Initiate(access, initiating, settings.poll_interval_s), bounds),
-            json_post("/auth/cli/poll", poll, bounds),
-            json_post("/auth/cli/complete", Complete(access, inspecting, completing, denying), bounds),
-            json_post("/auth/cli/cancel", Cancel(access, cancelling), bounds),
-            events_endpoint(access, feed),
-        ]
 
     def drain() -> None:
         waiting.drain()
@@ -234,16 +230,23 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
             await redis.aclose()
             noting.close()
 
-    return Litestar(
+    app = _Api(
         route_handlers=[
-            Router("/api/v1", route_handlers=endpoints()),
-            Router("/api/latest", route_handlers=endpoints()),
+            # First: at a path that already has another endpoint, Litestar would answer OPTIONS itself.
+            *(
+                Router(
+                    prefix,
+                    route_handlers=[preflight_endpoint(origins, tuple(endpoints)), events_endpoint(access, feed)],
+                )
+                for prefix in PREFIXES
+            ),
+            *(route.handler() for route in routes),
             *health_endpoints(sessions),
             openapi_endpoint(),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         before_request=partial(_begin, noting),
-        before_send=[partial(_finish, noting), origins.answer],
+        before_send=[dialect.finish],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
@@ -252,3 +255,5 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         debug=False,
         pdb_on_exception=False,
     )
+    app.routes_of_post = {route.path: route for route in routes}
+    return app

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Literal, NamedTuple, assert_never, get_args
 
 from api.logins.commanding import Commanding, Identity, identify
@@ -12,6 +11,7 @@ from api.logins.refusals import Busy, KeyReused, NotDoneInTime, PolledTooSoon, W
 from api.logins.waiting import Waiting
 from api.request.metrics import POLLS
 from api.request.note import asked_by, note_count, note_session
+from api.request.time_limits import Limited, TimeLimits
 from runtime.codes import PollingCode
 from runtime.redis.keys import Keys
 from statemachine.commands import ConsumeSession
@@ -53,6 +53,7 @@ class Polling:
         waiting: Waiting,
         guard: Guard,
         keys: Keys,
+        time_limits: TimeLimits,
         *,
         held_max: int,
         pause_ms: int,
@@ -62,6 +63,7 @@ class Polling:
         self._waiting = waiting
         self._guard = guard
         self._keys = keys
+        self._time_limits = time_limits
         self._held, self._held_max = 0, held_max
         self._pause_ms = pause_ms
         """0: polls are not throttled."""
@@ -130,14 +132,15 @@ class Polling:
                         return session, Outcome.WAITING  # nobody would receive the token
                     if outcome is not Outcome.WAITING or loop.time() >= until or self._waiting.draining:
                         return session, outcome
-                    wake = partial(_wake, change)
-                    leaving.add_done_callback(wake)
-                    timer = loop.call_at(until, wake, None)
+                    del session  # not needed any more, and there may be ten thousand of them
+                    over = _Over(change)
+                    self._time_limits.watch(over, until)
+                    leaving.add_done_callback(over)
                     try:
                         await change
                     finally:
-                        timer.cancel()
-                        leaving.remove_done_callback(wake)
+                        self._time_limits.forget(over)
+                        leaving.remove_done_callback(over)
         finally:
             self._held -= 1
             leaving.cancel()
@@ -181,9 +184,22 @@ def _identity(code: PollingCode, code_verifier: str | None, key: str | None) -> 
     return identify(key, (code.text,), code.text, ("consume", code_verifier))
 
 
-def _wake(change: "asyncio.Future[None]", _: object) -> None:
-    if not change.done():
-        change.set_result(None)
+class _Over(Limited):
+    """Ends the wait for a change when its time is over, or when its client has gone."""
+
+    __slots__ = ("_change",)
+
+    def __init__(self, change: "asyncio.Future[None]") -> None:
+        self._change = change
+
+    def expire(self) -> None:
+        """End the wait."""
+        if not self._change.done():
+            self._change.set_result(None)
+
+    def __call__(self, _: object) -> None:
+        """Do the same, as a callback of a future."""
+        self.expire()
 
 
 def _told(outcome: Outcome) -> Told:

@@ -6,10 +6,11 @@ waiters are looked up in batches: immediately after a reconnect, and once a seco
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, NoReturn, TypeVar
+from collections.abc import Iterable
+from typing import Generic, NamedTuple, NoReturn, TypeVar
 
 import structlog
+from prometheus_client import Gauge
 from redis.backoff import ExponentialWithJitterBackoff
 
 from api.request.metrics import FALLBACKS, WAITERS
@@ -44,6 +45,35 @@ class Answer(NamedTuple):
     the fallback the caller must read it."""
 
 
+class Registration(Generic[T]):
+    """A context in which a waiter is registered; it yields the waiter's future.
+
+    A class: a context manager made of a generator would take half a KiB of every held poll.
+    """
+
+    __slots__ = ("_future", "_gauge", "_id", "_waiters")
+
+    def __init__(self, waiters: "_Waiters[T]", id_: str, gauge: Gauge) -> None:
+        self._waiters = waiters
+        self._id = id_
+        self._gauge = gauge
+
+    def __enter__(self) -> "asyncio.Future[T]":
+        """Register a new future and return it."""
+        self._future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(self._id, []).append(self._future)
+        self._gauge.inc()
+        return self._future
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the future, and the id with its last one."""
+        self._gauge.dec()
+        futures = self._waiters[self._id]
+        futures.remove(self._future)
+        if not futures:
+            del self._waiters[self._id]
+
+
 class Waiting:
     """The waiters of one process: requests for a command's outcome, and polls held until a session changes."""
 
@@ -65,18 +95,13 @@ class Waiting:
         self.draining = False
         """Whether the process is about to stop and holds no more polls."""
 
-    @contextlib.contextmanager
-    def for_outcome(self, partition: int, command_id: str) -> Iterator[asyncio.Future[Answer]]:
-        """Register a waiter for a command's outcome for the duration of the context; yield its future."""
-        with _OUTCOMES.track_inprogress(), _registered(self._commands[partition], command_id) as future:
-            yield future
+    def for_outcome(self, partition: int, command_id: str) -> "Registration[Answer]":
+        """Return what registers a waiter for a command's outcome."""
+        return Registration(self._commands[partition], command_id, _OUTCOMES)
 
-    @contextlib.contextmanager
-    def for_change(self, session_id: str) -> Iterator[asyncio.Future[None]]:
-        """Register a waiter for a pending session's next change for the duration of the context; yield its future."""
-        sessions = self._sessions[self._keys.partition_of(session_id)]
-        with _CHANGES.track_inprogress(), _registered(sessions, session_id) as future:
-            yield future
+    def for_change(self, session_id: str) -> "Registration[None]":
+        """Return what registers a waiter for a pending session's next change."""
+        return Registration(self._sessions[self._keys.partition_of(session_id)], session_id, _CHANGES)
 
     def drain(self) -> None:
         """Wake all held polls, so that they are answered now."""
@@ -167,17 +192,3 @@ def _resolve(futures: "Iterable[asyncio.Future[T]]", result: T) -> int:
     for future in waiting:
         future.set_result(result)
     return len(waiting)
-
-
-@contextlib.contextmanager
-def _registered(waiters: "_Waiters[T]", id_: str) -> "Iterator[asyncio.Future[T]]":
-    """Add a new future to `waiters` and yield it; remove it afterwards, and the id with its last future."""
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    futures = waiters.setdefault(id_, [])
-    futures.append(future)
-    try:
-        yield future
-    finally:
-        futures.remove(future)
-        if not futures:
-            del waiters[id_]

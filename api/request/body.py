@@ -44,6 +44,8 @@ def _misfit(error: msgspec.ValidationError) -> Misfit:
 
 
 def _media_type_problem(content_type: bytes) -> str | None:
+    if content_type == b"application/json":  # as nearly everybody writes it
+        return None
     media_type, *parameters = (part.strip().lower() for part in content_type.decode("latin-1").split(";"))
     if media_type != "application/json":
         return "Send the request body as Content-Type: application/json."

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 
 from api.request.refusals import Misfit
 
+Header = tuple[bytes, bytes]
 Headers = Mapping[bytes, bytes]
+"""The headers of a request; of several with one name the last."""
 
 # RFC 7240 §2: preferences are separated by commas, their parameters by semicolons; the value may be quoted.
 _WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE)
@@ -15,7 +17,8 @@ _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 def header(headers: Headers, names: tuple[bytes, ...]) -> str | None:
     """Return the first header of these names that is present and not empty; None if there is none."""
     for name in names:
-        if value := headers.get(name, b"").strip():
+        value = headers.get(name)
+        if value is not None and (value := value.strip()):
             return value.decode("latin-1")
     return None
 

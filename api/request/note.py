@@ -14,14 +14,14 @@ from collections import Counter as Tally
 from collections.abc import MutableMapping
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import structlog
-from litestar.types import HTTPScope, Scope
+from litestar.types import HTTPScope
 from prometheus_client import Counter
 
-from api.request.headers import header
+from api.request.headers import Headers, header
 from api.request.metrics import NO_ROUTE, requests
 from runtime.redaction import redact
 from runtime.tracing import traceparent
@@ -47,14 +47,15 @@ class Note:
     # Set by `Noting.end`:
     at: float
     seconds: float
-    status: int
-    method: str
-    route: str
 
-    def __init__(self, given: str | None) -> None:
+    def __init__(self, given: str | None, method: str = "", route: str = NO_ROUTE) -> None:
         if given is None or not _REQUEST_ID.fullmatch(given) or redact(given) != given:  # it would be logged
             given = f"{random.getrandbits(128):032x}"  # not a secret, so no costly system call
         self.request_id = given
+        self.method = method
+        self.route = route
+        self.status = 0
+        """0 until it is answered."""
         self.session_id: str | None = None
         """Known as soon as the request's code has been read."""
         self.counter: Counter | None = None
@@ -82,12 +83,6 @@ def note_session(session_id: str) -> None:
     """Note the session of the request that is being answered."""
     if (note := _current.get()) is not None:
         note.session_id = session_id
-
-
-def note_cut() -> None:
-    """Note that the request is answered before the end of its body was received."""
-    if (note := _current.get()) is not None:
-        note.is_cut = True
 
 
 def note_count(counter: Counter) -> None:
@@ -152,31 +147,34 @@ class Noting:
         self._logs = logs
         self._as_json = as_json
 
-    def begin(self, scope: Scope) -> Note:
+    def begin(self, scope: HTTPScope, headers: Headers) -> Note:
         """Start the note of a request, make it the current one, and return it."""
-        headers = dict(scope["headers"])
-        note = Note(header(headers, self._id_headers))
+        note = Note(header(headers, self._id_headers), scope["method"], scope.get("path_template") or NO_ROUTE)
         if self._spans is not None:
-            note.span = self._spans.begin(cast("HTTPScope", scope), headers)
+            note.span = self._spans.begin(scope, headers)
         _current.set(note)
         return note
 
-    def end(self, scope: Scope, status: int) -> Note:
-        """Complete the note of the current request and return it. `status` is the real one, even if 200 is sent."""
+    def unanswered(self, scope: HTTPScope, headers: Headers) -> Note | None:
+        """Return the note of the current request unless it has been ended.
+
+        If Litestar refused the request before it called anything of ours, the note begins now.
+        """
         note = _current.get()
-        if note is None:  # Litestar refuses some requests before it calls `before_request`
-            note = self.begin(scope)
+        if note is None:
+            note = self.begin(scope, headers)
             note.is_cut = True
-        note.at, note.seconds = time.time(), time.perf_counter() - note.started
-        note.status, note.method = status, cast("HTTPScope", scope)["method"]  # only HTTP is served
-        note.route = scope.get("path_template") or NO_ROUTE
+        return None if note.status else note
+
+    def end(self, note: Note, status: int) -> None:
+        """Complete a note. `status` is the real one, even if 200 is sent."""
+        note.at, note.seconds, note.status = time.time(), time.perf_counter() - note.started, status
         if self._counts or self._logs:
             if not self._answered:
                 asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush, context=Context())
             self._answered.append(note)
         if self._spans is not None and note.span is not None:
             self._spans.end(note.span, status, note.request_id, note.session_id)
-        return note
 
     def close(self) -> None:
         """Write the remaining notes and send the remaining spans."""

@@ -11,8 +11,6 @@ from enum import IntEnum
 from typing import NamedTuple
 from uuid import UUID
 
-from cachetools import TTLCache
-
 from api.request.address import Sender
 from api.request.headers import Headers, header
 from api.stack import headers as names
@@ -24,7 +22,7 @@ from projects.project import (
     KeyKind,
     Project,
 )
-from projects.store import ProjectRead, Projects
+from projects.store import Projects
 from runtime.address import UNKNOWN_ADDRESS
 
 CACHED_PROJECTS = 10_000  # ids that do not exist included, so that asking for them costs Redis nothing either
@@ -107,9 +105,13 @@ _ACCESS_TYPES = {access_type.name.lower(): access_type for access_type in Access
 
 
 class _TimedRead(NamedTuple):
-    read: ProjectRead
+    project: Project | None
+    now: int
+    """Redis' time in milliseconds."""
     at: float
-    """By this machine's monotonic clock, in seconds."""
+    """The same moment by this machine's monotonic clock, in seconds."""
+    asked_at: float
+    """When the read began. A change after this may not be in it."""
 
 
 # Stands for a project that there is not.
@@ -124,7 +126,8 @@ class Access:
         self._projects = projects
         self._admin_tokens = admin_tokens
         # Reads under way are cached, not their results: a thousand polls that find the entry gone share one read.
-        self._reads: TTLCache[str, asyncio.Task[_TimedRead]] = TTLCache(CACHED_PROJECTS, cache_ms / 1000)
+        self._reads: dict[str, asyncio.Task[_TimedRead]] = {}
+        self._cached_for = cache_ms / 1000
 
     async def check(self, headers: Headers, sender: Callable[[], Sender] = _unknown) -> Caller:
         """Check who asks.
@@ -134,13 +137,13 @@ class Access:
 
         """
         admin_token = header(headers, names.ADMIN_ACCESS_TOKEN)
-        access_type = self._access_type(headers, admin_token)
+        access_type = _access_type(headers, admin_token)
         project_id = header(headers, names.PROJECT_ID)
         if project_id is None:
             raise KnownError("ACCESS_TYPE_WITHOUT_PROJECT_ID", request_type=access_type.name.lower())
         project, now = await self._project(project_id)
         try:
-            self._check_credential(headers, access_type, project or _NO_PROJECT, now)
+            self._check_credential(headers, admin_token, access_type, project or _NO_PROJECT, now)
         # Without a name: an exception in a variable is in a cycle with its own traceback. Until Python collects that,
         # the request stays referenced, and the server does not close its connection.
         except KnownError:
@@ -155,9 +158,10 @@ class Access:
         project, _ = await self._project(header(headers, names.PROJECT_ID) or "")
         return project is not None and origin in project.allowed_origins
 
-    def _check_credential(self, headers: Headers, access_type: AccessType, project: Project, now: int) -> None:
+    def _check_credential(
+        self, headers: Headers, admin_token: str | None, access_type: AccessType, project: Project, now: int
+    ) -> None:
         """Check a credential; as much work for a project that there is as for one that there is not."""
-        admin_token = header(headers, names.ADMIN_ACCESS_TOKEN)
         if admin_token is not None:
             self._admin_tokens.check(admin_token, project.id)
             return
@@ -169,32 +173,49 @@ class Access:
         if not project.keys[rule.kind].matches(key, now):
             raise KnownError(rule.wrong, project_id=project.id)
 
-    def _access_type(self, headers: Headers, admin_token: str | None) -> AccessType:
-        """Return the access type that is named, else that of the strongest key that was sent."""
-        named = header(headers, names.ACCESS_TYPE)
-        if named is not None:
-            if named not in _ACCESS_TYPES:
-                raise KnownError("INVALID_ACCESS_TYPE")
-            return _ACCESS_TYPES[named]
-        if admin_token is not None:
-            return AccessType.ADMIN
-        for access_type in sorted(AccessType, reverse=True):
-            if header(headers, _KEYS[access_type].header) is not None:
-                return access_type
-        raise KnownError("ACCESS_TYPE_REQUIRED")
-
     async def _project(self, project_id: str) -> tuple[Project | None, int]:
         """Return a project and the Redis time (milliseconds) by which its keys are to be judged."""
+        now = time.monotonic()
         task = self._reads.get(project_id)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        if task is None or (task.done() and not self._is_fresh(task, now)):
             if not _is_uuid(project_id):
                 return None, 0
-            task = self._reads[project_id] = asyncio.create_task(self._read(project_id))
-        read = task.result() if task.done() else await asyncio.shield(task)
-        return read.read.project, read.read.now + int((time.monotonic() - read.at) * 1000)
+            task = self._start_reading(project_id)
+        if not task.done():
+            await asyncio.shield(task)
+            now = time.monotonic()
+        read = task.result()
+        return read.project, read.now + int((now - read.at) * 1000)
+
+    def _is_fresh(self, task: "asyncio.Task[_TimedRead]", now: float) -> bool:
+        return not task.cancelled() and task.exception() is None and now - task.result().asked_at < self._cached_for
+
+    def _start_reading(self, project_id: str) -> "asyncio.Task[_TimedRead]":
+        # The one read first goes first: it is over, or soon will be. An entry that is read anew becomes the youngest.
+        self._reads.pop(project_id, None)
+        if len(self._reads) >= CACHED_PROJECTS:
+            del self._reads[next(iter(self._reads))]
+        task = self._reads[project_id] = asyncio.create_task(self._read(project_id))
+        return task
 
     async def _read(self, project_id: str) -> _TimedRead:
-        return _TimedRead(await self._projects.read(project_id), time.monotonic())
+        asked_at = time.monotonic()
+        return _TimedRead(*await self._projects.read(project_id), time.monotonic(), asked_at)
+
+
+def _access_type(headers: Headers, admin_token: str | None) -> AccessType:
+    """Return the access type that is named, else that of the strongest key that was sent."""
+    named = header(headers, names.ACCESS_TYPE)
+    if named is not None:
+        if named not in _ACCESS_TYPES:
+            raise KnownError("INVALID_ACCESS_TYPE")
+        return _ACCESS_TYPES[named]
+    if admin_token is not None:
+        return AccessType.ADMIN
+    for access_type in sorted(AccessType, reverse=True):
+        if header(headers, _KEYS[access_type].header) is not None:
+            return access_type
+    raise KnownError("ACCESS_TYPE_REQUIRED")
 
 
 def _is_uuid(text: str) -> bool:

@@ -4,7 +4,7 @@ import msgspec
 
 from api.logins.cancelling import Cancelling
 from api.request.body import given
-from api.request.endpoint import Asked, JsonResponse
+from api.request.endpoint import Answer, Asked
 from api.stack.access import Access
 from api.stack.described import (
     CODE_VERIFIER,
@@ -35,7 +35,7 @@ class Cancelled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 STRUCTS = (CancelRequest, Cancelled)
 _decoder = msgspec.json.Decoder(CancelRequest)
-_CANCELLED = JsonResponse(msgspec.json.encode(Cancelled()))
+_CANCELLED = Answer(msgspec.json.encode(Cancelled()))
 _REFUSED = refusals(["INVALID_POLLING_CODE", "IDEMPOTENCY_KEY_REUSED"], too_many=[TOO_MANY_WRONG_CODES])
 OPERATION = operation(
     "cancel",
@@ -67,7 +67,7 @@ class Cancel:
         self._access = access
         self._cancelling = cancelling
 
-    async def __call__(self, asked: Asked) -> JsonResponse:
+    async def __call__(self, asked: Asked) -> Answer:
         """Return 200 once the login is over."""
         caller = await self._access.check(asked.headers, asked.sender)
         body = await asked.json(_decoder)

@@ -12,7 +12,7 @@ from api.logins.denying import Denying
 from api.logins.inspecting import Asking, Inspecting
 from api.logins.refusals import KeyReused
 from api.request.body import given
-from api.request.endpoint import Asked, JsonResponse
+from api.request.endpoint import Answer, Asked
 from api.request.printable import PATTERN, check_printable
 from api.stack.access import Access, require_server_access
 from api.stack.described import (
@@ -124,9 +124,9 @@ class Inspected(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _decoder = msgspec.json.Decoder(CompleteRequest)
-_MINTED = JsonResponse(msgspec.json.encode(Minted()))
-_DONE = JsonResponse(msgspec.json.encode(Done(success=True)))
-_CHECKED = JsonResponse(msgspec.json.encode(Checked("none")))
+_MINTED = Answer(msgspec.json.encode(Minted()))
+_DONE = Answer(msgspec.json.encode(Done(success=True)))
+_CHECKED = Answer(msgspec.json.encode(Checked("none")))
 
 
 STRUCTS = (CompleteRequest, Minted, Done, Checked, Inspected)
@@ -196,7 +196,7 @@ class Complete:
         self._completing = completing
         self._denying = denying
 
-    async def __call__(self, asked: Asked) -> JsonResponse:
+    async def __call__(self, asked: Asked) -> Answer:
         """Return 200 once what was asked for is done, or if it could be (`check`, `inspect`)."""
         caller = await self._access.check(asked.headers, asked.sender)
         if not caller.project.allow_client_complete:
@@ -237,7 +237,7 @@ def _in_plain_text() -> Iterator[None]:
         raise PlainError(422, KEY_REUSED) from None
 
 
-def _inspected(asking: Asking) -> JsonResponse:
+def _inspected(asking: Asking) -> Answer:
     body = Inspected(
         asking.session_id,
         "cli",
@@ -249,4 +249,4 @@ def _inspected(asking: Asking) -> JsonResponse:
         asking.client.hostname,
         asking.address,
     )
-    return JsonResponse(msgspec.json.encode(body))
+    return Answer(msgspec.json.encode(body))

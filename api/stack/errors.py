@@ -4,13 +4,12 @@ Known errors are JSON and carry their code in a header too; other errors are pla
 interface print the body to people. What goes to the log is a second text, never the request's content.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, assert_never, get_args
 
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.status_codes import (
     HTTP_500_INTERNAL_SERVER_ERROR,
@@ -31,15 +30,15 @@ from api.logins.refusals import (
     WrongLoginCode,
     WrongPollingCode,
 )
+from api.request.endpoint import Answer
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooMuchAtOnce, TooSlow, Unreadable
-from api.stack.headers import spellings
+from api.stack.headers import KNOWN_ERROR
 from runtime.redis.connections import REDIS_TROUBLE
 
-ErrorRequest = Request[Any, Any, Any]
 Details = Mapping[str, str | int | list[str]]
 
 _log = structlog.get_logger("api")
-_KNOWN_ERROR = spellings("known-error")
+TEXT = b"text/plain; charset=utf-8"
 STORE_FULL_FOR = 10  # seconds; sessions end, and are forgotten, all the time, but a full Redis has many clients waiting
 
 
@@ -180,53 +179,53 @@ def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: C901, P
             assert_never(refusal)
 
 
-def _request_refused(request: ErrorRequest, refusal: RequestRefusal) -> Response[bytes]:
-    return _answer(request, of_request(refusal))
+def _request_refused(refusal: RequestRefusal, _: str) -> Answer:
+    return _answer(of_request(refusal))
 
 
-def _login_refused(request: ErrorRequest, refusal: LoginRefusal) -> Response[bytes]:
-    return _answer(request, of_login(refusal))
+def _login_refused(refusal: LoginRefusal, _: str) -> Answer:
+    return _answer(of_login(refusal))
 
 
-def _answer(request: ErrorRequest, answer: KnownError | PlainError) -> Response[bytes]:
-    return _known(request, answer) if isinstance(answer, KnownError) else _plain(request, answer)
+def _answer(answer: KnownError | PlainError) -> Answer:
+    return _known(answer) if isinstance(answer, KnownError) else _plain(answer)
 
 
-def _known(_: ErrorRequest, error: KnownError) -> Response[bytes]:
+def _known(error: KnownError, _: str = "") -> Answer:
     body = msgspec.json.encode(KnownErrorBody(error.code, error.message, dict(error.details) or None))
-    headers = dict.fromkeys(_KNOWN_ERROR, error.code)
-    return Response(body, status_code=error.status, headers=headers, media_type=MediaType.JSON)
+    code = error.code.encode()
+    return Answer(body, error.status, tuple((name, code) for name in KNOWN_ERROR))
 
 
-def _plain(_: ErrorRequest, error: PlainError) -> Response[bytes]:
-    headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
-    return Response(error.text.encode(), status_code=error.status, headers=headers, media_type=MediaType.TEXT)
+def _plain(error: PlainError, _: str = "") -> Answer:
+    headers = ((b"retry-after", b"%d" % error.retry_after),) if error.retry_after is not None else ()
+    return Answer(error.text.encode(), error.status, headers, TEXT)
 
 
-def _litestar(request: ErrorRequest, error: HTTPException) -> Response[bytes]:
+def _litestar(error: HTTPException, path: str) -> Answer:
     """Answer for what Litestar refuses before an endpoint runs: unknown path, wrong method."""
     texts = {
         404: "There is nothing at this address.",
         405: "This address does not take this method.",
     }
     if error.status_code >= HTTP_500_INTERNAL_SERVER_ERROR:
-        return _unexpected(request, error)
+        return _unexpected(error, path)
     text = texts.get(error.status_code, "The request cannot be served.")
-    headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    return Response(text.encode(), status_code=error.status_code, headers=headers, media_type=MediaType.TEXT)
+    allow = [(b"allow", value.encode()) for name, value in (error.headers or {}).items() if name.lower() == "allow"]
+    return Answer(text.encode(), error.status_code, tuple(allow), TEXT)
 
 
-def _redis(request: ErrorRequest, error: Exception) -> Response[bytes]:
-    _log.warning("redis unavailable", path=request.scope["path"], error=type(error).__name__)
-    return _plain(request, PlainError(503, STORE_AWAY, retry_after=1))
+def _redis(error: Exception, path: str) -> Answer:
+    _log.warning("redis unavailable", path=path, error=type(error).__name__)
+    return _plain(PlainError(503, STORE_AWAY, retry_after=1))
 
 
-def _unexpected(request: ErrorRequest, error: Exception) -> Response[bytes]:
-    _log.error("request failed", path=request.scope["path"], exc_info=error)
-    return _plain(request, PlainError(500, DEFECT))
+def _unexpected(error: Exception, path: str) -> Answer:
+    _log.error("request failed", path=path, exc_info=error)
+    return _plain(PlainError(500, DEFECT))
 
 
-EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+REFUSALS: Mapping[type[Exception], Callable[[Any, str], Answer]] = {
     KnownError: _known,
     PlainError: _plain,
     **dict.fromkeys(get_args(RequestRefusal), _request_refused),
@@ -235,3 +234,20 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     **dict.fromkeys(REDIS_TROUBLE, _redis),
     Exception: _unexpected,
 }
+"""What answers each error, or the nearest of its base classes; given the error and the request's path."""
+
+
+def refusal(error: Exception, path: str) -> Answer:
+    """Return the answer to a request that came to an error."""
+    return next(REFUSALS[cls] for cls in type(error).__mro__ if cls in REFUSALS)(error, path)
+
+
+def _to_litestar(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    answer = refusal(error, request.scope["path"])
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    media_type = answer.media_type.decode().partition(";")[0]  # Litestar adds the charset
+    return Response(answer.body, status_code=answer.status, headers=headers, media_type=media_type)
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = dict.fromkeys(REFUSALS, _to_litestar)
+"""For the endpoints that are Litestar's handlers, and for what it refuses itself."""

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from api.logins.initiating import Initiating
 from api.request.body import given
-from api.request.endpoint import Asked, JsonResponse
+from api.request.endpoint import Answer, Asked
 from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit
 from api.stack.access import Access
@@ -172,7 +172,7 @@ class Initiate:
         self._initiating = initiating
         self._poll_interval_s = poll_interval_s
 
-    async def __call__(self, asked: Asked) -> JsonResponse:
+    async def __call__(self, asked: Asked) -> Answer:
         """Return both codes of a new session."""
         caller = await self._access.check(asked.headers, asked.sender)
         body = await asked.json(_decoder)
@@ -194,7 +194,7 @@ class Initiate:
             interval=self._poll_interval_s,
             session_id=initiated.session_id,
         )
-        return JsonResponse(_encoder.encode(response))
+        return Answer(_encoder.encode(response))
 
 
 def _facts(body: InitiateRequest) -> ClientFacts:

@@ -13,8 +13,8 @@ from cachetools import TTLCache
 from litestar import Request, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
-from litestar.types import Message, Scope
 
+from api.request.headers import Header, Headers
 from api.stack.access import Access
 from api.stack.headers import PREFIXES, spellings
 from projects.store import Projects
@@ -40,27 +40,20 @@ class Origins:
         self._access = access
         self._known: TTLCache[str, bool] = TTLCache(CACHED_ORIGINS, cache_ms / 1000)
 
-    async def answer(self, message: Message, scope: Scope) -> None:
-        """Let a page of an allowed origin read an answer (a `before_send` hook)."""
-        if message["type"] != "http.response.start":
-            return
-        for name, value in scope["headers"]:
-            if name == b"origin":
-                if await self._may_read(value.decode("latin-1"), scope):
-                    message["headers"] = [
-                        *message["headers"],
-                        (b"access-control-allow-origin", value),
-                        (b"access-control-expose-headers", _READABLE),
-                        (b"vary", b"Origin"),
-                    ]
-                return
-
-    async def _may_read(self, origin: str, scope: Scope) -> bool:
+    async def readable_by(self, origin: bytes, headers: Headers) -> tuple[Header, ...]:
+        """Return what lets a page of an origin read the answer to a request with these headers, if it may."""
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT):
-                return await self._access.is_origin_allowed(dict(scope["headers"]), origin)
+                may_read = await self._access.is_origin_allowed(headers, origin.decode("latin-1"))
         except REDIS_TROUBLE:  # what is answered says so; a page need not read it
-            return False
+            may_read = False
+        if not may_read:
+            return ()
+        return (
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", _READABLE),
+            (b"vary", b"Origin"),
+        )
 
     async def may_ask(self, origin: str) -> bool:
         """Whether a preflight of this origin passes."""

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from api.logins.polling import Pollable, Polling
 from api.request.body import given
-from api.request.endpoint import Asked, JsonResponse
+from api.request.endpoint import Answer, Asked
 from api.stack.access import Access
 from api.stack.described import (
     CODE_VERIFIER,
@@ -73,7 +73,7 @@ def word(outcome: Pollable) -> Word:
 
 
 _ANSWERS = {
-    outcome: JsonResponse(_encoder.encode(PollStatus(said)))
+    outcome: Answer(_encoder.encode(PollStatus(said)))
     for outcome in get_args(Pollable)
     if (said := word(outcome)) != "success"
 }
@@ -132,7 +132,7 @@ class Poll:
         self._longest_hold_s = longest_hold_s
         """For those that do."""
 
-    async def __call__(self, asked: Asked) -> JsonResponse:
+    async def __call__(self, asked: Asked) -> Answer:
         """Return 201 and the token to the one poll that gets it, else 200 and how the session stands."""
         caller = await self._access.check(asked.headers, asked.sender)
         body = await asked.json(_decoder)
@@ -150,6 +150,6 @@ class Poll:
         )
         applied = () if wait is None else ((b"preference-applied", b"wait=%d" % hold),)
         if told.refresh_token is not None:
-            return JsonResponse(_encoder.encode(PollSuccess("success", told.refresh_token)), 201, applied)
+            return Answer(_encoder.encode(PollSuccess("success", told.refresh_token)), 201, applied)
         answer = _ANSWERS[told.outcome]
         return answer._replace(headers=applied) if applied else answer

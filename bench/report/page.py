@@ -15,6 +15,7 @@ REQUESTS = {
     "consume": "poll that gets the token (through the worker)",
     "login": "a whole login: these four requests",
 }
+RIVAL_NAMES = ("oidc-provider", "django-oauth-toolkit")
 RIVALS = {
     f"{rival} {kind}": f"`{rival}`: {title}"
     for kind, title in {
@@ -22,7 +23,7 @@ RIVALS = {
         "initiate": "device authorization request",
         "login": "a whole login, with the person's requests",
     }.items()
-    for rival in ("oidc-provider", "django-oauth-toolkit")
+    for rival in RIVAL_NAMES
 }
 
 
@@ -155,11 +156,19 @@ def _beside(cases: dict[str, Any]) -> str:
             _spread(case["per_second"]),
             f"{case['per_second_to_careful']['median']:.2f} ×",
             _spread(case["cpu_us"], 0, " µs"),
+            *(_ratios(case, f"{rival} {name}") for rival in RIVAL_NAMES),
         ]
         for name, title in (REQUESTS | RIVALS).items()
         if (case := cases.get(name))
     ]
-    return _table(["64 connections", "per second", "of the careful floor's", "CPU of one"], rows)
+    head = ["64 connections", "per second", "of the careful floor's", "CPU of one"]
+    return _table([*head, *(f"rate and CPU, of `{rival}`'s" for rival in RIVAL_NAMES)], rows)
+
+
+def _ratios(case: dict[str, Any], base: str) -> str:
+    """Return the ratios of rate and CPU time; nothing if this is no request of ours."""
+    both = [case.get(f"{field}_to_{base}") for field in ("per_second", "cpu_us")]
+    return ", ".join(f"{each['median']:.2f} ×" for each in both if each)
 
 
 def _observing(observing: dict[str, Any]) -> str:

@@ -55,8 +55,6 @@ class Subscriber:
             subscribed()
             while True:
                 await asyncio.wait((lost,), timeout=period)
-                if lost.done():
-                    raise lost.result()
                 await _probe(wire, lost)
         finally:
             await wire.aclose()

@@ -122,14 +122,15 @@ async def test_transaction_is_one(redis: Redis, key: str) -> None:
 
 
 async def test_a_cancelled_task_takes_no_other_with_it(redis: Redis) -> None:
-    """The other tasks still get their own replies when one is cancelled in the middle."""
+    """The other tasks get their own replies, on the same connection, when one is cancelled in the middle."""
+    id_ = await redis.client_id()
     asked = [asyncio.create_task(redis.execute_command("ECHO", str(n))) for n in range(10)]
     await asyncio.sleep(0)  # all have sent, none has its reply
     asked[3].cancel()
     replies = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(replies.pop(3), asyncio.CancelledError)
     assert replies == [str(n).encode() for n in range(10) if n != 3]
-    assert await redis.execute_command("ECHO", "next") == b"next"
+    assert await redis.client_id() == id_
 
 
 async def test_big_reply_arrives_between_small_ones(redis: Redis, key: str) -> None:
@@ -155,6 +156,15 @@ async def test_commands_whose_replies_are_lost_are_sent_again(proxied: Redis, pr
     counted = asyncio.create_task(proxied.execute_command("INCR", key))
     await echoes(proxied, 100)
     assert await counted == 2
+    await proxied.pexpire(key, 60_000)
+
+
+async def test_commands_are_sent_again_in_their_order(proxied: Redis, proxy: Proxy, key: str) -> None:
+    """As they were sent at first."""
+    proxy.cut_replies(1)
+    await asyncio.gather(*(proxied.execute_command("RPUSH", key, n) for n in range(100)))
+    in_order = [str(n).encode() for n in range(100)]
+    assert await proxied.execute_command("LRANGE", key, 0, -1) == in_order * 2
     await proxied.pexpire(key, 60_000)
 
 
