@@ -118,6 +118,11 @@ class ProjectChanged(msgspec.Struct, frozen=True, omit_defaults=True):
         Annotated[int, Meta(ge=1, description="The same, however often they are used. Absent: as the setting says.")]
         | None
     ) = None
+    oauth: Annotated[bool, Meta(description="Whether any OAuth client may start logins, without a key.")] = False
+    verification_uri: (
+        Annotated[str, Meta(description="The page to which OAuth clients send their users. Absent: there is none.")]
+        | None
+    ) = None
 
 
 Refusal = GuessRefused | BindingFailed | PollThrottled | TokenReused | TokenRepeated | InitiationRefused

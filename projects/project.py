@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from projects.oauth import NO_OAUTH, OAuth
 from runtime.codes import ADMIN_KEY_PREFIX, PUBLISHABLE_KEY_PREFIX, SERVER_KEY_PREFIX
 
 NO_DIGEST = bytes(32)  # no text is known whose SHA-256 this is
@@ -106,3 +107,4 @@ class Project(NamedTuple):
     allowed_origins: tuple[str, ...] = ()
     """The web origins (RFC 6454) whose pages may call the API for the project; sorted."""
     policy: Policy = DEFAULT_POLICY
+    oauth: OAuth = NO_OAUTH

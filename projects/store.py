@@ -3,13 +3,14 @@
 import hashlib
 import uuid
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from redis.asyncio import Redis
 
 from projects.audit import tell_change
 from projects.audit_events import KeyRotated, ProjectChanged
 from projects.errors import ProjectNameTakenError, UnknownProjectError
+from projects.oauth import NO_OAUTH, OAuth
 from projects.project import DEFAULT_POLICY, KEY_PREFIXES, NO_DIGEST, KeyDigest, KeyKind, Policy, Project
 from runtime.clock import milliseconds_of, redis_now, rfc3339
 from runtime.codes import new_key
@@ -44,6 +45,7 @@ class Projects:
         allow_client_complete: bool,
         allowed_origins: Collection[str] = (),
         policy: Policy = DEFAULT_POLICY,
+        oauth: OAuth = NO_OAUTH,
     ) -> tuple[str, dict[KeyKind, str]]:
         """Create a project and return its id and its keys, which cannot be shown again.
 
@@ -56,7 +58,8 @@ class Projects:
         project_id = str(uuid.uuid4())
         keys = {kind: new_key(KEY_PREFIXES[kind]) for kind in KeyKind}
         origins = sorted(set(allowed_origins))
-        fields: list[Argument] = ["allow_client_complete", int(allow_client_complete), *_policy_fields(policy)]
+        fields: list[Argument] = ["allow_client_complete", int(allow_client_complete)]
+        fields += [*_policy_fields(policy), *_oauth_fields(oauth)]
         for kind, key in keys.items():
             fields += [kind.value, hashlib.sha256(key.encode()).digest()]
         call = _CREATE.call(
@@ -71,7 +74,7 @@ class Projects:
         now = await run_script(self._redis, _CREATE, call)
         if not isinstance(now, int) or not now:
             raise ProjectNameTakenError(name)
-        created = ProjectChanged(project_id, "created", name, allow_client_complete, origins, *policy)
+        created = _changed(project_id, "created", name, (allow_client_complete, origins, policy, oauth))
         await tell_change(self._redis, self._keys, created, now)
         return project_id, keys
 
@@ -82,20 +85,21 @@ class Projects:
         allow_client_complete: bool,
         allowed_origins: Collection[str],
         policy: Policy | None = None,
+        oauth: OAuth | None = None,
     ) -> None:
         """Change what a project allows. API processes follow when their cached copy of the project expires.
 
-        Without `policy` the project's policy does not change.
+        Without `policy` or `oauth` the project's own does not change.
 
         Raises:
             UnknownProjectError: the project has been deleted.
 
         """
         origins = sorted(set(allowed_origins))
-        policy = policy or project.policy
-        fields = ("allow_client_complete", int(allow_client_complete), *_policy_fields(policy))
+        policy, oauth = policy or project.policy, oauth or project.oauth
+        fields = ("allow_client_complete", int(allow_client_complete), *_policy_fields(policy), *_oauth_fields(oauth))
         now = await self._change(project, " ".join(origins), *fields)
-        changed = ProjectChanged(project.id, "updated", project.name, allow_client_complete, origins, *policy)
+        changed = _changed(project.id, "updated", project.name, (allow_client_complete, origins, policy, oauth))
         await tell_change(self._redis, self._keys, changed, now)
 
     async def is_origin_allowed(self, origin: str) -> bool:
@@ -160,10 +164,8 @@ class Projects:
                 members = [f"{origin} {project.id}" for origin in project.allowed_origins]
                 pipeline.execute_command("ZREM", self._keys.allowed_origins(), *members)
             await pipeline.execute()
-        deleted = ProjectChanged(
-            *(project.id, "deleted", project.name, project.allow_client_complete, list(project.allowed_origins)),
-            *project.policy,
-        )
+        allowed = (project.allow_client_complete, project.allowed_origins, project.policy, project.oauth)
+        deleted = _changed(project.id, "deleted", project.name, allowed)
         await tell_change(self._redis, self._keys, deleted, await redis_now(self._redis))
 
     async def _change(self, project: Project, origins: str, *fields: Argument) -> int:
@@ -197,6 +199,32 @@ def _policy_fields(policy: Policy) -> list[Argument]:
     ]
 
 
+def _oauth_fields(oauth: OAuth) -> list[Argument]:
+    """Return the rules for OAuth clients as fields of their project's hash."""
+    return [
+        *("oauth", int(oauth.is_on)),
+        *("verification_uri", oauth.verification_uri),
+        *("verification_uri_complete", oauth.verification_uri_complete),
+        *("scopes", " ".join(oauth.scopes)),
+        *("audience", oauth.audience),
+    ]
+
+
+def _changed(
+    project_id: str,
+    change: Literal["created", "updated", "deleted"],
+    name: str,
+    allowed: tuple[bool, Collection[str], Policy, OAuth],
+) -> ProjectChanged:
+    allow_client_complete, origins, policy, oauth = allowed
+    return ProjectChanged(
+        *(project_id, change, name, allow_client_complete, list(origins)),
+        *policy,
+        oauth=oauth.is_on,
+        verification_uri=oauth.verification_uri or None,
+    )
+
+
 def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
     keys = {
         kind: KeyDigest(
@@ -219,5 +247,12 @@ def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
             int(fields.get(b"live_sessions_per_address") or 0) or None,
             int(fields.get(b"refresh_token_idle_ms") or 0) or None,
             int(fields.get(b"refresh_token_life_ms") or 0) or None,
+        ),
+        OAuth(
+            fields.get(b"oauth") == b"1",
+            fields.get(b"verification_uri", b"").decode(),
+            fields.get(b"verification_uri_complete", b"").decode(),
+            tuple(fields.get(b"scopes", b"").decode().split()) or NO_OAUTH.scopes,
+            fields.get(b"audience", b"").decode(),
         ),
     )

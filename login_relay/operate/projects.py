@@ -10,6 +10,7 @@ from login_relay.operate.duration import Duration
 from login_relay.operate.relay import Relay, json_option, on_relay
 from login_relay.operate.tables import MINUTE, SECOND, age, table
 from projects.errors import ProjectNameTakenError, UnknownProjectError
+from projects.oauth import NO_OAUTH, OAuth, is_audience, is_page_template, is_page_uri, parse_scopes
 from projects.project import (
     DEFAULT_POLICY,
     KeyKind,
@@ -55,6 +56,36 @@ def _checked_token_time(_: click.Context, __: click.Parameter, given: int | None
     return given
 
 
+def _checked_uri(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given and not is_page_uri(given):
+        message = "expected https://… without a fragment, or http:// on loopback"
+        raise click.BadParameter(message)
+    return given
+
+
+def _checked_template(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given and not is_page_template(given):
+        message = "expected a URI as --verification-uri with {user_code} in it, once, behind the host"
+        raise click.BadParameter(message)
+    return given
+
+
+def _checked_scopes(_: click.Context, __: click.Parameter, given: str | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if (scopes := parse_scopes(given)) is None:
+        message = "expected 1 to 32 scopes separated by spaces, such as 'cli repo:read' (RFC 6749, section 3.3)"
+        raise click.BadParameter(message)
+    return scopes
+
+
+def _checked_audience(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given and not is_audience(given):
+        message = "expected at most 256 visible ASCII characters, such as https://api.example.com"
+        raise click.BadParameter(message)
+    return given
+
+
 _policy_options = (
     click.option(
         "--longest-lifetime",
@@ -89,6 +120,36 @@ _policy_options = (
         metavar="N",
         help="Live sessions of one client address. Absent: as LOGIN_RELAY_LIVE_SESSIONS_PER_ADDRESS says.",
     ),
+    click.option(
+        "--oauth/--no-oauth",
+        "oauth",
+        default=None,
+        help="Let any OAuth client start logins (RFC 8628), without a key; off by default.",
+    ),
+    click.option(
+        "--verification-uri",
+        callback=_checked_uri,
+        metavar="URI",
+        help="The page to which OAuth clients send their users: https, or http on loopback. Needed with --oauth.",
+    ),
+    click.option(
+        "--verification-uri-complete",
+        callback=_checked_template,
+        metavar="TEMPLATE",
+        help="The same page with {user_code} in it. Absent: the page with a parameter user_code.",
+    ),
+    click.option(
+        "--scopes",
+        callback=_checked_scopes,
+        metavar="'A B'",
+        help="The scopes that OAuth clients may ask for, and get if they ask for none. Absent: cli.",
+    ),
+    click.option(
+        "--audience",
+        callback=_checked_audience,
+        metavar="AUD",
+        help="Who the access tokens are for. Absent: the project's id.",
+    ),
 )
 
 
@@ -100,10 +161,15 @@ class _Asked(TypedDict):
     token_life: int | None
     require_binding: bool | None
     live_sessions_per_address: int | None
+    oauth: bool | None
+    verification_uri: str | None
+    verification_uri_complete: str | None
+    scopes: tuple[str, ...] | None
+    audience: str | None
 
 
 def _with_policy(command: C) -> C:
-    """Add the options of a project's policy to a command and return it."""
+    """Add the options of a project's rules to a command and return it."""
     for option in reversed(_policy_options):
         command = option(command)
     return command
@@ -119,6 +185,26 @@ def _policy(before: Policy, asked: _Asked) -> Policy:
         "live_sessions_per_address": asked["live_sessions_per_address"],
     }
     return Policy(**before._asdict() | {name: value for name, value in wanted.items() if value is not None})
+
+
+def _oauth(before: OAuth, asked: _Asked) -> OAuth:
+    """Return the rules for OAuth clients with the options that were given; an empty one is back at its default."""
+    wanted = {
+        "is_on": asked["oauth"],
+        "verification_uri": asked["verification_uri"],
+        "verification_uri_complete": asked["verification_uri_complete"],
+        "scopes": asked["scopes"],
+        "audience": asked["audience"],
+    }
+    after = OAuth(**before._asdict() | {name: value for name, value in wanted.items() if value is not None})
+    if after.is_on and not after.can_log_in:
+        message = "--oauth needs --verification-uri: the page to which OAuth clients send their users"
+        raise click.UsageError(message)
+    return after
+
+
+def _oauth_in_words(oauth: OAuth) -> str:
+    return f"{oauth.verification_uri} ({' '.join(oauth.scopes)})" if oauth.is_on else "off"
 
 
 def _in_words(policy: Policy) -> str:
@@ -183,6 +269,7 @@ async def create(
             allow_client_complete=allow_client_complete,
             allowed_origins=origins,
             policy=_policy(DEFAULT_POLICY, asked),
+            oauth=_oauth(NO_OAUTH, asked),
         )
     except ProjectNameTakenError:
         message = f"a project named {name!r} exists already"
@@ -207,6 +294,11 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
                         "allowed_origins": project.allowed_origins,
                         "created_at": rfc3339(project.created_at),
                         **project.policy._asdict(),
+                        "oauth": project.oauth.is_on,
+                        "verification_uri": project.oauth.verification_uri or None,
+                        "verification_uri_complete": project.oauth.verification_uri_complete or None,
+                        "scopes": project.oauth.scopes,
+                        "audience": project.oauth.audience or project.id,
                     }
                     for project in found
                 ]
@@ -224,10 +316,11 @@ async def list_projects(relay: Relay, *, as_json: bool) -> None:
             "yes" if project.allow_client_complete else "no",
             " ".join(project.allowed_origins) or "none",
             _in_words(project.policy),
+            _oauth_in_words(project.oauth),
         )
         for project in found
     ]
-    click.echo(table(("name", "id", "created", "client may complete", "origins", "sessions"), rows))
+    click.echo(table(("name", "id", "created", "client may complete", "origins", "sessions", "oauth"), rows))
 
 
 @projects.command("update")
@@ -275,6 +368,7 @@ async def update(
         allow_client_complete=allow_client_complete,
         allowed_origins=origins,
         policy=_policy(found.policy, asked),
+        oauth=_oauth(found.oauth, asked),
     )
     click.echo(f"Updated {found.name!r} ({found.id}).")
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import httpx
 import msgspec
 import pytest
 
+from projects.oauth import NO_OAUTH, OAuth
 from projects.project import DEFAULT_POLICY, KeyKind, Policy
 from projects.store import Projects
 from runtime.redis.connections import command_client
@@ -184,13 +185,25 @@ StartService = Callable[..., Service]
 
 
 async def create_project(
-    settings: Settings, name: str, *, allow_client_complete: bool = False, policy: Policy = DEFAULT_POLICY
+    settings: Settings,
+    name: str,
+    *,
+    allow_client_complete: bool = False,
+    policy: Policy = DEFAULT_POLICY,
+    oauth: OAuth = NO_OAUTH,
+    allowed_origins: Collection[str] = (),
 ) -> ProjectKeys:
     """Create a project, as `login-relay projects create` does."""
     redis = command_client(settings, "login-relay:test")
     try:
         projects = Projects(redis, Keys(settings.prefix, settings.partitions))
-        project_id, made = await projects.create(name, allow_client_complete=allow_client_complete, policy=policy)
+        project_id, made = await projects.create(
+            name,
+            allow_client_complete=allow_client_complete,
+            allowed_origins=allowed_origins,
+            policy=policy,
+            oauth=oauth,
+        )
     finally:
         await redis.aclose()
     return ProjectKeys(project_id, *(made[kind] for kind in KeyKind))

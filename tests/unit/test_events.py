@@ -149,12 +149,15 @@ GOLDEN: list[tuple[Event, str, bytes]] = [
             live_sessions_per_address=10,
             refresh_token_idle_millis=1,
             refresh_token_life_millis=2,
+            oauth=True,
+            verification_uri="https://app.example/device",
         ),
         "audit.project_changed",
         (
             b'{"project_id":"p","change":"created","name":"acme","allow_client_complete":false,"allowed_origins":[],'
             b'"longest_lifetime_millis":60000,"require_binding":true,"live_sessions_per_address":10,'
-            b'"refresh_token_idle_millis":1,"refresh_token_life_millis":2}'
+            b'"refresh_token_idle_millis":1,"refresh_token_life_millis":2,'
+            b'"oauth":true,"verification_uri":"https://app.example/device"}'
         ),
     ),
 ]
