@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 
 MAX_URI_LENGTH = 2_048
 MAX_SCOPES = 32
-MAX_SCOPE_LENGTH = 512  # of all together
+MAX_SCOPE_LENGTH = 256  # of all together; each session may hold them twice
 MAX_AUDIENCE_LENGTH = 256
 USER_CODE = "{user_code}"
 """Stands for the user code in a template of a URI."""

@@ -15,6 +15,7 @@ LOGIN_CODE_GROUP = 4  # letters between two dashes, as people read it
 MAX_PARTITIONS = 64  # the number of evenly spread hash tags in `keys.TAGS`; the two digits of an id would allow 256
 SESSION_ID_LENGTH = 26  # two hexadecimal digits of the partition, then 96 random bits
 POLLING_CODE_PREFIX = "lrp_"
+DEVICE_CODE_PREFIX = "lrd_"  # a polling code of an OAuth client; as long as the other
 POLLING_SECRET_BYTES = 24  # 192 bits, 32 characters
 MINTED_TOKEN_PREFIX = "lrt_"  # noqa: S105 - the public prefix of tokens, not a token
 PUBLISHABLE_KEY_PREFIX = "pck_"
@@ -25,7 +26,7 @@ GENERATION_DIGITS = 6  # hexadecimal; a tool that refreshes every 5 minutes need
 FAMILY_SECRET_BYTES = 16  # 128 bits, 22 characters
 TOKEN_SECRET_BYTES = 24  # 192 bits, 32 characters
 SECRET_PREFIXES = (
-    *(POLLING_CODE_PREFIX, MINTED_TOKEN_PREFIX),
+    *(POLLING_CODE_PREFIX, DEVICE_CODE_PREFIX, MINTED_TOKEN_PREFIX),
     *(PUBLISHABLE_KEY_PREFIX, SERVER_KEY_PREFIX, ADMIN_KEY_PREFIX),
 )
 
@@ -38,6 +39,7 @@ TYPED_LOGIN_CODE_SHAPE = f"[ -]*([{LOGIN_CODE_ALPHABET}{LOGIN_CODE_ALPHABET.lowe
 """A login code as a person may type it."""
 SESSION_ID_SHAPE = f"[0-9a-f]{{{SESSION_ID_LENGTH}}}"
 POLLING_CODE_SHAPE = f"{POLLING_CODE_PREFIX}{SESSION_ID_SHAPE}{_BASE64URL}{{32}}"
+DEVICE_CODE_SHAPE = f"{DEVICE_CODE_PREFIX}{SESSION_ID_SHAPE}{_BASE64URL}{{32}}"
 REFRESH_TOKEN_SHAPE = f"{MINTED_TOKEN_PREFIX}{SESSION_ID_SHAPE}[0-9a-f]{{{GENERATION_DIGITS}}}{_BASE64URL}{{54}}"
 """A minted refresh token: its family's id, its generation, the family's secret, its own secret."""
 KEY_SHAPE = f"({PUBLISHABLE_KEY_PREFIX}|{SERVER_KEY_PREFIX}|{ADMIN_KEY_PREFIX}){_BASE64URL}{{43}}"
@@ -46,7 +48,7 @@ CODE_CHALLENGE_SHAPE = f"{_BASE64URL}{{43}}"  # RFC 7636 §4.2, S256: 256 bits
 CODE_VERIFIER_SHAPE = "[A-Za-z0-9._~-]{43,128}"  # RFC 7636 §4.1
 
 _PAIRS = [first + second for first in LOGIN_CODE_ALPHABET for second in LOGIN_CODE_ALPHABET]
-_POLLING_CODE = re.compile(POLLING_CODE_SHAPE)
+_POLLING_CODE = re.compile(f"{POLLING_CODE_SHAPE}|{DEVICE_CODE_SHAPE}")
 _SESSION_ID = re.compile(SESSION_ID_SHAPE)
 _SECRET_OF_POLLING_CODE = len(POLLING_CODE_PREFIX) + SESSION_ID_LENGTH  # index of its first character
 _REFRESH_TOKEN = re.compile(REFRESH_TOKEN_SHAPE)
@@ -130,15 +132,18 @@ def partition_of(session_id: str) -> int:
     return int(session_id[:2], 16)
 
 
-def new_polling_code(session_id: str) -> PollingCode:
-    """Return a new random polling code for a session."""
-    code = POLLING_CODE_PREFIX + session_id + secrets.token_urlsafe(POLLING_SECRET_BYTES)
+def new_polling_code(session_id: str, prefix: str = POLLING_CODE_PREFIX) -> PollingCode:
+    """Return a new random polling code for a session.
+
+    The prefix is part of what is digested, so the code of an OAuth client is unknown with the other prefix.
+    """
+    code = prefix + session_id + secrets.token_urlsafe(POLLING_SECRET_BYTES)
     return PollingCode(code, session_id, hashlib.sha256(code.encode()).digest())
 
 
-def parse_polling_code(text: str, partitions: int) -> PollingCode | None:
-    """Return the parts of a polling code; None if `text` is not a valid one, or names none of `partitions`."""
-    if not _POLLING_CODE.fullmatch(text):
+def parse_polling_code(text: str, partitions: int, prefix: str = POLLING_CODE_PREFIX) -> PollingCode | None:
+    """Return the parts of a polling code with this prefix; None if `text` is not one, or names none of `partitions`."""
+    if not text.startswith(prefix) or not _POLLING_CODE.fullmatch(text):
         return None
     session_id = text[len(POLLING_CODE_PREFIX) : _SECRET_OF_POLLING_CODE]
     if partition_of(session_id) >= partitions:

@@ -1,10 +1,30 @@
 """A session: one login attempt, as decisions and stores know it."""
 
+from enum import StrEnum
+from typing import NamedTuple
+
 import msgspec
 
 from runtime.address import UNKNOWN_ADDRESS
 from statemachine.lifecycle import Decision, State
 from tokens.family import Opening
+
+
+class Flow(StrEnum):
+    """The interface by which a tool began its session, and by which alone it can go on."""
+
+    CLI = "cli"
+    """`/auth/cli`. Its tools never take a new refresh token, so theirs do not rotate."""
+    DEVICE = "device"
+    """RFC 8628. OAuth clients take the new refresh token of every refresh, so theirs rotate."""
+
+
+class DeviceRequest(NamedTuple):
+    """What an OAuth client asked for when it began a session."""
+
+    client_id: str
+    scope: str
+    """Scopes of the project, separated by spaces (RFC 6749 §3.3); never empty."""
 
 
 class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):

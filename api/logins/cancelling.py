@@ -33,7 +33,7 @@ class Cancelling:
 
         """
         try:
-            proof = Proof.of(asker.project.id, polling_code, code_verifier, len(self._keys.partitions))
+            proof = Proof.of(asker, polling_code, code_verifier, len(self._keys.partitions))
             session_id = proof.code.session_id
             note_session(session_id)
             proof.check(await self._store.read(session_id))

@@ -25,6 +25,7 @@ from projects.audit_events import (
 from projects.budgets import Guesses
 from projects.errors import InitiationRefusedError
 from projects.project import Project
+from statemachine.session import Flow
 
 WrongCode = WrongLoginCode | WrongPollingCode | WrongRefreshToken
 _CODES: dict[type[WrongCode], Literal["login", "polling", "refresh_token"]] = {
@@ -44,6 +45,10 @@ class Asker(Protocol):
     @property
     def is_backend(self) -> bool:
         """Whether the key is one that only backends and administrators have."""
+
+    @property
+    def flow(self) -> Flow:
+        """The interface that it came by. A tool can only go on by the one where it began."""
 
     @property
     def sender(self) -> Callable[[], Sender]:

@@ -8,7 +8,7 @@ from api.logins.refusals import BindingRequired, StoreFull
 from api.request.metrics import INITIATED
 from api.request.note import note_count, note_session
 from projects.errors import InitiationRefusedError
-from statemachine.session import ClientFacts
+from statemachine.session import ClientFacts, DeviceRequest
 from statemachine.store.initiating import Initiated, Initiations
 
 _log = structlog.get_logger("api")
@@ -26,9 +26,17 @@ class Initiating:
         """Of a session whose project allows no other."""
 
     async def start(
-        self, asker: Asker, facts: ClientFacts, *, lifetime_ms: int | None, code_challenge: str | None
+        self,
+        asker: Asker,
+        facts: ClientFacts,
+        *,
+        lifetime_ms: int | None,
+        code_challenge: str | None,
+        device: DeviceRequest | None = None,
     ) -> Initiated:
         """Start a session, whose lifetime is cut to the longest that its project allows.
+
+        `device` is what an OAuth client asks for.
 
         Raises:
             BindingRequired: there is no challenge, and the project requires one.
@@ -47,6 +55,7 @@ class Initiating:
                 address=asker.sender().address,
                 code_challenge=code_challenge,
                 live_sessions_of_address=policy.live_sessions_per_address,
+                device=device,
             )
         except InitiationRefusedError as refused:
             raise await self._guard.no_session(asker, refused) from None

@@ -11,7 +11,7 @@ from runtime.codes import normalise_login_code
 from runtime.redis.keys import Keys
 from statemachine.lifecycle import Outcome, Trigger
 from statemachine.machine import decide
-from statemachine.session import ClientFacts
+from statemachine.session import ClientFacts, Flow
 from statemachine.store.inspection import read_facts
 from statemachine.store.reading import Sessions
 
@@ -26,6 +26,9 @@ class Asking(NamedTuple):
     """Where the tool's request came from; None if that is not known."""
     initiated_at: int
     expires_at: int
+    flow: Flow
+    scope: str | None
+    """What an OAuth client asks for."""
 
 
 class Inspecting:
@@ -61,4 +64,12 @@ class Inspecting:
         facts = await read_facts(self._redis, self._keys, session_id)
         if facts is None:  # forgotten between two reads
             raise NotPending
-        return Asking(session_id, facts.client, facts.address, facts.created_at, facts.expires_at)
+        return Asking(
+            session_id,
+            facts.client,
+            facts.address,
+            facts.created_at,
+            facts.expires_at,
+            facts.flow,
+            facts.scope,
+        )

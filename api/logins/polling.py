@@ -15,6 +15,7 @@ from api.request.time_limits import Limited, TimeLimits
 from runtime.codes import PollingCode
 from runtime.redis.keys import Keys
 from statemachine.commands import ConsumeSession
+from statemachine.handover import Handover
 from statemachine.lifecycle import Outcome, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import unseal
@@ -34,8 +35,10 @@ class Told(NamedTuple):
     """What a poll is told."""
 
     outcome: Pollable
-    refresh_token: str | None = None
+    handover: Handover | None = None
     """If, and only if, this poll consumed the session."""
+    handover_age_s: int = 0
+    """How long ago the session was completed, in seconds; only if the handover has a token response."""
 
 
 def pause_ms(interval_s: int) -> int:
@@ -83,7 +86,7 @@ class Polling:
 
         """
         try:
-            proof = Proof.of(asker.project.id, polling_code, code_verifier, len(self._keys.partitions))
+            proof = Proof.of(asker, polling_code, code_verifier, len(self._keys.partitions))
             code = proof.code
             note_session(code.session_id)
             if not hold or self._held >= self._held_max:
@@ -177,7 +180,10 @@ class Polling:
         sealed = sealed_token or await self._store.read_sealed_token(session.id)
         if sealed is None:  # the replay window closed between two reads
             return _told(Outcome.USED)
-        return Told(Outcome.CONSUMED, unseal(sealed, code.text, session.project_id, session.id))
+        handover = Handover.of_text(unseal(sealed, code.text, session.project_id, session.id))
+        # Only the tokens that a backend brought have begun to expire.
+        age = await self._store.seconds_since_completed(session.id) if handover.token_response else 0
+        return Told(Outcome.CONSUMED, handover, age)
 
 
 def _identity(code: PollingCode, code_verifier: str | None, key: str | None) -> Identity:

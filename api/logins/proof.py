@@ -3,9 +3,13 @@
 import hmac
 from typing import NamedTuple
 
+from api.logins.guard import Asker
 from api.logins.refusals import WrongPollingCode
-from runtime.codes import PollingCode, parse_polling_code, s256
+from runtime.codes import DEVICE_CODE_PREFIX, POLLING_CODE_PREFIX, PollingCode, parse_polling_code, s256
+from statemachine.session import Flow
 from statemachine.store.reading import ReadSession
+
+_PREFIXES = {Flow.CLI: POLLING_CODE_PREFIX, Flow.DEVICE: DEVICE_CODE_PREFIX}
 
 
 class Proof(NamedTuple):
@@ -17,17 +21,17 @@ class Proof(NamedTuple):
     """What its verifier gives (RFC 7636 §4.6); empty if it sent none."""
 
     @classmethod
-    def of(cls, project_id: str, polling_code: str, code_verifier: str | None, partitions: int) -> "Proof":
+    def of(cls, asker: Asker, polling_code: str, code_verifier: str | None, partitions: int) -> "Proof":
         """Take what was sent apart.
 
         Raises:
-            WrongPollingCode: it is not the code of a session that could exist.
+            WrongPollingCode: it is not the code of a session that could exist and be begun by the asker's interface.
 
         """
-        code = parse_polling_code(polling_code, partitions)
+        code = parse_polling_code(polling_code, partitions, _PREFIXES[asker.flow])
         if code is None:
             raise WrongPollingCode
-        return cls(project_id, code, b"" if code_verifier is None else s256(code_verifier))
+        return cls(asker.project.id, code, b"" if code_verifier is None else s256(code_verifier))
 
     def check(self, read: ReadSession | None) -> ReadSession:
         """Return the session if it is the tool's own. Secrets are compared in constant time.

@@ -29,6 +29,22 @@ class BindingRequired(Exception):
     """The project wants every session bound to its tool, and this one is not."""
 
 
+class SubjectRequired(Exception):
+    """The relay mints access tokens for an OAuth client, and they need to say who logged in."""
+
+
+class AccessTokenRequired(Exception):
+    """An OAuth client began the session: a refresh token alone is of no use to it."""
+
+
+class RefreshTokenRequired(Exception):
+    """The session was not begun by an OAuth client: its tool takes a refresh token, and the response has none."""
+
+
+class BackendRequired(Exception):
+    """Only a backend may say who logged in to an OAuth client: a key that ships inside tools may not."""
+
+
 class Busy(Exception):
     """The backlog is full; nothing was recorded."""
 
@@ -75,6 +91,10 @@ LoginRefusal = (
     | WrongPollingCode
     | NotPending
     | BindingRequired
+    | SubjectRequired
+    | AccessTokenRequired
+    | RefreshTokenRequired
+    | BackendRequired
     | Busy
     | StoreFull
     | NotDoneInTime

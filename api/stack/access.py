@@ -24,6 +24,7 @@ from projects.project import (
 )
 from projects.store import Projects
 from runtime.address import UNKNOWN_ADDRESS
+from statemachine.session import Flow
 
 CACHED_PROJECTS = 10_000  # ids that do not exist included, so that asking for them costs Redis nothing either
 
@@ -47,6 +48,11 @@ class Caller(NamedTuple):
     access_type: AccessType
     headers: Headers
     sender: Callable[[], Sender]
+
+    @property
+    def flow(self) -> Flow:
+        """The interface that this is."""
+        return Flow.CLI
 
     @property
     def is_backend(self) -> bool:

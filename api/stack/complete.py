@@ -7,13 +7,14 @@ from typing import Annotated, Literal, assert_never
 import msgspec
 from msgspec import Meta
 
-from api.logins.completing import Completing
+from api.logins.completing import Completing, Completion
 from api.logins.denying import Denying
 from api.logins.inspecting import Asking, Inspecting
 from api.logins.refusals import KeyReused
 from api.request.body import given
 from api.request.endpoint import Answer, Asked
 from api.request.printable import PATTERN, check_printable
+from api.request.refusals import Misfit
 from api.stack.access import Access, require_server_access
 from api.stack.described import (
     IDEMPOTENCY_KEY,
@@ -44,6 +45,11 @@ from runtime.codes import SESSION_ID_SHAPE, TYPED_LOGIN_CODE_SHAPE
 
 MAX_REFRESH_TOKEN_LENGTH = 8_192
 MAX_SUBJECT_LENGTH = 256
+MAX_SCOPE_LENGTH = 256
+MAX_TOKEN_RESPONSE_BYTES = 8_192
+
+
+_ONE_SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+"  # RFC 6749 §3.3
 
 
 class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +96,52 @@ class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | msgspec.UnsetType
     ) = msgspec.UNSET
 
+    scope: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_SCOPE_LENGTH,
+                pattern=rf"^{_ONE_SCOPE}( {_ONE_SCOPE})*$(?!\n)",
+                description="What is granted to an OAuth client: scopes separated by spaces (RFC 6749 §3.3). Absent: "
+                "what it asked for.",
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    token_response: (
+        Annotated[
+            msgspec.Raw,
+            Meta(
+                description="The backend's own tokens (RFC 6749 §5.1), in place of `refresh_token`: at most 8 192 "
+                "bytes, handed to an OAuth client whole, with `expires_in` less by the time that has passed, and "
+                "without `id_token`. A tool of `/auth/cli` gets the `refresh_token` in it.",
+                extra_json_schema={
+                    "type": "object",
+                    "required": ["access_token", "token_type"],
+                    "properties": {
+                        "access_token": {"type": "string", "pattern": "^[\\x20-\\x7e]+$"},
+                        "token_type": {"type": "string", "pattern": "^[\\x21-\\x7e]+$"},
+                        "expires_in": {"type": "integer", "minimum": 1},
+                        "refresh_token": {"type": "string", "pattern": "^[\\x21-\\x7e]+$"},
+                        "scope": {"type": "string"},
+                    },
+                },
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
+class TokenResponse(msgspec.Struct, frozen=True):
+    """What a backend's own token response must have, or may have in this form (RFC 6749 §5.1 and appendix A)."""
+
+    access_token: Annotated[str, Meta(pattern=r"^[\x20-\x7e]+$(?!\n)")]
+    token_type: Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$(?!\n)")]
+    expires_in: Annotated[int, Meta(ge=1)] | None = None
+    refresh_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$(?!\n)")] | None = None
+    scope: str | None = None
+
 
 class Minted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Completed with a refresh token that the relay minted."""
@@ -111,7 +163,9 @@ class Inspected(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to `mode: inspect`: who asks to be logged in. What is not known is left out."""
 
     session_id: Annotated[str, Meta(pattern=f"^{SESSION_ID_SHAPE}$", description="As in events and logs.")]
-    flow: Annotated[Literal["cli"], Meta(description="The interface that started the login.")]
+    flow: Annotated[
+        Literal["cli", "device"], Meta(description="The interface that started the login: this, or RFC 8628.")
+    ]
     initiated_at: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds.")]
     expires_at: Annotated[str, Meta(description="The same.")]
     cli_session_state: Literal["none"]
@@ -121,9 +175,11 @@ class Inspected(msgspec.Struct, frozen=True, omit_defaults=True):
     client_version: str | None = None
     hostname: str | None = None
     address: Annotated[str | None, Meta(description="Where the tool's request came from.")] = None
+    scope: Annotated[str | None, Meta(description="What an OAuth client asks for.")] = None
 
 
 _decoder = msgspec.json.Decoder(CompleteRequest)
+_token_response = msgspec.json.Decoder(TokenResponse)
 _MINTED = Answer(msgspec.json.encode(Minted()))
 _DONE = Answer(msgspec.json.encode(Done(success=True)))
 _CHECKED = Answer(msgspec.json.encode(Checked("none")))
@@ -177,6 +233,11 @@ OPERATION = operation(
             "minted token": {"login_code": LOGIN_CODE},
             "own token": {"login_code": LOGIN_CODE, "refresh_token": REFRESH_TOKEN},
             "for whom": {"login_code": LOGIN_CODE, "subject": "user:42"},
+            "for an OAuth client": {"login_code": LOGIN_CODE, "subject": "user:42", "scope": "repo:read"},
+            "own tokens": {
+                "login_code": LOGIN_CODE,
+                "token_response": {"access_token": "an-access-token", "token_type": "Bearer", "expires_in": 3_600},
+            },
             "check": {"login_code": LOGIN_CODE, "mode": "check"},
             "inspect": {"login_code": LOGIN_CODE, "mode": "inspect"},
             "deny": {"login_code": LOGIN_CODE, "mode": "deny"},
@@ -202,14 +263,12 @@ class Complete:
         if not caller.project.allow_client_complete:
             require_server_access(caller)
         body, key = await asked.json(_decoder), asked.idempotency_key
-        refresh_token = given(body.refresh_token)
-        subject = given(body.subject)
-        check_printable(subject=subject)
         match body.mode:
             case "complete":
+                completion = _completion(body)
                 with _in_plain_text():
-                    await self._completing.complete(caller, body.login_code, refresh_token, subject, key)
-                return _MINTED if refresh_token is None else _DONE
+                    await self._completing.complete(caller, body.login_code, completion, key)
+                return _DONE if completion.is_brought else _MINTED
             case "deny":
                 require_server_access(caller)
                 with _in_plain_text():
@@ -237,10 +296,30 @@ def _in_plain_text() -> Iterator[None]:
         raise PlainError(422, KEY_REUSED) from None
 
 
+def _completion(body: CompleteRequest) -> Completion:
+    subject, refresh_token, brought = given(body.subject), given(body.refresh_token), given(body.token_response)
+    check_printable(subject=subject)
+    if brought is not None:
+        if refresh_token is not None:
+            raise Misfit("Expected no `refresh_token` beside it", "at `$.token_response`")
+        _check_token_response(bytes(brought))
+    return Completion(subject, refresh_token, b"" if brought is None else bytes(brought), given(body.scope))
+
+
+def _check_token_response(brought: bytes) -> None:
+    if len(brought) > MAX_TOKEN_RESPONSE_BYTES:
+        raise Misfit(f"Expected at most {MAX_TOKEN_RESPONSE_BYTES} bytes", "at `$.token_response`")
+    try:
+        _token_response.decode(brought)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        raise Misfit(reason, f"at `$.token_response{path.removesuffix('`')}`") from None
+
+
 def _inspected(asking: Asking) -> Answer:
     body = Inspected(
         asking.session_id,
-        "cli",
+        asking.flow.value,
         rfc3339(asking.initiated_at),
         rfc3339(asking.expires_at),
         "none",
@@ -248,5 +327,6 @@ def _inspected(asking: Asking) -> Answer:
         asking.client.client_version,
         asking.client.hostname,
         asking.address,
+        asking.scope,
     )
     return Answer(msgspec.json.encode(body))

@@ -17,6 +17,8 @@ from litestar.status_codes import (
 from litestar.types import ExceptionHandlersMap
 
 from api.logins.refusals import (
+    AccessTokenRequired,
+    BackendRequired,
     BindingRequired,
     Busy,
     KeyReused,
@@ -24,7 +26,9 @@ from api.logins.refusals import (
     NotDoneInTime,
     NotPending,
     PolledTooSoon,
+    RefreshTokenRequired,
     StoreFull,
+    SubjectRequired,
     TooManyLogins,
     TooManyWrongCodes,
     WrongLoginCode,
@@ -152,7 +156,7 @@ def of_request(refusal: RequestRefusal) -> KnownError | PlainError:
             assert_never(refusal)
 
 
-def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: C901, PLR0911 - a table, a row each
+def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: C901, PLR0911, PLR0912 - a table, a row each
     """Return the answer to a request that is refused by the login that it is about."""
     match refusal:
         case WrongPollingCode():
@@ -161,6 +165,19 @@ def of_login(refusal: LoginRefusal) -> KnownError | PlainError:  # noqa: C901, P
             return PlainError(400, INVALID_LOGIN_CODE)
         case BindingRequired():
             return of_request(Misfit("The project requires `code_challenge`", "at `$.code_challenge`"))
+        case SubjectRequired():
+            return of_request(Misfit("An OAuth client began this login: say who it is for", "at `$.subject`"))
+        case AccessTokenRequired():
+            reason = "An OAuth client began this login: bring `token_response`, or `subject` alone"
+            return of_request(Misfit(reason, "at `$.refresh_token`"))
+        case RefreshTokenRequired():
+            return of_request(Misfit("Expected a `refresh_token` in it", "at `$.token_response`"))
+        case BackendRequired():
+            return KnownError(
+                "INSUFFICIENT_ACCESS_TYPE",
+                actual_access_type="client",
+                allowed_access_types=["server", "admin"],
+            )
         case KeyReused():
             return KnownError("IDEMPOTENCY_KEY_REUSED")
         case Busy():

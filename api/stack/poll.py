@@ -6,6 +6,7 @@ import msgspec
 from litestar.openapi.spec import OpenAPIType, Schema
 from msgspec import Meta
 
+from api.logins.completing import refresh_token_of
 from api.logins.polling import Pollable, Polling
 from api.request.body import given
 from api.request.endpoint import Answer, Asked
@@ -25,6 +26,7 @@ from api.stack.described import (
 )
 from api.stack.errors import STORE_AWAY, TOO_MANY_WRONG_CODES, TOO_MUCH_AT_ONCE, TOO_SOON
 from api.stack.fields import CodeVerifier, PollingCode
+from statemachine.handover import Handover
 from statemachine.lifecycle import Outcome
 
 WithoutToken = Literal["waiting", "used", "denied", "expired"]
@@ -119,6 +121,14 @@ OPERATION = operation(
 )
 
 
+def _refresh_token(handover: Handover) -> str:
+    """Return the refresh token of a handover. One is required to complete a session of this interface."""
+    token = refresh_token_of(handover.token_response) if handover.token_response else handover.refresh_token
+    if token is None:
+        raise TypeError("a session of this interface was completed without a refresh token")
+    return token
+
+
 class Poll:
     """Answers polls."""
 
@@ -149,7 +159,7 @@ class Poll:
             asked.gone,
         )
         applied = () if wait is None else ((b"preference-applied", b"wait=%d" % hold),)
-        if told.refresh_token is not None:
-            return Answer(_encoder.encode(PollSuccess("success", told.refresh_token)), 201, applied)
+        if told.handover is not None:
+            return Answer(_encoder.encode(PollSuccess("success", _refresh_token(told.handover))), 201, applied)
         answer = _ANSWERS[told.outcome]
         return answer._replace(headers=applied) if applied else answer

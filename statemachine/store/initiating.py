@@ -10,12 +10,19 @@ from events.cloud_event import EVENT_SOURCE, encode_event
 from projects.budgets import InitiationLimits
 from projects.errors import InitiationBudget, InitiationRefusedError
 from runtime.address import UNKNOWN_ADDRESS, counted_as
-from runtime.codes import login_code_digest, new_login_code, new_polling_code, new_session_id
+from runtime.codes import (
+    DEVICE_CODE_PREFIX,
+    POLLING_CODE_PREFIX,
+    login_code_digest,
+    new_login_code,
+    new_polling_code,
+    new_session_id,
+)
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Argument, Script, run_script
 from statemachine.events import SessionInitiated
 from statemachine.sealing import public_key
-from statemachine.session import ClientFacts
+from statemachine.session import ClientFacts, DeviceRequest
 from statemachine.store.retention import Retention
 
 MAX_LIFETIME_MS = 86_400_000  # the bound of `expires_in_millis` in docs/wire.md
@@ -58,14 +65,16 @@ class Initiations:
         address: str = UNKNOWN_ADDRESS,
         code_challenge: str | None = None,
         live_sessions_of_address: int | None = None,
+        device: DeviceRequest | None = None,
     ) -> Initiated:
         """Write and return a new pending session; draw login codes until one is free in the project.
 
         `address` is the address of the tool's request; the session keeps it if it is known.
         `live_sessions_of_address` is the project's own limit of live sessions, if it has one.
+        `device` is what an OAuth client asked for; None: the session is not one of RFC 8628.
 
-        The key of the login code holds the session's id and sealing key, which the session has too. So a completion
-        needs one look-up, and no read of the session, before it can seal its token.
+        The key of the login code holds the session's id, its sealing key and the scope that an OAuth client asked for,
+        which the session has too. So a completion needs one look-up, and no read of the session, before it can seal.
 
         A refusal may concern one partition only, so another login code is drawn, of another partition.
 
@@ -78,6 +87,10 @@ class Initiations:
         facts: list[Argument] = [] if code_challenge is None else ["code_challenge", code_challenge]
         if address != UNKNOWN_ADDRESS:
             facts += ["address", address]
+        if device is not None:
+            facts += ["scope", device.scope]
+            if device.client_id != project_id:
+                facts += ["client_id", device.client_id]
         share = self._share
         if live_sessions_of_address is not None:
             share = share._replace(live_sessions_of_address=-(-live_sessions_of_address // len(keys.partitions)))
@@ -88,7 +101,7 @@ class Initiations:
             digest = login_code_digest(project_id, login_code)
             partition = keys.partition_of_login(digest)
             session_id = new_session_id(partition)
-            polling_code = new_polling_code(session_id)
+            polling_code = new_polling_code(session_id, POLLING_CODE_PREFIX if device is None else DEVICE_CODE_PREFIX)
             call = _INITIATE.call(
                 session=keys.session(session_id),
                 login=keys.login(digest),
@@ -102,6 +115,7 @@ class Initiations:
                 project_id=project_id,
                 polling_digest=polling_code.digest,
                 sealing_key=public_key(polling_code.text),
+                device_scope="" if device is None else device.scope,
                 client=_json.encode(client),
                 lifetime_ms=lifetime_ms,
                 pickup_window_ms=self._pickup_window_ms,

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 
 from runtime.redis.keys import Keys
 from statemachine.lifecycle import State
-from statemachine.session import ClientFacts
+from statemachine.session import ClientFacts, Flow
 
 
 class SessionFacts(msgspec.Struct, frozen=True):
@@ -27,10 +27,15 @@ class SessionFacts(msgspec.Struct, frozen=True):
     client: ClientFacts
     address: str | None = None
     """The address of its tool's request; None if it is not known."""
+    flow: Flow = Flow.CLI
+    client_id: str | None = None
+    """The OAuth client that began it."""
+    scope: str | None = None
+    """What that client asked for."""
 
 
 _NEEDED = ("project_id", "state", "version", "created_at", "expires_at", "deadline", "client")
-_OPTIONAL = ("login_subject", "address")
+_OPTIONAL = ("login_subject", "address", "scope", "client_id")
 _LATER = [state for state in State if state is not State.PENDING]
 
 
@@ -49,7 +54,13 @@ async def read_facts(redis: Redis, keys: Keys, session_id: str) -> SessionFacts 
         {
             **found,
             "session_id": session_id,
-            **{name: found.get(name) for name in _OPTIONAL},
+            "login_subject": found.get("login_subject"),
+            # Only the sessions of OAuth clients have a scope, and a client that is not the project itself has a name.
+            **(
+                {"flow": Flow.DEVICE, "client_id": found.get("client_id", found["project_id"])}
+                if "scope" in found
+                else {}
+            ),
             "client": msgspec.json.decode(found["client"]),
             "changed_at": {state: found[f"{state}_at"] for state in _LATER if f"{state}_at" in found},
             "forgotten_at": forgotten_at,

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from secrets import token_hex
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 from redis.asyncio import Redis
 
 from runtime.address import UNKNOWN_ADDRESS, counted_as
+from runtime.clock import milliseconds_of
 from runtime.codes import SESSION_ID_LENGTH, PollingCode, login_code_digest
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Reply, Script, run_script
 from statemachine.errors import UnreadableSessionError
 from statemachine.lifecycle import State
+from statemachine.sealing import PUBLIC_KEY_LENGTH
 from statemachine.session import Session, TimedSession
 from statemachine.store.outcomes import KeptOutcome
 from tokens.family import read_opening
@@ -46,6 +48,14 @@ class LoginCodeHolder(NamedTuple):
 
     session_id: str
     sealing_key: bytes
+    device_scope: str | None
+    """What an OAuth client asked for; None: the session was begun by `/auth/cli`."""
+
+    @classmethod
+    def read(cls, held: bytes) -> Self:
+        """Return the holder that the key of a login code holds, as `initiate.lua` writes it."""
+        scope = SESSION_ID_LENGTH + PUBLIC_KEY_LENGTH
+        return cls(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:scope], held[scope:].decode() or None)
 
 
 class Sessions:
@@ -94,9 +104,7 @@ class Sessions:
             names.append(keys.outcome(partition, command_id))
         found: list[bytes | None] = await self._redis.execute_command("MGET", *names)
         held, outcome = found[0], found[1] if command_id is not None else None
-        holder = None
-        if held is not None:
-            holder = LoginCodeHolder(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:])
+        holder = LoginCodeHolder.read(held) if held is not None else None
         return holder, KeptOutcome.read(outcome) if outcome else None
 
     async def read_by_login_code(self, project_id: str, login_code: str) -> ReadSession | None:
@@ -117,6 +125,15 @@ class Sessions:
         """Return a session's sealed token. It exists from the completion to the end of the replay window."""
         token: bytes | None = await self._redis.execute_command("GET", self._keys.sealed_token(session_id))
         return token
+
+    async def seconds_since_completed(self, session_id: str) -> int:
+        """Return how long ago a session was completed, by Redis' time; 0 if it was not. One round trip."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("HGET", self._keys.session(session_id), "completed_at")
+            pipeline.execute_command("TIME")
+            completed_at, (seconds, microseconds) = await pipeline.execute()
+        now = milliseconds_of(seconds, microseconds)
+        return max(0, now - int(completed_at)) // 1000 if completed_at else 0
 
     async def load(self, session_ids: Sequence[str]) -> dict[str, TimedSession | UnreadableSessionError]:
         """Return many sessions, read in one pipelined round trip; those that do not exist are left out.

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
 import msgspec
+import pytest
 from redis.asyncio import Redis
 
 from api.stack.initiate import MAX_FACTS_BYTES
 from projects.worst_case import CONSUMED_BYTES, EVENT_BYTES, SESSION_BYTES
 from statemachine.commands import CancelSession, Command, CompleteSession, ConsumeSession
-from statemachine.session import ClientFacts
+from statemachine.session import ClientFacts, DeviceRequest
 from statemachine.store.initiating import Initiated
 from tests.support.relay import LIFETIME_MS, PROJECT, Relay
 
@@ -26,7 +27,7 @@ def id_of(kind: str, session: Initiated) -> str:
     return f"{kind}{session.session_id}".ljust(32, "0")
 
 
-async def start(relay: Relay) -> list[Initiated]:
+async def start(relay: Relay, device: DeviceRequest | None = None) -> list[Initiated]:
     """Start sessions with all that the wire allows, each from an address of its own."""
     return [
         await relay.initiations.initiate(
@@ -35,6 +36,7 @@ async def start(relay: Relay) -> list[Initiated]:
             LIFETIME_MS,
             address=str(IPv6Address((0x2001_0DB8_FFFF << 80) | (number << 64) | (1 << 64) - 1)),
             code_challenge="x" * 43,
+            device=device,
         )
         for number in range(SESSIONS)
     ]
@@ -63,11 +65,12 @@ def is_reckoned(reckoned: int, measured: float) -> bool:
     return measured <= reckoned <= SLACK * measured
 
 
-async def test_abandoned_session_takes_what_is_reckoned(own_relay: Relay) -> None:
-    """With the longest facts, pending or given up by its tool."""
+@pytest.mark.parametrize("device", [None, DeviceRequest(PROJECT, "cli")])
+async def test_abandoned_session_takes_what_is_reckoned(own_relay: Relay, device: DeviceRequest | None) -> None:
+    """With the longest facts, pending or given up by its tool, an OAuth client or not."""
     assert sum(map(len, msgspec.structs.astuple(LONGEST_FACTS))) == MAX_FACTS_BYTES
     before = await used(own_relay)
-    sessions = await start(own_relay)
+    sessions = await start(own_relay, device)
     pending = (await used(own_relay) - before) / SESSIONS
     await decide(own_relay, sessions, lambda it: CancelSession(id_of("c", it), it.session_id, "api"))
     cancelled = (await used(own_relay) - before) / SESSIONS

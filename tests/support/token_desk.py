@@ -28,6 +28,7 @@ from runtime.codes import RefreshToken, mint_refresh_token, new_session_id, pars
 from runtime.redis.connections import subscriber
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
+from statemachine.session import Flow
 from statemachine.store.command_stream import CommandStream
 from statemachine.store.reading import Sessions
 from tests.support.relay import PROJECT
@@ -47,6 +48,7 @@ class Caller(NamedTuple):
 
     project: Project
     is_backend: bool = False
+    flow: Flow = Flow.CLI
     sender: Callable[[], Sender] = lambda: Sender("192.0.2.1", "192.0.2.1", "tool/1")
 
     def key_name(self) -> str:

@@ -29,6 +29,7 @@ from api.stack.complete import (
     Done,
     Inspected,
     Minted,
+    TokenResponse,
 )
 from api.stack.errors import KnownErrorBody
 from api.stack.initiate import InitiateRequest, InitiateResponse
@@ -45,6 +46,7 @@ from login_relay.run.demo import DemoProject
 from runtime.settings import Settings
 from statemachine.commands import AnyCommand
 from statemachine.events import Event
+from statemachine.handover import Handover
 from statemachine.lifecycle import State
 from statemachine.session import ClientFacts, Session, TimedSession
 from statemachine.store.inspection import SessionFacts
@@ -85,6 +87,8 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
             b'"flow":"device","rotates":true,"anonymous":true,"scope":"a b","audience":"c"}'
         ),
     ),
+    # Sealed in Redis.
+    (Handover("lrt_", "ada", "cli"), b'{"refresh_token":"lrt_","subject":"ada","scope":"cli"}'),
     # To clients: docs/wire.md 3 to 6.
     (InitiateRequest(), b'{"client_name":null,"client_version":null,"hostname":null}'),
     (
@@ -106,6 +110,10 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     (
         CompleteRequest("CODE", "check", "rt", "ada"),
         b'{"login_code":"CODE","mode":"check","refresh_token":"rt","subject":"ada"}',
+    ),
+    (
+        CompleteRequest("CODE", "complete", subject="ada", scope="cli repo"),
+        b'{"login_code":"CODE","mode":"complete","subject":"ada","scope":"cli repo"}',
     ),
     (CancelRequest("lrp_"), b'{"polling_code":"lrp_"}'),
     (CancelRequest("lrp_", "v"), b'{"polling_code":"lrp_","code_verifier":"v"}'),
@@ -153,7 +161,7 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         (
             b'{"session_id":"id","project_id":"p","state":"completed","version":2,"created_at":2,"expires_at":3,"deadline":4,'
             b'"changed_at":{"completed":3},"forgotten_at":5,"login_subject":null,'
-            b'"client":{"client_name":"tool"},"address":null}'
+            b'"client":{"client_name":"tool"},"address":null,"flow":"cli","client_id":null,"scope":null}'
         ),
     ),
     (
@@ -202,8 +210,8 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
 
 PARTS = {Check, Latency, Listed, PartitionStatus, WorkerStatus, RecentSession}
 """Of those above."""
-INSIDE = {Session, TimedSession, Family, Settings, AccessToken}
-"""Never written in this form."""
+INSIDE = {Session, TimedSession, Family, Settings, AccessToken, TokenResponse}
+"""Never written in this form, or only read."""
 PACKAGES = (api, events, login_relay, login_relay_client, projects, runtime, statemachine, tokens, worker)
 
 

@@ -11,6 +11,8 @@ from projects.project import KEY_PREFIXES
 from runtime.codes import (
     CODE_CHALLENGE_SHAPE,
     CODE_VERIFIER_SHAPE,
+    DEVICE_CODE_PREFIX,
+    DEVICE_CODE_SHAPE,
     KEY_SHAPE,
     LOGIN_CODE_ALPHABET,
     LOGIN_CODE_LENGTH,
@@ -150,6 +152,7 @@ def test_malformed_session_id_never_raises(text: str) -> None:
         (TYPED_LOGIN_CODE_SHAPE, new_login_code),
         (SESSION_ID_SHAPE, lambda: new_session_id(MAX_PARTITIONS - 1)),
         (POLLING_CODE_SHAPE, lambda: new_polling_code(new_session_id(0)).text),
+        (DEVICE_CODE_SHAPE, lambda: new_polling_code(new_session_id(0), DEVICE_CODE_PREFIX).text),
         (REFRESH_TOKEN_SHAPE, lambda: mint_refresh_token(new_session_id(0)).successor().text),
         *((KEY_SHAPE, partial(new_key, prefix)) for prefix in KEY_PREFIXES.values()),
         (CODE_VERIFIER_SHAPE, lambda: new_key("")),
@@ -166,8 +169,8 @@ def test_whatever_is_drawn_has_its_shape(shape: str, draw: Callable[[], str]) ->
 
 def test_whatever_begins_like_a_secret_is_masked() -> None:
     """The redaction of logs knows each prefix of a code, token or key."""
-    codes = [new_polling_code(new_session_id(0)).text, mint_refresh_token(new_session_id(0)).text]
-    drawn = [*codes, *map(new_key, KEY_PREFIXES.values())]
+    codes = [new_polling_code(new_session_id(0), prefix).text for prefix in (POLLING_CODE_PREFIX, DEVICE_CODE_PREFIX)]
+    drawn = [*codes, mint_refresh_token(new_session_id(0)).text, *map(new_key, KEY_PREFIXES.values())]
     assert [redact(secret) for secret in drawn] == [f"{prefix}{MASK}" for prefix in SECRET_PREFIXES]
 
 

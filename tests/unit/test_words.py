@@ -7,6 +7,8 @@ import pytest
 from api.logins.commanding import outcome_of_moved
 from api.logins.polling import Pollable
 from api.logins.refusals import (
+    AccessTokenRequired,
+    BackendRequired,
     BindingRequired,
     Busy,
     KeyReused,
@@ -14,7 +16,9 @@ from api.logins.refusals import (
     NotDoneInTime,
     NotPending,
     PolledTooSoon,
+    RefreshTokenRequired,
     StoreFull,
+    SubjectRequired,
     TooManyLogins,
     TooManyWrongCodes,
     WrongLoginCode,
@@ -35,6 +39,10 @@ ANSWERS: list[tuple[LoginRefusal, int, int | None]] = [
     (WrongPollingCode(), 400, None),
     (NotPending(), 400, None),
     (BindingRequired(), 400, None),
+    (SubjectRequired(), 400, None),
+    (AccessTokenRequired(), 400, None),
+    (RefreshTokenRequired(), 400, None),
+    (BackendRequired(), 401, None),
     (Busy(), 503, 1),
     (StoreFull(), 503, 10),
     (NotDoneInTime(), 503, 1),
