@@ -108,3 +108,8 @@ class Project(NamedTuple):
     """The web origins (RFC 6454) whose pages may call the API for the project; sorted."""
     policy: Policy = DEFAULT_POLICY
     oauth: OAuth = NO_OAUTH
+
+
+_NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
+NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
+"""Stands for a project that there is not, so that checking its keys takes as long."""
