@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from functools import partial
 from typing import Any, cast
 
-from litestar import Litestar, Request, Router
-from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
+from litestar import Litestar, Request, Response, Router
+from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message, Receive, Scope, Send
 from redis.asyncio import Redis
 
 from api.event_stream.feed import Feed
@@ -24,8 +24,12 @@ from api.logins.initiating import Initiating
 from api.logins.inspecting import Inspecting
 from api.logins.polling import Polling, pause_ms
 from api.logins.waiting import Waiting
+from api.oauth import routes as oauth
+from api.oauth.clients import Clients
+from api.oauth.dialect import OAuthDialect, is_of_oauth
+from api.oauth.metadata import metadata_endpoints
 from api.openapi import openapi_endpoint
-from api.request.endpoint import Bounds, Endpoint, Route
+from api.request.endpoint import Bounds, Dialect, Endpoint, Route
 from api.request.health import health_endpoints
 from api.request.incoming import MAX_BODY_BYTES, Incoming, discard
 from api.request.note import Noting, name_request
@@ -36,12 +40,16 @@ from api.stack.admin_tokens import AdminTokens
 from api.stack.cancel import Cancel
 from api.stack.complete import Complete
 from api.stack.dialect import StackDialect
-from api.stack.errors import EXCEPTION_HANDLERS
+from api.stack.errors import REFUSALS
 from api.stack.events import events_endpoint
-from api.stack.headers import REQUEST_ID
+from api.stack.headers import REQUEST_ID, shown_key
 from api.stack.initiate import Initiate
 from api.stack.origins import Origins, preflight_endpoint
 from api.stack.poll import Poll
+from api.tokens.commanding import FamilyCommanding
+from api.tokens.introspecting import Introspecting
+from api.tokens.refreshing import Refreshing
+from api.tokens.revoking import Revoking
 from events.log import EventLog
 from projects.audit import Refusals
 from projects.budgets import Guesses, InitiationLimits
@@ -57,7 +65,11 @@ from statemachine.store.command_stream import CommandStream
 from statemachine.store.initiating import Initiations
 from statemachine.store.reading import Sessions
 from statemachine.store.retention import Retention
+from tokens.access_tokens import AccessTokens
 from tokens.announcing import Announcing
+from tokens.signing_keys import SigningKeys
+from tokens.store.committing import TokenRetention
+from tokens.store.reading import Families
 
 CANCEL_WAIT = 1.0  # seconds; a loop that has not ended by then ends with the process
 
@@ -88,6 +100,37 @@ def _is_plain(scope: HTTPScope) -> bool:
         if name == b"host":
             return _PLAIN_HOST.fullmatch(value) is not None
     return True
+
+
+class _OfLitestar:
+    """Completes what Litestar answers: its handlers of GET and OPTIONS, and what it refuses itself."""
+
+    def __init__(self, noting: Noting, dialect: Dialect, of_oauth: Dialect) -> None:
+        self._noting = noting
+        self._dialect = dialect
+        self._of_oauth = of_oauth
+
+    def refusal(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        """Return the answer to an error (an exception handler)."""
+        path = request.scope["path"]
+        answer = self._of(path).refusal(error, path)
+        headers = {name.decode(): value.decode() for name, value in answer.headers}
+        return Response(answer.body, status_code=answer.status, headers=headers, media_type=answer.media_type.decode())
+
+    async def finish(self, message: Message, scope: Scope) -> None:
+        """Note the end of a request that no `Route` answered, and complete its head (a `before_send` hook)."""
+        if message["type"] != "http.response.start":
+            return
+        headers, status = dict(scope["headers"]), message["status"]
+        note = self._noting.unanswered(cast("HTTPScope", scope), headers)  # only HTTP is served
+        if note is None:
+            return
+        self._noting.end(note, status)
+        dialect = self._of(scope["path"])
+        message["status"], message["headers"] = await dialect.head(note, headers, status, [*message["headers"]])
+
+    def _of(self, path: str) -> Dialect:
+        return self._of_oauth if is_of_oauth(path) else self._dialect
 
 
 async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
@@ -125,7 +168,25 @@ def _noting(settings: Settings, tracing: Tracing | None) -> Noting:
     )
 
 
-def create_app(settings: Settings | None = None, tracing: Tracing | None = None) -> Litestar:
+def _access_tokens(settings: Settings, secrets: MasterSecretsFile | None) -> AccessTokens | None:
+    """Return what signs access tokens; None if the settings name no keys or no public URL."""
+    if secrets is None or settings.public_url is None:
+        return None
+    return AccessTokens(SigningKeys(lambda: secrets.secrets), settings.public_url, settings.access_token_lifetime_s)
+
+
+def _token_retention(settings: Settings) -> TokenRetention:
+    return TokenRetention(
+        settings.replay_window_ms,
+        settings.replay_window_ms,
+        settings.retention_ms,
+        settings.events_max // settings.partitions,
+    )
+
+
+def create_app(  # noqa: PLR0915 - the composition, a statement a piece
+    settings: Settings | None = None, tracing: Tracing | None = None
+) -> Litestar:
     """Return the application. `settings` default to the environment's; without `tracing` there are no traces.
 
     Raises:
@@ -191,7 +252,31 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         incoming=Incoming(),
         time_limits=time_limits,
     )
-    dialect = StackDialect(noting, origins)
+    dialect, oauth_dialect = StackDialect(origins), OAuthDialect()
+    secrets = MasterSecretsFile.from_settings(settings)
+    tokens = _access_tokens(settings, secrets)
+    of_litestar = _OfLitestar(noting, dialect, oauth_dialect)
+    families = Families(redis, keys)
+    family_commanding = FamilyCommanding(redis, keys, waiting, commanding, limits)
+    retention = _token_retention(settings)
+    oauth_endpoints = oauth.endpoints(
+        Clients(access.project, shown_key),
+        oauth.UseCases(
+            initiating,
+            polling,
+            cancelling,
+            Refreshing(families, family_commanding, guard, keys, retention),
+            Revoking(families, family_commanding, keys),
+            Introspecting(families, keys, grace_ms=retention.grace_ms),
+        ),
+        tokens,
+        oauth.Times(
+            settings.poll_interval_s,
+            settings.hold_token_requests_s,
+            settings.long_poll_max_s,
+            answer_within(settings.outcome_wait_ms),
+        ),
+    )
     endpoints: dict[str, Endpoint] = {
         "/auth/cli": Initiate(access, initiating, settings.poll_interval_s),
         "/auth/cli/poll": Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s),
@@ -203,8 +288,9 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
         for prefix in PREFIXES
         for path, endpoint in endpoints.items()
     ]
+    routes += [Route(path, endpoint, oauth_dialect, noting, bounds) for path, endpoint in oauth_endpoints.items()]
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
-    announcing = Announcing(redis, keys, MasterSecretsFile.from_settings(settings), settings.public_url)
+    announcing = Announcing(redis, keys, secrets, settings.public_url)
 
     def drain() -> None:
         waiting.drain()
@@ -240,13 +326,15 @@ def create_app(settings: Settings | None = None, tracing: Tracing | None = None)
                 )
                 for prefix in PREFIXES
             ),
+            preflight_endpoint(origins, tuple(oauth_endpoints)),
             *(route.handler() for route in routes),
+            *metadata_endpoints(access.project, tokens, settings.public_url),
             *health_endpoints(sessions),
             openapi_endpoint(),
         ],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=dict.fromkeys(REFUSALS, of_litestar.refusal),
         before_request=partial(_begin, noting),
-        before_send=[dialect.finish],
+        before_send=[of_litestar.finish],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,

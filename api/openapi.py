@@ -12,6 +12,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Components, Info, License, OpenAPI, Operation, PathItem, Server, Tag
 from litestar.response.base import ASGIResponse
 
+from api.oauth import described as oauth
+from api.oauth import metadata
+from api.oauth.device_authorization import DeviceAuthorization
+from api.oauth.errors import ErrorBody
+from api.oauth.introspection import Active, Inactive
+from api.oauth.routes import OPERATIONS
+from api.oauth.token_endpoint import TokenResponse
 from api.request.health import Health
 from api.stack import cancel, complete, events, initiate, poll
 from api.stack.components import header_components, known_error_schemas, parameter_components, security_schemes
@@ -30,7 +37,8 @@ With `x-stack-override-error-status: true` a 4xx answer is sent with status 200;
 errors. `x-stack-actual-status` has the real one.
 """
 
-_STRUCTS = (*initiate.STRUCTS, *poll.STRUCTS, *complete.STRUCTS, *cancel.STRUCTS, Health)
+_OAUTH_STRUCTS = (DeviceAuthorization, TokenResponse, Active, Inactive, ErrorBody, metadata.Metadata, metadata.KeySet)
+_STRUCTS = (*initiate.STRUCTS, *poll.STRUCTS, *complete.STRUCTS, *cancel.STRUCTS, Health, *_OAUTH_STRUCTS)
 
 
 def openapi_endpoint() -> HTTPRouteHandler:
@@ -57,6 +65,7 @@ def document() -> bytes:
         servers=[Server(url="/")],
         tags=[
             Tag(name="login", description="One login."),
+            Tag(name="oauth", description="The same for any OAuth client (RFC 8628)."),
             Tag(name="events", description="All logins of a project."),
             Tag(name="health", description="For operators."),
         ],
@@ -66,6 +75,8 @@ def document() -> bytes:
             "/api/v1/auth/cli/complete": PathItem(post=complete.OPERATION),
             "/api/v1/auth/cli/cancel": PathItem(post=cancel.OPERATION),
             "/api/v1/auth/cli/events": PathItem(get=events.OPERATION),
+            **{path: PathItem(post=operation) for path, operation in OPERATIONS.items()},
+            **metadata.path_items(),
             "/health/live": PathItem(get=_health("live", "Tell whether the process runs", [])),
             "/health/ready": PathItem(get=_health("ready", "Tell whether a request could be served now", [STORE_AWAY])),
         },
@@ -73,7 +84,7 @@ def document() -> bytes:
             schemas=known_error_schemas(),
             headers=header_components(),
             parameters=parameter_components(),
-            security_schemes=security_schemes(),
+            security_schemes={**security_schemes(), **oauth.security_schemes()},
         ),
     ).to_schema()
     # msgspec describes its Structs as JSON; Litestar has no object for that.

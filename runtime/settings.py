@@ -117,6 +117,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Hold every pending poll for this many seconds, even if it does not ask for it (0: never).",
         ),
     ] = 0
+    hold_token_requests_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=25,
+            description="The same for OAuth clients that wait for their token (0: never). Some give a request up after "
+            "30 s.",
+        ),
+    ] = 25
     held_polls_max: Annotated[
         int,
         Meta(

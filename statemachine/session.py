@@ -27,6 +27,10 @@ class DeviceRequest(NamedTuple):
     """Scopes of the project, separated by spaces (RFC 6749 §3.3); never empty."""
 
 
+MAX_FACT_LENGTH = 128  # characters
+MAX_FACTS_BYTES = 256  # of all three in UTF-8: a session and its event keep them for each login that anybody starts
+
+
 class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the tool says of itself, shown to the person who approves. Unverified."""
 

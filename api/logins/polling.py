@@ -19,8 +19,7 @@ from statemachine.handover import Handover
 from statemachine.lifecycle import Outcome, Trigger
 from statemachine.machine import decide
 from statemachine.sealing import unseal
-from statemachine.session import Session
-from statemachine.store.reading import Sessions
+from statemachine.store.reading import ReadSession, Sessions
 
 LEAST_SHARE_OF_INTERVAL = 0.8  # a tool whose clock runs fast, or whose answers come fast, is not to be refused
 
@@ -31,14 +30,23 @@ Pollable = Literal[Outcome.WAITING, Outcome.CONSUMED, Outcome.USED, Outcome.DENI
 """The outcomes that a poll can have."""
 
 
+class HandedOver(NamedTuple):
+    """What the poll gets that consumed its session."""
+
+    handover: Handover
+    session_id: str
+    at: int
+    """Redis time in milliseconds."""
+    age_s: int
+    """How long ago the session was completed, in seconds; 0 unless the backend brought a token response."""
+
+
 class Told(NamedTuple):
     """What a poll is told."""
 
     outcome: Pollable
-    handover: Handover | None = None
+    handed_over: HandedOver | None = None
     """If, and only if, this poll consumed the session."""
-    handover_age_s: int = 0
-    """How long ago the session was completed, in seconds; only if the handover has a token response."""
 
 
 def pause_ms(interval_s: int) -> int:
@@ -90,23 +98,23 @@ class Polling:
             code = proof.code
             note_session(code.session_id)
             if not hold or self._held >= self._held_max:
-                session, outcome = await self._look(proof, paced=True)
+                read, outcome = await self._look(proof, paced=True)
             else:
-                session, outcome = await self._hold(proof, hold, gone)
+                read, outcome = await self._hold(proof, hold, gone)
         except WrongPollingCode as wrong:
             raise await self._guard.wrong_code(asker, wrong) from None
         except PolledTooSoon as poll:
             raise await self._guard.too_soon(asker, poll) from None
         if outcome is Outcome.CONSUMED:
-            told = await self._consume(session, code, _identity(code, code_verifier, key))
+            told = await self._consume(read, code, _identity(code, code_verifier, key))
         elif outcome is Outcome.USED and key is not None:
-            told = await self._replay(session, code, _identity(code, code_verifier, key))
+            told = await self._replay(read, code, _identity(code, code_verifier, key))
         else:
             told = _told(outcome)
         note_count(_COUNTERS[told.outcome])
         return told
 
-    async def _look(self, proof: Proof, *, paced: bool) -> tuple[Session, Outcome]:
+    async def _look(self, proof: Proof, *, paced: bool) -> tuple[ReadSession, Outcome]:
         """Read the session and tell what a poll of it would come to now."""
         code, wait_ms = proof.code, 0
         if paced and self._pause_ms:
@@ -116,9 +124,9 @@ class Polling:
         read = proof.check(read)
         if wait_ms:
             raise PolledTooSoon(code.session_id, read.now, wait_ms)
-        return read.session, decide(read.session, Trigger.CONSUME, read.now).outcome
+        return read, decide(read.session, Trigger.CONSUME, read.now).outcome
 
-    async def _hold(self, proof: Proof, hold: float, gone: Gone) -> tuple[Session, Outcome]:
+    async def _hold(self, proof: Proof, hold: float, gone: Gone) -> tuple[ReadSession, Outcome]:
         """Look; while the session is pending, wait for a hint, for the time to be over or for the client to go."""
         loop = asyncio.get_running_loop()
         until = loop.time() + hold
@@ -129,13 +137,13 @@ class Polling:
             while True:
                 # Registered first, looked at second: a change in between is not missed.
                 with self._waiting.for_change(proof.code.session_id) as change:
-                    session, outcome = await self._look(proof, paced=paced)
+                    read, outcome = await self._look(proof, paced=paced)
                     paced = False  # it is still the same poll
                     if leaving.done():
-                        return session, Outcome.WAITING  # nobody would receive the token
+                        return read, Outcome.WAITING  # nobody would receive the token
                     if outcome is not Outcome.WAITING or loop.time() >= until or self._waiting.draining:
-                        return session, outcome
-                    del session  # not needed any more, and there may be ten thousand of them
+                        return read, outcome
+                    del read  # not needed any more, and there may be ten thousand of them
                     over = _Over(change)
                     self._time_limits.watch(over, until)
                     leaving.add_done_callback(over)
@@ -148,11 +156,11 @@ class Polling:
             self._held -= 1
             leaving.cancel()
 
-    async def _consume(self, session: Session, code: PollingCode, identity: Identity) -> Told:
+    async def _consume(self, read: ReadSession, code: PollingCode, identity: Identity) -> Told:
         by = asked_by()
         command = ConsumeSession(
             identity.id,
-            session.id,
+            read.session.id,
             self._commanding.reply_to,
             self._commanding.patience_ms,
             request_id=by.request_id,
@@ -164,26 +172,27 @@ class Polling:
             # Not an error: published clients give up on one, and the next poll may well get the token.
             return _told(Outcome.WAITING)
         if answer.outcome is Outcome.CONSUMED:
-            return await self._hand_over(session, code, answer.sealed_token)
+            return await self._hand_over(read, code, answer.sealed_token)
         return _told(Outcome(answer.outcome))
 
-    async def _replay(self, session: Session, code: PollingCode, identity: Identity) -> Told:
+    async def _replay(self, read: ReadSession, code: PollingCode, identity: Identity) -> Told:
         """Answer again a poll whose answer may have been lost: same code, same key."""
-        [kept] = await self._store.read_outcomes(self._keys.partition_of(session.id), [identity.id])
+        [kept] = await self._store.read_outcomes(self._keys.partition_of(read.session.id), [identity.id])
         if kept is not None and not kept.is_of(identity.fingerprint):
             raise KeyReused
         if kept is not None and kept.outcome is Outcome.CONSUMED:
-            return await self._hand_over(session, code, None)
+            return await self._hand_over(read, code, None)
         return _told(Outcome.USED)
 
-    async def _hand_over(self, session: Session, code: PollingCode, sealed_token: bytes | None) -> Told:
+    async def _hand_over(self, read: ReadSession, code: PollingCode, sealed_token: bytes | None) -> Told:
+        session = read.session
         sealed = sealed_token or await self._store.read_sealed_token(session.id)
         if sealed is None:  # the replay window closed between two reads
             return _told(Outcome.USED)
         handover = Handover.of_text(unseal(sealed, code.text, session.project_id, session.id))
         # Only the tokens that a backend brought have begun to expire.
         age = await self._store.seconds_since_completed(session.id) if handover.token_response else 0
-        return Told(Outcome.CONSUMED, handover, age)
+        return Told(Outcome.CONSUMED, HandedOver(handover, session.id, read.now, age))
 
 
 def _identity(code: PollingCode, code_verifier: str | None, key: str | None) -> Identity:

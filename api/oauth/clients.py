@@ -52,8 +52,12 @@ class _Shown(NamedTuple):
 class Clients:
     """Checks clients."""
 
-    def __init__(self, read_project: ReadProject) -> None:
+    def __init__(
+        self, read_project: ReadProject, backend_in_headers: Callable[[Headers], "tuple[str, str] | None"]
+    ) -> None:
+        """`backend_in_headers` returns the project's id and key if a backend shows them as it does elsewhere."""
         self._read_project = read_project
+        self._backend_in_headers = backend_in_headers
 
     async def check(self, headers: Headers, form: Form, sender: Callable[[], Sender]) -> Client:
         """Check a client that logs in, refreshes or revokes. Its secret, if it has one, is the publishable key.
@@ -62,7 +66,7 @@ class Clients:
             OAuthError: `invalid_request`, `invalid_client`, or `unauthorized_client` if the project's OAuth is off.
 
         """
-        client = await self._check(headers, form, sender, (KeyKind.PUBLISHABLE_CLIENT,), required=False)
+        client = await self._check(_shown(headers, form), sender, (KeyKind.PUBLISHABLE_CLIENT,), required=False)
         if not client.project.oauth.can_log_in:
             raise OAuthError("unauthorized_client")
         return client
@@ -75,23 +79,20 @@ class Clients:
 
         """
         kinds = (KeyKind.SECRET_SERVER, KeyKind.SUPER_SECRET_ADMIN)
-        return await self._check(headers, form, sender, kinds, required=True)
+        elsewhere = self._backend_in_headers(headers)
+        shown = _Shown(*elsewhere, by_basic=False) if elsewhere is not None else _shown(headers, form)
+        return await self._check(shown, sender, kinds, required=True)
 
     async def _check(
-        self,
-        headers: Headers,
-        form: Form,
-        sender: Callable[[], Sender],
-        kinds: tuple[KeyKind, ...],
-        *,
-        required: bool,
+        self, shown: _Shown, sender: Callable[[], Sender], kinds: tuple[KeyKind, ...], *, required: bool
     ) -> Client:
-        shown = _shown(headers, form)
         found, now = await self._read_project(shown.id)
         project = found or NO_PROJECT  # as much work as for a project that there is
         is_wrong = required
         if shown.secret is not None:
-            is_wrong = not any([project.keys[kind].matches(shown.secret, now) for kind in kinds])
+            # All are compared, so that the time says nothing of which one it could be.
+            matched = [project.keys[kind].matches(shown.secret, now) for kind in kinds]
+            is_wrong = not any(matched)
         if found is None or is_wrong:
             raise OAuthError("invalid_client", headers=CHALLENGE if shown.by_basic else ())
         return Client(found, shown.id, shown.secret, required, sender)

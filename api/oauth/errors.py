@@ -28,9 +28,11 @@ from api.logins.refusals import (
     TooManyWrongCodes,
     WrongLoginCode,
     WrongPollingCode,
+    WrongRefreshToken,
 )
-from api.request.endpoint import JsonResponse
+from api.request.endpoint import Answer
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooMuchAtOnce, TooSlow, Unreadable
+from api.tokens.refusals import DeadRefreshToken
 from runtime.redis.connections import REDIS_TROUBLE
 
 Word = Literal[
@@ -118,12 +120,12 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error_description: Annotated[str, Meta(description="For people; it never repeats what was sent.")]
 
 
-def answer(body: bytes, headers: tuple[tuple[bytes, bytes], ...] = (), status: int = 200) -> JsonResponse:
+def answer(body: bytes, headers: tuple[tuple[bytes, bytes], ...] = (), status: int = 200) -> Answer:
     """Return an answer that is not cached."""
-    return JsonResponse(body, status, (*_NOT_CACHED, *headers))
+    return Answer(body, status, (*_NOT_CACHED, *headers))
 
 
-def of_error(error: Exception) -> JsonResponse:
+def of_error(error: Exception) -> Answer:
     """Return the answer to a request that is refused, or that failed."""
     refused = _refused(error)
     body = msgspec.json.encode(ErrorBody(refused.word, refused.description))
@@ -137,6 +139,8 @@ def _refused(error: Exception) -> OAuthError:
         return of_request(error)
     if isinstance(error, get_args(LoginRefusal)):
         return of_login(error)
+    if isinstance(error, DeadRefreshToken | WrongRefreshToken):
+        return OAuthError("invalid_grant")  # to a client they are the same
     if isinstance(error, REDIS_TROUBLE):
         _log.warning("redis unavailable", error=type(error).__name__)
         return OAuthError("temporarily_unavailable", retry_after=1)
@@ -144,7 +148,7 @@ def _refused(error: Exception) -> OAuthError:
     return OAuthError("server_error")
 
 
-def of_http(error: HTTPException) -> JsonResponse:
+def of_http(error: HTTPException) -> Answer:
     """Return the answer to what Litestar refuses before an endpoint runs: unknown path, wrong method."""
     text = {404: NOTHING_HERE, 405: OTHER_METHOD}.get(error.status_code, "The request cannot be served.")
     allow = tuple(

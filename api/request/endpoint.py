@@ -81,15 +81,21 @@ class Asked(Limited):
             TooLarge, TooMuchAtOnce, Unreadable, Misfit: depending on what is wrong with it.
 
         """
-        return parse_body(await self._body(), self.headers, decoder)
+        return parse_body(await self.body(), self.headers, decoder)
 
-    async def _body(self) -> bytes:
+    async def body(self) -> bytes:
+        """Receive the body and return it; raises `TooLarge`, `TooMuchAtOnce` or `Unreadable`."""
         self._limit(self._bounds.reading)
         self.was_asked_for = self.is_receiving = True
         body, self._has_ended = await self._bounds.incoming.receive(self._receive, self.headers)
         self.is_receiving = False
         self._limit(self._bounds.answering)
         return body
+
+    @property
+    def query(self) -> bytes:
+        """The query of the URI, as it was sent."""
+        return self._scope["query_string"]
 
     @property
     def idempotency_key(self) -> str | None:

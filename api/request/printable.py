@@ -23,8 +23,13 @@ def check_printable(**fields: object) -> None:
 
     """
     for name, text in fields.items():
-        if isinstance(text, str) and not (text.isascii() and text.isprintable()) and any(map(_is_unseen, text)):
+        if isinstance(text, str) and not is_printable(text):
             raise Misfit("Expected only characters that can be seen", f"at `$.{name}`")
+
+
+def is_printable(text: str) -> bool:
+    """Return whether a text has only characters that can be seen."""
+    return (text.isascii() and text.isprintable()) or not any(map(_is_unseen, text))
 
 
 def _is_unseen(character: str) -> bool:

@@ -16,12 +16,7 @@ from api.request.headers import Headers, header
 from api.stack import headers as names
 from api.stack.admin_tokens import AdminTokens
 from api.stack.errors import KnownError
-from projects.project import (
-    NO_DIGEST,
-    KeyDigest,
-    KeyKind,
-    Project,
-)
+from projects.project import NO_PROJECT, KeyKind, Project
 from projects.store import Projects
 from runtime.address import UNKNOWN_ADDRESS
 from statemachine.session import Flow
@@ -120,11 +115,6 @@ class _TimedRead(NamedTuple):
     """When the read began. A change after this may not be in it."""
 
 
-# Stands for a project that there is not.
-_NO_KEY = KeyDigest(NO_DIGEST, NO_DIGEST, 0)
-_NO_PROJECT = Project("", "", allow_client_complete=False, created_at=0, keys=dict.fromkeys(KeyKind, _NO_KEY))
-
-
 class Access:
     """Checks callers."""
 
@@ -147,9 +137,9 @@ class Access:
         project_id = header(headers, names.PROJECT_ID)
         if project_id is None:
             raise KnownError("ACCESS_TYPE_WITHOUT_PROJECT_ID", request_type=access_type.name.lower())
-        project, now = await self._project(project_id)
+        project, now = await self.project(project_id)
         try:
-            self._check_credential(headers, admin_token, access_type, project or _NO_PROJECT, now)
+            self._check_credential(headers, admin_token, access_type, project or NO_PROJECT, now)
         # Without a name: an exception in a variable is in a cycle with its own traceback. Until Python collects that,
         # the request stays referenced, and the server does not close its connection.
         except KnownError:
@@ -161,7 +151,7 @@ class Access:
 
     async def is_origin_allowed(self, headers: Headers, origin: str) -> bool:
         """Whether the project that a request names lets pages of an origin call."""
-        project, _ = await self._project(header(headers, names.PROJECT_ID) or "")
+        project, _ = await self.project(header(headers, names.PROJECT_ID) or "")
         return project is not None and origin in project.allowed_origins
 
     def _check_credential(
@@ -179,7 +169,7 @@ class Access:
         if not project.keys[rule.kind].matches(key, now):
             raise KnownError(rule.wrong, project_id=project.id)
 
-    async def _project(self, project_id: str) -> tuple[Project | None, int]:
+    async def project(self, project_id: str) -> tuple[Project | None, int]:
         """Return a project and the Redis time (milliseconds) by which its keys are to be judged."""
         now = time.monotonic()
         task = self._reads.get(project_id)

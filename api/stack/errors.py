@@ -9,12 +9,10 @@ from typing import Any, NamedTuple, assert_never, get_args
 
 import msgspec
 import structlog
-from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.status_codes import (
     HTTP_500_INTERNAL_SERVER_ERROR,
 )
-from litestar.types import ExceptionHandlersMap
 
 from api.logins.refusals import (
     AccessTokenRequired,
@@ -257,14 +255,3 @@ REFUSALS: Mapping[type[Exception], Callable[[Any, str], Answer]] = {
 def refusal(error: Exception, path: str) -> Answer:
     """Return the answer to a request that came to an error."""
     return next(REFUSALS[cls] for cls in type(error).__mro__ if cls in REFUSALS)(error, path)
-
-
-def _to_litestar(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    answer = refusal(error, request.scope["path"])
-    headers = {name.decode(): value.decode() for name, value in answer.headers}
-    media_type = answer.media_type.decode().partition(";")[0]  # Litestar adds the charset
-    return Response(answer.body, status_code=answer.status, headers=headers, media_type=media_type)
-
-
-EXCEPTION_HANDLERS: ExceptionHandlersMap = dict.fromkeys(REFUSALS, _to_litestar)
-"""For the endpoints that are Litestar's handlers, and for what it refuses itself."""

@@ -3,6 +3,8 @@
 Where a request has both, the first wins; an answer has both.
 """
 
+from api.request.headers import Headers, header
+
 PREFIXES = ("x-stack-", "x-hexclave-")
 
 
@@ -26,3 +28,10 @@ OVERRIDE_ERROR_STATUS = _names("override-error-status")
 ACTUAL_STATUS = _names("actual-status")
 KNOWN_ERROR = _names("known-error")
 REQUEST_ID = _names("request-id")
+
+
+def shown_key(headers: Headers) -> tuple[str, str] | None:
+    """Return the project's id and the key of a backend or administrator; None if there are none in these headers."""
+    project_id = header(headers, PROJECT_ID)
+    key = header(headers, SECRET_SERVER_KEY) or header(headers, SUPER_SECRET_ADMIN_KEY)
+    return (project_id, key) if project_id is not None and key is not None else None

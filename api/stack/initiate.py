@@ -40,11 +40,9 @@ from runtime.codes import (
     SESSION_ID_SHAPE,
     display_login_code,
 )
-from statemachine.session import ClientFacts
+from statemachine.session import MAX_FACT_LENGTH, MAX_FACTS_BYTES, ClientFacts
 
-MAX_FACTS_BYTES = 256  # what a session and its event keep for each login that anybody starts
-
-Fact = Annotated[str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": PATTERN})]
+Fact = Annotated[str, Meta(min_length=1, max_length=MAX_FACT_LENGTH, extra_json_schema={"pattern": PATTERN})]
 
 
 class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,7 +23,7 @@ from runtime.redis.connections import COMMAND_TIMEOUT, REDIS_TROUBLE
 CACHED_ORIGINS = 10_000  # those that nobody allows included
 PREFLIGHT_AGE = 600  # seconds for which a browser need not ask again; what it then sends is judged anyway
 
-_SENT = frozenset({"content-type", "idempotency-key", "prefer", "x-request-id"})
+_SENT = frozenset({"authorization", "content-type", "idempotency-key", "prefer", "x-request-id"})
 _READABLE = ", ".join(
     [
         *("preference-applied", "retry-after"),

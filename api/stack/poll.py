@@ -159,7 +159,9 @@ class Poll:
             asked.gone,
         )
         applied = () if wait is None else ((b"preference-applied", b"wait=%d" % hold),)
-        if told.handover is not None:
-            return Answer(_encoder.encode(PollSuccess("success", _refresh_token(told.handover))), 201, applied)
+        if told.handed_over is not None:
+            return Answer(
+                _encoder.encode(PollSuccess("success", _refresh_token(told.handed_over.handover))), 201, applied
+            )
         answer = _ANSWERS[told.outcome]
         return answer._replace(headers=applied) if applied else answer

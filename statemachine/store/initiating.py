@@ -40,6 +40,7 @@ class Initiated(NamedTuple):
     login_code: str
     polling_code: str
     expires_at: int
+    lifetime_ms: int
 
 
 class Initiations:
@@ -133,7 +134,7 @@ class Initiations:
             )
             match await run_script(self._redis, _INITIATE, call):
                 case [b"initiated", int(expires_at)]:
-                    return Initiated(session_id, login_code, polling_code.text, expires_at)
+                    return Initiated(session_id, login_code, polling_code.text, expires_at, lifetime_ms)
                 case [b"taken"]:
                     continue
                 case [b"refused", bytes(budget), int(wait_ms), int(now)]:

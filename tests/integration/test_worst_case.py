@@ -7,10 +7,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from api.stack.initiate import MAX_FACTS_BYTES
 from projects.worst_case import CONSUMED_BYTES, EVENT_BYTES, SESSION_BYTES
 from statemachine.commands import CancelSession, Command, CompleteSession, ConsumeSession
-from statemachine.session import ClientFacts, DeviceRequest
+from statemachine.session import MAX_FACTS_BYTES, ClientFacts, DeviceRequest
 from statemachine.store.initiating import Initiated
 from tests.support.relay import LIFETIME_MS, PROJECT, Relay
 

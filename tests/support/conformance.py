@@ -29,7 +29,7 @@ def check(response: httpx.Response) -> None:
     content = answer["content"].get(media_type.removesuffix("; charset=utf-8"))
     assert content is not None, f"{where} is not documented as {media_type}: {response.text}"
     body = response.json() if media_type == "application/json" else response.text
-    _fits(body, content["schema"], f"{where}: {response.text}")
+    fits(body, content["schema"], f"{where}: {response.text}")
     for name, reference in answer["headers"].items():
         header = DOCUMENT["components"]["headers"][reference["$ref"].rpartition("/")[2]]
         value: str | int | None = response.headers.get(name)
@@ -37,7 +37,7 @@ def check(response: httpx.Response) -> None:
             assert not header["required"], f"{where}: {name} is missing"
         else:
             value = int(value) if header["schema"].get("type") == "integer" else value
-            _fits(value, header["schema"], f"{where}: {name}")
+            fits(value, header["schema"], f"{where}: {name}")
     surplus = {name for name in response.headers if name.startswith(PREFIXES)} - answer["headers"].keys()
     assert not surplus, f"{where}: {surplus} not documented"
 
@@ -63,7 +63,8 @@ def _check_headers_of_all(response: httpx.Response) -> None:
     assert body.get("code") == known_error, "header and body disagree on the known error"
 
 
-def _fits(value: object, schema: dict[str, Any], where: str) -> None:
+def fits(value: object, schema: dict[str, Any], where: str) -> None:
+    """Fail unless a value fits a schema of the document."""
     validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]}, format_checker=FormatChecker())
     errors = [error.message for error in validator.iter_errors(value)]
     assert not errors, f"{where}: {errors}"

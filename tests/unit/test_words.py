@@ -25,7 +25,7 @@ from api.logins.refusals import (
     WrongPollingCode,
 )
 from api.request.refusals import RequestRefusal
-from api.stack.errors import EXCEPTION_HANDLERS, KnownError, of_login
+from api.stack.errors import REFUSALS, KnownError, of_login
 from api.stack.poll import word
 from statemachine.commands import Command, CompleteSession, ConsumeSession
 from statemachine.lifecycle import Outcome, State
@@ -64,7 +64,7 @@ def test_refusal_of_a_login_has_its_answer(refusal: LoginRefusal, status: int, r
 
 def test_every_refusal_is_rendered() -> None:
     """A refusal without a handler would be answered as a defect of the relay."""
-    assert {*get_args(LoginRefusal), *get_args(RequestRefusal)} <= EXCEPTION_HANDLERS.keys()
+    assert {*get_args(LoginRefusal), *get_args(RequestRefusal)} <= REFUSALS.keys()
     assert {type(refusal) for refusal, *_ in ANSWERS} == set(get_args(LoginRefusal))
 
 
