@@ -115,7 +115,8 @@ class _OfLitestar:
         path = request.scope["path"]
         answer = self._of(path).refusal(error, path)
         headers = {name.decode(): value.decode() for name, value in answer.headers}
-        return Response(answer.body, status_code=answer.status, headers=headers, media_type=answer.media_type.decode())
+        media_type = answer.media_type.decode().partition(";")[0]  # Litestar adds the charset
+        return Response(answer.body, status_code=answer.status, headers=headers, media_type=media_type)
 
     async def finish(self, message: Message, scope: Scope) -> None:
         """Note the end of a request that no `Route` answered, and complete its head (a `before_send` hook)."""

@@ -61,13 +61,13 @@ class OAuthWire:
         """The issuer of the project's tokens."""
         return f"{self.service.settings.public_url}/api/v1/projects/{self.project.project_id}"
 
-    def post(self, path: str, headers: Mapping[str, str] | None = None, **form: str) -> httpx.Response:
+    def post(self, path: str, headers: Mapping[str, str] | None = None, /, **form: str) -> httpx.Response:
         """Send a form as the public client, unless it names another or none (an empty `client_id`)."""
         return self.client.post(path, headers=headers, data={"client_id": self.project.project_id, **form})
 
     def start(self, **form: str) -> dict[str, str]:
         """Start a login."""
-        response = self.post(DEVICE_AUTHORIZATION, **form)
+        response = self.post(DEVICE_AUTHORIZATION, None, **form)
         assert response.status_code == httpx.codes.OK, response.text
         started: dict[str, str] = response.json()
         return started
@@ -84,7 +84,7 @@ class OAuthWire:
 
     def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
         """Refresh."""
-        return self.post(TOKEN, grant_type="refresh_token", refresh_token=refresh_token, **form)
+        return self.post(TOKEN, None, grant_type="refresh_token", refresh_token=refresh_token, **form)
 
     def introspect(self, token: str) -> dict[str, object]:
         """Ask whether a token is good, as a resource server."""

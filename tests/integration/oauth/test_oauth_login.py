@@ -12,7 +12,7 @@ def test_login_refresh_and_revocation(oauth: OAuthWire) -> None:
     started = oauth.start(scope="repo openid")
     assert started["verification_uri"] == PAGE
     assert started["verification_uri_complete"] == f"{PAGE}?user_code={started['user_code']}"
-    assert (started["expires_in"], started["interval"]) == (900, 2)
+    assert started | {"expires_in": 900, "interval": 2} == started
     assert error(oauth.ask(started)) == (400, "authorization_pending")
     assert oauth.approve(started).json() == {}
     response = oauth.ask(started)
@@ -27,7 +27,9 @@ def test_login_refresh_and_revocation(oauth: OAuthWire) -> None:
     assert (claims["sub"], claims["scope"], claims["sid"]) == ("ada", "repo", started["session_id"])
     assert claims["aud"] == claims["client_id"] == oauth.project.project_id
     assert error(oauth.ask(started)) == (400, "invalid_grant")
-    refreshed = oauth.refresh(tokens["refresh_token"]).json()
+    response = oauth.refresh(tokens["refresh_token"])
+    assert response.status_code == httpx.codes.OK, response.text + oauth.service.output
+    refreshed = response.json()
     assert refreshed["refresh_token"] != tokens["refresh_token"]
     assert oauth.introspect(refreshed["access_token"])["active"] is True
     assert oauth.post("/oauth/revoke", token=refreshed["refresh_token"]).status_code == httpx.codes.OK
