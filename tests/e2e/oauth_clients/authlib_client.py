@@ -13,14 +13,14 @@ started = session.request(
     "POST", f"{base}/oauth/device_authorization", data={"client_id": client_id, "scope": "cli"}, withhold_token=True
 ).json()
 print(json.dumps({"user_code": started["user_code"]}), flush=True)
-while True:
+tokens = None
+while tokens is None:
     try:
         tokens = session.fetch_token(
             f"{base}/oauth/token",
             grant_type="urn:ietf:params:oauth:grant-type:device_code",
             device_code=started["device_code"],
         )
-        break
     except OAuthError as error:
         if error.error != "authorization_pending":
             raise

@@ -17,10 +17,10 @@ started = session.post(
     f"{base}/oauth/device_authorization", data={"client_id": client_id, "scope": "cli"}, withhold_token=True
 ).json()
 print(json.dumps({"user_code": started["user_code"]}), flush=True)
-while True:
+tokens = None
+while tokens is None:
     try:
         tokens = session.fetch_token(f"{base}/oauth/token", device_code=started["device_code"], include_client_id=True)
-        break
     except CustomOAuth2Error as error:
         if error.error != "authorization_pending":
             raise
