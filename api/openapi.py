@@ -18,7 +18,7 @@ from api.oauth.device_authorization import DeviceAuthorization
 from api.oauth.errors import ErrorBody
 from api.oauth.introspection import Active, Inactive
 from api.oauth.routes import OPERATIONS
-from api.oauth.token_endpoint import TokenResponse
+from api.oauth.token_endpoint import BroughtTokens, TokenResponse
 from api.request.health import Health
 from api.stack import cancel, complete, events, initiate, poll
 from api.stack.components import header_components, known_error_schemas, parameter_components, security_schemes
@@ -37,7 +37,16 @@ With `x-stack-override-error-status: true` a 4xx answer is sent with status 200;
 errors. `x-stack-actual-status` has the real one.
 """
 
-_OAUTH_STRUCTS = (DeviceAuthorization, TokenResponse, Active, Inactive, ErrorBody, metadata.Metadata, metadata.KeySet)
+_OAUTH_STRUCTS = (
+    DeviceAuthorization,
+    TokenResponse,
+    BroughtTokens,
+    Active,
+    Inactive,
+    ErrorBody,
+    metadata.Metadata,
+    metadata.KeySet,
+)
 _STRUCTS = (*initiate.STRUCTS, *poll.STRUCTS, *complete.STRUCTS, *cancel.STRUCTS, Health, *_OAUTH_STRUCTS)
 
 

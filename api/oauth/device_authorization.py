@@ -61,7 +61,8 @@ class DeviceAuthorizationEndpoint(PlainRefusals):
             parameter("code_challenge_method", "`S256`, the only one."),
             *(parameter(name, "Shown to the person who approves.") for name in _FACTS),
         ],
-        ("invalid_request", "invalid_client", "unauthorized_client", "temporarily_unavailable"),
+        ("invalid_request", "invalid_client", "unauthorized_client"),
+        too_many="temporarily_unavailable",
     )
 
     def __init__(self, initiating: Initiating, interval_s: int) -> None:

@@ -40,6 +40,13 @@ class TokenResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = None
 
 
+class BroughtTokens(msgspec.Struct, frozen=True):
+    """Tokens that the backend brought (RFC 6749 §5.1), with whatever else it put beside them."""
+
+    access_token: str
+    token_type: str
+
+
 class TokenEndpoint:
     """Answers clients that want tokens."""
 
@@ -48,15 +55,16 @@ class TokenEndpoint:
         "Get tokens",
         "A request for a device code is held until the login is approved, or the setting's time is over. A refresh "
         "replaces the refresh token; asked again within a minute, the one before gets the same answer.",
-        TokenResponse,
+        [TokenResponse, BroughtTokens],
         {
+            "the backend's own": {"access_token": "an-access-token", "token_type": "Bearer", "expires_in": 3_600},
             "tokens": {
                 "access_token": ACCESS_TOKEN,
                 "token_type": "Bearer",
                 "expires_in": 300,
                 "scope": "cli",
                 "refresh_token": REFRESH_TOKEN,
-            }
+            },
         },
         [
             parameter(

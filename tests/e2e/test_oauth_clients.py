@@ -116,7 +116,7 @@ def wire(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         service = start_service(apis=0, public_url=url, **made(tmp_path_factory.mktemp("keys")))
-        service.start_api(port=port)
+        service.start_api_at(port)
         service.wait_until_ready()
         with wire_of(service) as wire:
             yield wire

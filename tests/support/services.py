@@ -140,9 +140,12 @@ class Service:
         """What all processes wrote so far."""
         return "".join(process.output for process in self.processes)
 
-    def start_api(self, *options: str, port: int | None = None, **environment: str) -> Process:
-        """Start one more API, with options and variables of its own, at a free port; it may not listen yet."""
-        port = port or free_port()
+    def start_api(self, *options: str, **environment: str) -> Process:
+        """Start one more API, with options and variables of its own; it may not listen yet."""
+        return self.start_api_at(free_port(), *options, **environment)
+
+    def start_api_at(self, port: int, *options: str, **environment: str) -> Process:
+        """Start one more API, at this port."""
         process = self._start("api", (*API, "--port", str(port), *options), self.apis, environment)
         self.urls.append(f"http://127.0.0.1:{port}")
         return process

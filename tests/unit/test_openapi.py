@@ -53,14 +53,15 @@ def test_every_route_is_described() -> None:
     """What the API serves under its first prefix is in the document, and nothing else; the second is an alias."""
     app = create_app(Settings(redis_url="redis://127.0.0.1:1/0"))
     served = {
-        (route.path, method.lower())
+        (route.path.replace(":str}", "}"), method.lower())
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for method in route.methods
         if method != "OPTIONS" and not route.path.startswith("/schema")
     }
     described = {(path, method) for path, method, _ in operations()}
-    aliases = {(path.replace("/api/v1/", "/api/latest/"), method) for path, method in described if "/api/" in path}
+    aliased = [(path, method) for path, method in described if path.startswith("/api/v1/auth/")]
+    aliases = {(path.replace("/api/v1/", "/api/latest/"), method) for path, method in aliased}
     assert served == described | aliases
 
 

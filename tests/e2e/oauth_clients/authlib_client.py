@@ -3,7 +3,9 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 
+import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
@@ -29,4 +31,5 @@ refreshed = session.refresh_token(f"{base}/oauth/token", refresh_token=tokens["r
 said = {"before": tokens["refresh_token"], "refresh_token": refreshed["refresh_token"]}
 print(json.dumps(said | {"access_token": refreshed["access_token"]}), flush=True)
 sys.stdin.readline()
-session.revoke_token(f"{base}/oauth/revoke", token=refreshed["refresh_token"]).raise_for_status()
+revoke: Callable[..., requests.Response] = session.revoke_token
+revoke(f"{base}/oauth/revoke", token=refreshed["refresh_token"]).raise_for_status()

@@ -13,8 +13,8 @@ from requests_oauthlib import OAuth2Session
 
 base, client_id = sys.argv[1:]
 session = OAuth2Session(client=DeviceClient(client_id))
-started = session.post(
-    f"{base}/oauth/device_authorization", data={"client_id": client_id, "scope": "cli"}, withhold_token=True
+started = session.request(
+    "POST", f"{base}/oauth/device_authorization", data={"client_id": client_id, "scope": "cli"}, withhold_token=True
 ).json()
 print(json.dumps({"user_code": started["user_code"]}), flush=True)
 tokens = None
@@ -32,4 +32,4 @@ sys.stdin.readline()
 url, headers, body = DeviceClient(client_id).prepare_token_revocation_request(
     f"{base}/oauth/revoke", refreshed["refresh_token"], "refresh_token", client_id=client_id
 )
-session.post(url, headers=headers, data=body, withhold_token=True).raise_for_status()
+session.request("POST", url, headers=headers, data=body, withhold_token=True).raise_for_status()
