@@ -47,13 +47,15 @@ class DeviceAuthorizationEndpoint(PlainRefusals):
         "For any OAuth client of a project that lets them log in.",
         DeviceAuthorization,
         {
-            "device_code": DEVICE_CODE,
-            "user_code": "WDJB-MJHT-XKQP",
-            "verification_uri": "https://app.example.com/device",
-            "verification_uri_complete": "https://app.example.com/device?user_code=WDJB-MJHT-XKQP",
-            "expires_in": 900,
-            "interval": 2,
-            "session_id": "0084b16ba1cbbb1e5a92d2ff3d",
+            "login": {
+                "device_code": DEVICE_CODE,
+                "user_code": "WDJB-MJHT-XKQP",
+                "verification_uri": "https://app.example.com/device",
+                "verification_uri_complete": "https://app.example.com/device?user_code=WDJB-MJHT-XKQP",
+                "expires_in": 900,
+                "interval": 2,
+                "session_id": "0084b16ba1cbbb1e5a92d2ff3d",
+            }
         },
         [
             parameter("scope", "Scopes separated by spaces; those that the project does not know are dropped."),

@@ -3,7 +3,6 @@
 Those that need npm or packages of Debian are skipped where these are missing: `.ci/run` installs them where it can.
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -21,16 +20,18 @@ import pytest
 
 from projects.oauth import OAuth
 from runtime.codes import LOGIN_CODE_SHAPE
-from runtime.master_secrets import new_master_secret, write_master_secrets
+from tests.support.oauth_services import enter_oauth_wire, oauth_settings
 from tests.support.oauth_wire import PAGE, OAuthWire, error
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.services import Service, create_project, services
+from tests.support.services import services
 from tests.support.tls_proxy import certificate, tls_proxy
 
 HERE = Path(__file__).with_name("oauth_clients")
 BUILD = Path(__file__).parents[2] / "build/oauth-clients"  # what is built once stays there
+PAGE_ABOUT_CLIENTS = Path(__file__).parents[2] / "docs/oauth-clients.md"
 GO_PATH, CRATES = Path("/usr/share/gocode"), Path("/usr/share/cargo/registry")
 OPENID_CLIENT = "openid-client@6.9.0"
+ONE_SCOPE = OAuth(is_on=True, verification_uri=PAGE)
 
 pytestmark = pytest.mark.timeout(400)  # the first build of the Rust client takes minutes
 
@@ -92,34 +93,17 @@ def rust_oauth2(wire: OAuthWire) -> list[str]:
     return [str(BUILD / "rust/debug/oauth-client"), wire.service.url, wire.project.project_id]
 
 
-def made(folder: Path) -> dict[str, object]:
-    """Return the settings that turn OAuth on."""
-    keys = folder / "keys.json"
-    write_master_secrets(keys, [new_master_secret()], is_new=True)
-    return {"keys_file": str(keys)}
-
-
-@contextlib.contextmanager
-def wire_of(service: Service) -> Iterator[OAuthWire]:
-    """Yield a client of a service and a project of its own."""
-    opened = OAuth(is_on=True, verification_uri=PAGE)
-    project = asyncio.run(create_project(service.settings, "oauth", oauth=opened))
-    wire = OAuthWire(service, project)
-    with wire.client, wire.backend.client:
-        yield wire
-
-
 @pytest.fixture(scope="module")
 def wire(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OAuthWire]:
     """A service that is reached at its public URL."""
     with services(redis_server, tmp_path_factory) as start_service:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        service = start_service(apis=0, public_url=url, **made(tmp_path_factory.mktemp("keys")))
+        service = start_service(apis=0, **(oauth_settings(tmp_path_factory.mktemp("keys")) | {"public_url": url}))
         service.start_api_at(port)
         service.wait_until_ready()
-        with wire_of(service) as wire:
-            yield wire
+        with contextlib.ExitStack() as stack:
+            yield enter_oauth_wire(stack, service, ONE_SCOPE)
 
 
 @pytest.mark.parametrize("command_of", [openid_client, oauthlib, authlib, cli_oauth, rust_oauth2])
@@ -142,6 +126,30 @@ def test_client_logs_in_refreshes_and_revokes(wire: OAuthWire, command_of: Calla
     assert error(wire.refresh(tokens["refresh_token"])) == (400, "invalid_grant")
 
 
+@pytest.mark.parametrize("language", ["js", "python"])
+def test_page_about_clients_can_be_pasted(wire: OAuthWire, tmp_path: Path, language: str) -> None:
+    """What stands in docs/oauth-clients.md logs in, at another address and, on loopback, without TLS."""
+    [block] = re.findall(rf"```{language}\n(.*?)```", PAGE_ABOUT_CLIENTS.read_text(), re.DOTALL)
+    block = block.replace("https://relay.example.com", wire.service.url).replace("PROJECT_ID", wire.project.project_id)
+    if language == "js":
+        folder = Path(openid_client(wire)[1]).parent
+        block = block.replace("client.None())", "client.None(), { execute: [client.allowInsecureRequests] })")
+        command = ["node", "--input-type=module", "-e", block]
+    else:
+        folder, command = tmp_path, [sys.executable, "-c", block]
+    environment = os.environ | {"OAUTHLIB_INSECURE_TRANSPORT": "1"}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout
+        found = re.search(LOGIN_CODE_SHAPE, client.stdout.readline())
+        assert found, client.communicate()
+        assert wire.approve({"user_code": found[0]}).json() == {}
+        printed, complaints = client.communicate(timeout=60)
+        assert client.returncode == 0, complaints
+    assert "Logged in" in printed
+
+
 def said(client: "subprocess.Popen[str]") -> dict[str, Any]:
     """Return the next line that a client says, as JSON."""
     assert client.stdout
@@ -161,9 +169,9 @@ def wire_by_tls(
     with services(redis_server, tmp_path_factory) as start_service:
         folder, port = tmp_path_factory.mktemp("tls"), free_port()
         pem = certificate(folder)
-        service = start_service(public_url=f"https://localhost:{port}", **made(folder))
-        with tls_proxy(port, pem, urlsplit(service.url).port or 0), wire_of(service) as wire:
-            yield wire, pem
+        service = start_service(**(oauth_settings(folder) | {"public_url": f"https://localhost:{port}"}))
+        with tls_proxy(port, pem, urlsplit(service.url).port or 0), contextlib.ExitStack() as stack:
+            yield enter_oauth_wire(stack, service, ONE_SCOPE), pem
 
 
 def test_oidc_agent_logs_in_refreshes_and_revokes(wire_by_tls: tuple[OAuthWire, Path], tmp_path: Path) -> None:

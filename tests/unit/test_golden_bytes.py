@@ -20,6 +20,11 @@ import runtime
 import statemachine
 import tokens
 import worker
+from api.oauth import token_endpoint as oauth_tokens
+from api.oauth.device_authorization import DeviceAuthorization
+from api.oauth.errors import ErrorBody
+from api.oauth.introspection import Active, Inactive
+from api.oauth.metadata import KeySet, Metadata
 from api.request.health import Health
 from api.request.note import RequestLine
 from api.stack.cancel import Cancelled, CancelRequest
@@ -57,7 +62,13 @@ from tokens.family import Family, Opening
 
 SESSION = "0" * 26
 POLLING_CODE = f"lrp_{SESSION}{'x' * 32}"
-LONG = {b"SESSION": SESSION.encode(), b"POLLING": POLLING_CODE.encode(), b"CHALLENGE": b"c" * 43}
+DEVICE_CODE = f"lrd_{SESSION}{'x' * 32}"
+LONG = {
+    b"SESSION": SESSION.encode(),
+    b"POLLING": POLLING_CODE.encode(),
+    b"CHALLENGE": b"c" * 43,
+    b"DEVICE": DEVICE_CODE.encode(),
+}
 """What stands for it in the bytes below."""
 AT = "2026-01-01T00:00:00.000Z"
 PARTITION = PartitionStatus(0, 3, 2, 10, None, 1)
@@ -133,6 +144,31 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     (KnownErrorBody("C", "text"), b'{"code":"C","error":"text"}'),
     (KnownErrorBody("C", "text", {"n": 1}), b'{"code":"C","error":"text","details":{"n":1}}'),
     (Health("live"), b'{"status":"live"}'),
+    # To OAuth clients: docs/wire.md 9.
+    (
+        DeviceAuthorization(DEVICE_CODE, "BBBB-BBBB-BBBB", "https://a", "https://a?user_code=c", 900, 2, SESSION),
+        (
+            b'{"device_code":"DEVICE","user_code":"BBBB-BBBB-BBBB","verification_uri":"https://a",'
+            b'"verification_uri_complete":"https://a?user_code=c","expires_in":900,"interval":2,"session_id":"SESSION"}'
+        ),
+    ),
+    (
+        oauth_tokens.TokenResponse("jwt", "Bearer", 300, "cli"),
+        b'{"access_token":"jwt","token_type":"Bearer","expires_in":300,"scope":"cli"}',
+    ),
+    (
+        oauth_tokens.TokenResponse("jwt", "Bearer", 300, "cli", "lrt_"),
+        b'{"access_token":"jwt","token_type":"Bearer","expires_in":300,"scope":"cli","refresh_token":"lrt_"}',
+    ),
+    (
+        Active(True, "i", "ada", "p", "cli", "p", 2, 1, SESSION, "Bearer"),  # noqa: FBT003 - it is the first
+        (
+            b'{"active":true,"iss":"i","sub":"ada","client_id":"p","scope":"cli","aud":"p","exp":2,"iat":1,"sid":"SESSION",'
+            b'"token_type":"Bearer"}'
+        ),
+    ),
+    (Inactive(active=False), b'{"active":false}'),
+    (ErrorBody("invalid_grant", "text"), b'{"error":"invalid_grant","error_description":"text"}'),
     # To other services.
     (
         CloudEvent("1.0", f"{SESSION}.2", "login-relay", "session.completed", SESSION, AT, msgspec.Raw(b"{}"), 2),
@@ -210,7 +246,17 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
 
 PARTS = {Check, Latency, Listed, PartitionStatus, WorkerStatus, RecentSession}
 """Of those above."""
-INSIDE = {Session, TimedSession, Family, Settings, AccessToken, TokenResponse}
+INSIDE = {
+    Session,
+    TimedSession,
+    Family,
+    AccessToken,
+    Settings,
+    TokenResponse,
+    oauth_tokens.BroughtTokens,
+    Metadata,
+    KeySet,
+}
 """Never written in this form, or only read."""
 PACKAGES = (api, events, login_relay, login_relay_client, projects, runtime, statemachine, tokens, worker)
 

@@ -23,6 +23,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "poll_interval_s": ("5", 5),
     "long_poll_max_s": ("20", 20),
     "hold_polls_s": ("10", 10),
+    "hold_token_requests_s": ("10", 10),
     "held_polls_max": ("0", 0),
     "outcome_wait_ms": ("4000", 4_000),
     "backlog_limit": ("7", 7),

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.integration.oauth.conftest import StartOAuth
+from tests.support.oauth_services import StartOAuth
 from tests.support.oauth_wire import DEVICE_AUTHORIZATION, INTROSPECT, REVOKE, TOKEN, OAuthWire, error
 
 PLACES = (

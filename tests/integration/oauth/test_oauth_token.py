@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from projects.project import Policy
-from tests.integration.oauth.conftest import ORIGIN, StartOAuth
+from tests.support.oauth_services import ORIGIN, StartOAuth
 from tests.support.oauth_wire import DEVICE_AUTHORIZATION, DEVICE_CODE_GRANT, REVOKE, TOKEN, OAuthWire, error
 
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
