@@ -169,12 +169,14 @@ def of_request(refusal: RequestRefusal) -> OAuthError:
         case Unreadable(reason=reason):
             return OAuthError("invalid_request", reason)
         case Misfit(reason=reason, where=where):
-            return OAuthError("invalid_request", f"The request does not fit: {reason}" + (f" - {where}" if where else ""))
+            return OAuthError(
+                "invalid_request", f"The request does not fit: {reason}" + (f" - {where}" if where else "")
+            )
         case _:
             assert_never(refusal)
 
 
-def of_login(refusal: LoginRefusal) -> OAuthError:  # noqa: C901, PLR0911 - a table, a row each
+def of_login(refusal: LoginRefusal) -> OAuthError:  # noqa: PLR0911 - a table, a row each
     """Return the answer to a request that is refused by the login that it is about.
 
     Raises:
