@@ -316,7 +316,7 @@ def _compare(announced: list[Announcement]) -> Check:
     [keys], [url] = of_keys, urls
     if not keys or url is None:
         unset = [variable(name) for name, given in (("keys_file", keys), ("public_url", url)) if not given]
-        says = f"no access tokens: {' and '.join(unset)} not set; logins work without"
+        says = f"no access tokens and no OAuth clients: {' and '.join(unset)} not set; logins work without"
         make = f"login-relay keys create --file FILE, and set {variable('keys_file')} for all API processes"
         return Check("tokens", Level.NOTE, says, f"set {variable('public_url')}=https://…" if keys else make)
     return Check("tokens", Level.OK, f"{len(announced)} API processes, {len(keys)} master secrets, issuer {url}")

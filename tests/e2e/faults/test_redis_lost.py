@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
@@ -10,6 +11,8 @@ from redis.asyncio import Redis
 
 from api.logins.waiting import FALLBACK_PERIOD
 from tests.support.eventually import wait_until
+from tests.support.oauth_services import OPEN, oauth_settings
+from tests.support.oauth_wire import OAuthWire, error
 from tests.support.services import create_project
 from tests.support.sites import Client, Login, OwnSite, StartSite, receives_its_token
 
@@ -51,6 +54,27 @@ async def test_what_was_acknowledged_survives_a_killed_redis(start_site: StartSi
     for login in (*pending, *completed):
         assert [version for _, version in await site.versions(login.session_id)] == [1, 2, 3]
     assert all(process.is_running for process in site.service.processes)
+
+
+async def test_device_code_is_pending_while_redis_is_away(start_site: StartSite, tmp_path: Path) -> None:
+    """Never 503, which ends real OAuth clients: the next request hears the truth. A refresh may be repeated."""
+    made = oauth_settings(tmp_path)
+    site = await start_site(keys_file=made["keys_file"], public_url=made["public_url"])
+    wire = OAuthWire(site.service, await create_project(site.service.settings, "oauth", oauth=OPEN))
+    there = asyncio.to_thread  # the proxies before Redis run in this loop
+    with wire.client, wire.backend.client:
+        tokens, started = await there(wire.logged_in), await there(wire.start)
+        site.redis.kill()
+        assert error(await there(wire.ask, started)) == (400, "authorization_pending")
+        assert error(await there(wire.refresh, tokens["refresh_token"])) == (503, "temporarily_unavailable")
+        await site.redis.start()
+
+        async def is_approved() -> bool:
+            return (await there(wire.approve, started)).is_success
+
+        await wait_until(is_approved, within=20)
+        assert (await there(wire.ask, started)).is_success
+        assert (await there(wire.refresh, tokens["refresh_token"])).is_success
 
 
 @pytest.mark.parametrize("lost_by", ["FLUSHALL", "restart without its file"])
