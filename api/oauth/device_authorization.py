@@ -11,7 +11,7 @@ from api.oauth.described import DEVICE_CODE, operation, parameter
 from api.oauth.errors import OAuthError, answer
 from api.oauth.exchange import Exchange, PlainRefusals
 from api.oauth.form import Form
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.request.printable import is_printable
 from runtime.codes import (
     CODE_CHALLENGE_SHAPE,

@@ -3,7 +3,7 @@
 from litestar.exceptions import HTTPException
 
 from api.oauth.errors import of_error, of_http
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.request.headers import Header, Headers
 from api.request.note import Note
 from api.request.security_headers import NOT_CACHED, ON_ALL

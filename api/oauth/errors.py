@@ -30,7 +30,7 @@ from api.logins.refusals import (
     WrongPollingCode,
     WrongRefreshToken,
 )
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooMuchAtOnce, TooSlow, Unreadable
 from api.tokens.refusals import DeadRefreshToken
 from runtime.redis.connections import REDIS_TROUBLE

@@ -9,7 +9,8 @@ from api.oauth.clients import Client
 from api.oauth.errors import of_error
 from api.oauth.form import Form, parse_form
 from api.request.address import Sender
-from api.request.endpoint import Answer, Asked
+from api.request.answer import Answer
+from api.request.endpoint import Asked
 from api.request.headers import Headers
 
 CheckClient = Callable[[Headers, Form, Callable[[], Sender]], Awaitable[Client]]

@@ -13,7 +13,7 @@ from api.oauth.clients import Client
 from api.oauth.described import ACCESS_TOKEN, CLIENT_ID, operation, parameter
 from api.oauth.errors import OAuthError, answer
 from api.oauth.exchange import Exchange, PlainRefusals
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.tokens.introspecting import Introspecting
 from projects.project import Project
 from runtime.codes import MINTED_TOKEN_PREFIX

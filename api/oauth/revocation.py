@@ -9,7 +9,7 @@ from api.oauth.described import REFRESH_TOKEN, operation, parameter
 from api.oauth.errors import OAuthError, answer
 from api.oauth.exchange import Exchange, PlainRefusals
 from api.oauth.introspection import verified
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.tokens.revoking import Revoking
 from runtime.codes import DEVICE_CODE_PREFIX, MINTED_TOKEN_PREFIX
 from tokens.access_tokens import AccessTokens

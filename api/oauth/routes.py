@@ -14,7 +14,8 @@ from api.oauth.exchange import ClientEndpoint
 from api.oauth.introspection import IntrospectionEndpoint
 from api.oauth.revocation import RevocationEndpoint
 from api.oauth.token_endpoint import TokenEndpoint
-from api.request.endpoint import Answer, Asked, Endpoint
+from api.request.answer import Answer
+from api.request.endpoint import Asked, Endpoint
 from api.tokens.introspecting import Introspecting
 from api.tokens.refreshing import Refreshing
 from api.tokens.revoking import Revoking

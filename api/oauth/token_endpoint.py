@@ -14,7 +14,7 @@ from api.oauth.errors import OAuthError, Word, answer, of_error
 from api.oauth.exchange import Exchange
 from api.oauth.form import Form
 from api.oauth.metadata import DEVICE_CODE_GRANT, REFRESH_GRANT
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.request.metrics import POLLS
 from api.request.note import note_count
 from api.tokens.refreshing import Refreshing

@@ -16,6 +16,7 @@ from litestar.openapi.spec import Operation
 from litestar.types import HTTPScope, Receive, Send
 
 from api.request.address import Sender, sender
+from api.request.answer import Answer
 from api.request.body import T, parse_body
 from api.request.headers import Header, Headers, idempotency_key, wait_preference
 from api.request.incoming import Incoming, discard
@@ -23,19 +24,6 @@ from api.request.note import Note, Noting
 from api.request.refusals import TooSlow
 from api.request.time_limits import Limited, TimeLimits
 from runtime.address import Network
-
-
-class Answer(NamedTuple):
-    """An answer. It may be sent any number of times."""
-
-    body: bytes
-    status: int = 200
-    headers: tuple[Header, ...] = ()
-    media_type: bytes = b"application/json"
-
-    def own_headers(self) -> list[Header]:
-        """Return the headers that this answer has for itself."""
-        return [(b"content-type", self.media_type), (b"content-length", b"%d" % len(self.body)), *self.headers]
 
 
 class Bounds(NamedTuple):

@@ -3,8 +3,9 @@
 import msgspec
 
 from api.logins.cancelling import Cancelling
+from api.request.answer import Answer
 from api.request.body import given
-from api.request.endpoint import Answer, Asked
+from api.request.endpoint import Asked
 from api.stack.access import Access
 from api.stack.described import (
     CODE_VERIFIER,

@@ -11,8 +11,9 @@ from api.logins.completing import Completing, Completion
 from api.logins.denying import Denying
 from api.logins.inspecting import Asking, Inspecting
 from api.logins.refusals import KeyReused
+from api.request.answer import Answer
 from api.request.body import given
-from api.request.endpoint import Answer, Asked
+from api.request.endpoint import Asked
 from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit
 from api.stack.access import Access, require_server_access

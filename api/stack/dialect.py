@@ -4,7 +4,7 @@ from functools import cache
 
 from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
 
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.request.headers import Header, Headers, header
 from api.request.note import Note
 from api.request.security_headers import NOT_CACHED, ON_ALL

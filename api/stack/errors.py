@@ -32,7 +32,7 @@ from api.logins.refusals import (
     WrongLoginCode,
     WrongPollingCode,
 )
-from api.request.endpoint import Answer
+from api.request.answer import Answer
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooMuchAtOnce, TooSlow, Unreadable
 from api.stack.headers import KNOWN_ERROR
 from runtime.redis.connections import REDIS_TROUBLE

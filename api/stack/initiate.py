@@ -7,8 +7,9 @@ from litestar.openapi.spec import Link
 from msgspec import Meta
 
 from api.logins.initiating import Initiating
+from api.request.answer import Answer
 from api.request.body import given
-from api.request.endpoint import Answer, Asked
+from api.request.endpoint import Asked
 from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit
 from api.stack.access import Access

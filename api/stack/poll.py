@@ -8,8 +8,9 @@ from msgspec import Meta
 
 from api.logins.completing import refresh_token_of
 from api.logins.polling import Pollable, Polling
+from api.request.answer import Answer
 from api.request.body import given
-from api.request.endpoint import Answer, Asked
+from api.request.endpoint import Asked
 from api.stack.access import Access
 from api.stack.described import (
     CODE_VERIFIER,

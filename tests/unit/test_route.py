@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from litestar.openapi.spec import Operation
 
-from api.request.endpoint import Answer, Asked, Bounds, Route
+from api.request.answer import Answer
+from api.request.endpoint import Asked, Bounds, Route
 from api.request.headers import Header, Headers
 from api.request.incoming import Incoming
 from api.request.note import Note, Noting
