@@ -89,14 +89,14 @@ class Waiting:
         self._hints = {keys.hints(partition).encode(): partition for partition in keys.partitions}
         self._replies = {keys.replies(partition, api_id).encode(): partition for partition in keys.partitions}
         # The waiters of each partition, by the id of a command or of a session.
-        self._commands: list[_Waiters[Answer]] = [{} for _ in keys.partitions]
+        self._commands: list[_Waiters[Answer | None]] = [{} for _ in keys.partitions]
         self._sessions: list[_Waiters[None]] = [{} for _ in keys.partitions]
         self._look_now = asyncio.Event()
         self.draining = False
         """Whether the process is about to stop and holds no more polls."""
 
-    def for_outcome(self, partition: int, command_id: str) -> "Registration[Answer]":
-        """Return what registers a waiter for a command's outcome."""
+    def for_outcome(self, partition: int, command_id: str) -> "Registration[Answer | None]":
+        """Return what registers a waiter for a command's outcome. Whoever waits may resolve it with None: given up."""
         return Registration(self._commands[partition], command_id, _OUTCOMES)
 
     def for_change(self, session_id: str) -> "Registration[None]":

@@ -4,7 +4,7 @@ They replace Litestar's plugin, whose middleware costs a pending poll more than 
 (docs/adr/0012-requests-are-noted-in-batches.md).
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -50,3 +50,9 @@ for _command in ("CompleteSession", "ConsumeSession"):
 def requests(route: str, status: int) -> Histogram:
     """Return the histogram of one route and status. Cached: `labels` costs as much as counting."""
     return REQUESTS.labels(route, status)
+
+
+@cache  # as above; there are a handful of commands
+def outcome_wait(command: str) -> Histogram:
+    """Return the histogram of the waits for one kind of command."""
+    return OUTCOME_WAIT.labels(command)

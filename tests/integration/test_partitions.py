@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from api.logins.waiting import Waiting
+from api.logins.waiting import Answer, Waiting
 from runtime.redis.connections import subscriber
 from runtime.redis.keys import GROUP, Keys
 from runtime.redis.partitions import EachPartition
@@ -216,13 +216,13 @@ async def test_outcomes_are_looked_up_while_another_partition_stands_still(
         await asyncio.sleep(2 * PERIOD)  # a look-up waits for the frozen server
         with deaf.for_outcome(0, "command") as outcome:
             await set_outcome(0)
-            assert (await asyncio.wait_for(outcome, PROMPTLY)).outcome is Outcome.COMPLETED
+            assert await asyncio.wait_for(outcome, PROMPTLY) == Answer(Outcome.COMPLETED)
         with deaf.for_change(here) as change:
             await relay.redis.hset(relay.keys.session(here), "state", State.EXPIRED)
             await asyncio.wait_for(change, PROMPTLY)
         second_server.thaw()
         await set_outcome(1)
-        assert (await asyncio.wait_for(late, SOON)).outcome is Outcome.COMPLETED
+        assert await asyncio.wait_for(late, SOON) == Answer(Outcome.COMPLETED)
 
 
 async def test_loss_of_a_partition_is_logged_once_until_it_is_back(relay: Relay, second_server: RedisProcess) -> None:
