@@ -32,8 +32,9 @@ from worker.loop import Loop, repeat
 from worker.reclaimer import Reclaimer
 from worker.sweeper import Sweeper
 
-CONSUMERS = ("consumer", "consumer 2")
-"""Loops that read and decide: while Redis commits what one has decided, the other one decides."""
+CONSUMERS = ("consumer", "consumer 2", "consumer 3")
+"""Loops that read and decide: while Redis commits what one has decided, another one decides. With two, Redis has
+nothing to do for half of the time: the read of one waits for the commits of the other."""
 
 _log = structlog.get_logger("worker")
 

@@ -16,6 +16,7 @@ from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 TICKS = 4  # of a time-out; a command without a reply is noticed within five
+WRITTEN_AT_ONCE = 32_768  # bytes; Redis runs a millisecond for so many, in which this process can do something else
 
 _INCOMPLETE = object()
 
@@ -56,6 +57,7 @@ class Wire(asyncio.Protocol):
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
         )
         self._unwritten: list[bytes] = []
+        self._unwritten_size = 0
         self._answered = 0
         self._is_lost = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -93,10 +95,13 @@ class Wire(asyncio.Protocol):
             self._timer = self._loop.call_later(self._tick, self._look_at_the_oldest)
 
     def write(self, packed: bytes) -> None:
-        """Send a command to which there is no reply, at the end of this turn of the loop."""
+        """Send a command to which there is no reply, at the end of this turn of the loop or when many have come."""
         if not self._unwritten:
             self._loop.call_soon(self._write)
         self._unwritten.append(packed)
+        self._unwritten_size += len(packed)
+        if self._unwritten_size >= WRITTEN_AT_ONCE:
+            self._write()
 
     def drop(self, error: Exception) -> None:
         """Close the connection at once; it is lost for this reason."""
@@ -154,8 +159,11 @@ class Wire(asyncio.Protocol):
         self._events.lost(error, self.unanswered)
 
     def _write(self) -> None:
+        if not self._unwritten:
+            return  # it was written when many had come
         packed = self._unwritten[0] if len(self._unwritten) == 1 else b"".join(self._unwritten)
         self._unwritten.clear()
+        self._unwritten_size = 0
         if not self._is_lost:
             self._transport.write(packed)
 
