@@ -6,6 +6,7 @@ import multiprocessing
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import NamedTuple, TypeVar
 from unittest import mock
 
@@ -34,6 +35,7 @@ CONCURRENCY = 128
 MANY = 10_000  # from this number on, two processes share the work
 BACKLOG_LIMIT = 1_000_000
 SHARED_KEYS = 64
+FIRST_ADDRESS = int(ip_address("10.0.0.0"))
 NO_LIMIT = 1_000_000_000  # one address and one project stand for all tools
 
 T = TypeVar("T")
@@ -111,7 +113,8 @@ def populate(settings: Settings, project: Project, count: int, own_keys: int) ->
     """Initiate sessions; return about `own_keys` of them, of all ages: only these can be polled to their end.
 
     The others take their sealing keys from a few key pairs in turn, because deriving a key pair is most of what an
-    initiate costs a Python process. Everything else is the relay's own doing, so Redis holds what it always does.
+    initiate costs a Python process. They belong to other projects and client addresses: one project may not have so
+    many. Everything else is the relay's own doing, so Redis holds what it always does.
     """
     return _shared_out(_populate, settings, project, count, count // own_keys)
 
@@ -139,25 +142,32 @@ def _initiate(settings: Settings, project_id: str, count: int) -> list[Initiated
 
 
 def _populate(settings: Settings, project_id: str, count: int, each: int) -> list[Initiated]:
-    """Initiate sessions of which one in `each` has a key pair of its own."""
+    """Initiate sessions; one in `each` is of the project and has a key pair of its own.
+
+    The others are of as many projects and client addresses as the default limits of live sessions require.
+    """
+    defaults = Settings()
     shared = itertools.cycle([public_key(f"shared {number}") for number in range(SHARED_KEYS)])
-    numbers = itertools.count()
-    own: set[str] = set()
+    projects = [str(uuid.uuid4()) for _ in range(count // defaults.live_sessions_per_project + 1)]
+    addresses = count // defaults.live_sessions_per_address + 1
+    is_own = False
 
     def key_of(polling_code: str) -> bytes:
-        if next(numbers) % each:
-            return next(shared)
-        own.add(polling_code)
-        return public_key(polling_code)
+        return public_key(polling_code) if is_own else next(shared)
 
     async def run() -> list[Initiated]:
         async with store(settings) as opened:
+            initiations = opened.initiations
             returned: list[Initiated] = []
 
-            async def one(_: int) -> None:
-                session = await opened.initiations.initiate(project_id, FACTS, LIFETIME_MS)
-                if session.polling_code in own:
-                    returned.append(session)
+            async def one(number: int) -> None:
+                nonlocal is_own
+                is_own = number % each == 0  # nothing else runs until the key was made
+                if is_own:
+                    returned.append(await initiations.initiate(project_id, FACTS, LIFETIME_MS))
+                    return
+                address = str(ip_address(FIRST_ADDRESS + number % addresses))
+                await initiations.initiate(projects[number % len(projects)], FACTS, LIFETIME_MS, address=address)
 
             await concurrently(one, range(count))
             return returned
