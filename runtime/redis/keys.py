@@ -113,6 +113,14 @@ class Keys:
         """Counter: recent wrong codes in a project."""
         return f"{self.prefix}:{{guesses}}:project:{project_id}"
 
+    def sign_ups_of_address(self, project_id: str, address: str) -> str:
+        """Counter: anonymous subjects that a client address recently got in a project."""
+        return f"{self.prefix}:{{guesses}}:sign-ups:{project_id}:{address}"
+
+    def sign_ups_in_project(self, project_id: str) -> str:
+        """Counter: anonymous subjects that recently began in a project."""
+        return f"{self.prefix}:{{guesses}}:sign-ups:{project_id}"
+
     def initiations_of_address(self, partition: int, project_id: str, address: str) -> str:
         """Counter: sessions that a client address recently initiated in a project."""
         return f"{self._roots[partition]}:initiations:address:{project_id}:{address}"

@@ -1,0 +1,58 @@
+"""`POST /auth/anonymous/sign-up`: a tool that nobody has logged in to gets a session of an anonymous user."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from api.request.answer import Answer
+from api.request.endpoint import Asked
+from api.stack.after_login.described import after_login
+from api.stack.after_login.minting import minted
+from api.stack.after_login.users import Users
+from api.stack.described import ACCESS_TOKEN, REFRESH_TOKEN, json_bodies
+from api.stack.errors import STORE_FULL, TOO_MANY_SESSIONS
+from api.tokens.signing_up import SigningUp
+from tokens.access_tokens import AccessTokens
+
+
+class SignedUp(msgspec.Struct, frozen=True):
+    """A session of a new anonymous user."""
+
+    access_token: Annotated[str, Meta(description="A JWT of another issuer and key than those of named users.")]
+    refresh_token: str
+    user_id: Annotated[str, Meta(description="A random UUID.")]
+
+
+STRUCTS = (SignedUp,)
+_EXAMPLE = {
+    "access_token": ACCESS_TOKEN,
+    "refresh_token": REFRESH_TOKEN,
+    "user_id": "3d6a2c1e-8b0f-4f57-9d52-6f0c5f0e1c11",
+}
+
+
+class SignUp:
+    """Answers a tool that wants an anonymous user."""
+
+    operation = after_login(
+        "sign_up_anonymously",
+        "Begin as an anonymous user",
+        "Client access or higher; how often is limited as for logins.",
+        json_bodies({SignedUp: {"anonymous": _EXAMPLE}}),
+        [],
+        headers=(),
+        too_many=[TOO_MANY_SESSIONS],
+        unavailable=[STORE_FULL],
+    )
+
+    def __init__(self, users: Users, signing_up: SigningUp, tokens: AccessTokens) -> None:
+        self._users = users
+        self._signing_up = signing_up
+        self._tokens = tokens
+
+    async def __call__(self, asked: Asked) -> Answer:
+        """Return the tokens of a new user."""
+        opened = await self._signing_up.start(await self._users.caller(asked))
+        token = minted(self._tokens, opened.family, opened.now)
+        return Answer(msgspec.json.encode(SignedUp(token, opened.refresh_token, opened.family.subject)))
