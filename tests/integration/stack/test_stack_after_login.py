@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from joserfc import jwt
+from joserfc.errors import InvalidKeyIdError
 from joserfc.jwk import KeySet
 
 from api.stack.errors import NO_SUCH_SESSION, OTHER_USER, TOKENS_OFF, TOO_MANY_SESSIONS
@@ -54,7 +56,7 @@ def outcome(response: httpx.Response) -> tuple[int, str | None]:
 
 def claims(access_token: str) -> dict[str, Any]:
     """Return the claims of a token, unverified."""
-    found: dict[str, Any] = json.loads(jwt.extract(access_token).payload)
+    found: dict[str, Any] = json.loads(urlsafe_b64decode(access_token.split(".")[1] + "=="))
     return found
 
 
@@ -429,7 +431,7 @@ def test_anonymous_user_has_a_session_of_its_own_kind(signing_wire: Wire) -> Non
     assert response.status_code == 200
     found = response.json()
     assert str(uuid.UUID(found["user_id"])) == found["user_id"]
-    with pytest.raises(ValueError, match=r"kid|key"):
+    with pytest.raises(InvalidKeyIdError):
         jwt.decode(found["access_token"], key_set(wire), algorithms=["ES256"])
     token = jwt.decode(found["access_token"], key_set(wire, include_anonymous=True), algorithms=["ES256"]).claims
     assert (
