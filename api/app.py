@@ -38,6 +38,7 @@ from api.server.draining import DRAIN_SIGNAL
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
 from api.stack.after_login import routes as after_login
+from api.stack.after_login.anonymous import Anonymous
 from api.stack.cancel import Cancel
 from api.stack.complete import Complete
 from api.stack.dialect import StackDialect
@@ -47,6 +48,8 @@ from api.stack.headers import REQUEST_ID, shown_key
 from api.stack.initiate import Initiate
 from api.stack.origins import Origins, preflight_endpoint
 from api.stack.poll import Poll
+from api.tokens.anonymous import AnonymousSubjects
+from api.tokens.claiming import Claiming
 from api.tokens.commanding import FamilyCommanding
 from api.tokens.introspecting import Introspecting
 from api.tokens.logging_out import LoggingOut
@@ -54,6 +57,7 @@ from api.tokens.opening import OpeningFamilies
 from api.tokens.refreshing import Refreshing
 from api.tokens.revoking import Revoking
 from api.tokens.signing_up import SigningUp
+from api.tokens.upgrading import Upgrading
 from events.log import EventLog
 from projects.audit import Refusals
 from projects.budgets import Guesses, InitiationLimits, SignUps
@@ -72,6 +76,7 @@ from statemachine.store.retention import Retention
 from tokens.access_tokens import AccessTokens
 from tokens.announcing import Announcing
 from tokens.signing_keys import SigningKeys
+from tokens.store.claims import Claims
 from tokens.store.committing import TokenRetention
 from tokens.store.reading import Families
 from tokens.store.recording import Subjects
@@ -268,6 +273,13 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
     refreshing = Refreshing(families, family_commanding, guard, keys, retention)
     revoking = Revoking(families, family_commanding, keys)
     introspecting = Introspecting(families, keys, grace_ms=retention.grace_ms)
+    anonymous: Anonymous | None = None
+    if tokens is not None and secrets is not None:
+        subjects = AnonymousSubjects(introspecting, Upgrading(family_commanding, keys))
+        master_secrets = secrets
+        anonymous = Anonymous(
+            subjects, Claiming(Claims(redis, keys), refreshing, lambda: master_secrets.secrets), tokens
+        )
     opening = OpeningFamilies(redis, keys, terms, retention)
     oauth_endpoints = oauth.endpoints(
         Clients(access.project, shown_key),
@@ -282,9 +294,9 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
     )
     poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
     endpoints: dict[str, Mapping[Method, Endpoint]] = {
-        "/auth/cli": {"POST": Initiate(access, initiating, settings.poll_interval_s)},
+        "/auth/cli": {"POST": Initiate(access, initiating, settings.poll_interval_s, anonymous)},
         "/auth/cli/poll": {"POST": poll},
-        "/auth/cli/complete": {"POST": Complete(access, inspecting, completing, denying)},
+        "/auth/cli/complete": {"POST": Complete(access, inspecting, completing, denying, anonymous)},
         "/auth/cli/cancel": {"POST": Cancel(access, cancelling)},
         **after_login.endpoints(
             access,

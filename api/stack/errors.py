@@ -36,7 +36,7 @@ from api.logins.refusals import (
 from api.request.answer import Answer
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooMuchAtOnce, TooSlow, Unreadable
 from api.stack.headers import KNOWN_ERROR
-from api.tokens.refusals import DeadRefreshToken
+from api.tokens.refusals import DeadRefreshToken, NoAnonymousToken, NotAnonymous, NothingToClaim
 from runtime.redis.connections import REDIS_TROUBLE
 
 Details = Mapping[str, str | int | list[str]]
@@ -101,7 +101,12 @@ KNOWN_ERRORS = {
 # The other errors, in plain text. The first two are what clients of this interface know.
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 NO_ANONYMOUS_SESSION = "No anonymous session associated with this code"
-ANONYMOUS_SESSIONS = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
+INVALID_ANONYMOUS_TOKEN = "Invalid anon refresh token"  # noqa: S105 - a text, not a token
+NOT_ANONYMOUS = "The anon refresh token does not belong to an anonymous user"
+ANONYMOUS_OFF = (
+    "Anonymous sessions are off: the relay has no LOGIN_RELAY_PUBLIC_URL or no LOGIN_RELAY_KEYS_FILE. "
+    "Send the request without anon_refresh_token."
+)
 TOKENS_OFF = "Sessions are off: the relay has no LOGIN_RELAY_PUBLIC_URL or no LOGIN_RELAY_KEYS_FILE."
 NO_SUCH_SESSION = "There is no such session of this user."
 OTHER_USER = "A user's access token is for the user's own sessions only."
@@ -269,6 +274,9 @@ REFUSALS: Mapping[type[Exception], Callable[[Any, str], Answer]] = {
     PlainError: _plain,
     **dict.fromkeys(get_args(RequestRefusal), _request_refused),
     **dict.fromkeys(get_args(LoginRefusal), _login_refused),
+    NoAnonymousToken: lambda _, __: _plain(PlainError(400, INVALID_ANONYMOUS_TOKEN)),
+    NothingToClaim: lambda _, __: _plain(PlainError(400, NO_ANONYMOUS_SESSION)),
+    NotAnonymous: lambda _, __: _plain(PlainError(400, NOT_ANONYMOUS)),
     DeadRefreshToken: _dead_token,
     WrongRefreshToken: _dead_token,
     HTTPException: _litestar,

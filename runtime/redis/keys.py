@@ -73,6 +73,10 @@ class Keys:
         """String: the sealed refresh token."""
         return f"{self._of_session[session_id[:2]]}:token:{session_id}"
 
+    def claimable(self, session_id: str) -> str:
+        """String: the sealed refresh token of an anonymous subject whose tool began a session that is pending."""
+        return f"{self._of_session[session_id[:2]]}:claimable:{session_id}"
+
     def family(self, family_id: str) -> str:
         """Hash: the family of a minted refresh token. Its id is that of the session which opened it."""
         return f"{self._of_session[family_id[:2]]}:family:{family_id}"

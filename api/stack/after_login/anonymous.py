@@ -1,17 +1,20 @@
-"""`POST /auth/anonymous/sign-up`: a tool that nobody has logged in to gets a session of an anonymous user."""
+"""Anonymous users: `POST /auth/anonymous/sign-up` makes one; a tool that has one may show it when it logs in."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from api.request.answer import Answer
 from api.request.endpoint import Asked
+from api.stack.access import Caller
 from api.stack.after_login.described import after_login
 from api.stack.after_login.minting import minted
 from api.stack.after_login.users import Users
 from api.stack.described import ACCESS_TOKEN, REFRESH_TOKEN, json_bodies
 from api.stack.errors import STORE_FULL, TOO_MANY_SESSIONS
+from api.tokens.anonymous import AnonymousSubjects
+from api.tokens.claiming import Claiming
 from api.tokens.signing_up import SigningUp
 from tokens.access_tokens import AccessTokens
 
@@ -30,6 +33,26 @@ _EXAMPLE = {
     "refresh_token": REFRESH_TOKEN,
     "user_id": "3d6a2c1e-8b0f-4f57-9d52-6f0c5f0e1c11",
 }
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """The session of the anonymous user that the tool has: the very token that it showed."""
+
+    access_token: Annotated[str, Meta(description="A JWT.")]
+    refresh_token: str
+
+
+class Anonymous(NamedTuple):
+    """What the first steps of a login do with anonymous users."""
+
+    subjects: AnonymousSubjects
+    claiming: Claiming
+    tokens: AccessTokens
+
+    async def claimed(self, caller: Caller, session_id: str, login_code: str) -> Answer:
+        """Return the session of the tool that began a session which is pending, once."""
+        token, refreshed = await self.claiming.claim(caller, session_id, login_code)
+        return Answer(msgspec.json.encode(Claimed(minted(self.tokens, refreshed.family, refreshed.now), token)))
 
 
 class SignUp:
