@@ -100,7 +100,7 @@ async def test_same_login_code_may_name_a_session_of_each_project(relay: Relay) 
     ]
     for project, initiated in (("mine", mine), ("theirs", theirs)):
         holder, _ = await relay.sessions.find_by_login_code(project, "BBBBBBBBBBBB")
-        assert holder == (initiated.session_id, public_key(initiated.polling_code), None)
+        assert holder == (initiated.session_id, public_key(initiated.polling_code), None, None)
     assert await relay.sessions.find_by_login_code("nobody", "BBBBBBBBBBBB") == (None, None)
 
 

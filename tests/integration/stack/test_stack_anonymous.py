@@ -17,10 +17,9 @@ from api.stack.errors import (
     NOT_ANONYMOUS,
 )
 from projects.project import Policy
-from tests.support.oauth_services import oauth_settings
 from tests.support.redis_server import RedisServer
 from tests.support.services import create_project
-from tests.support.wire import CANCEL, INITIATE, Login, StartWire, Wire
+from tests.support.wire import CANCEL, INITIATE, Login, Wire
 
 SIGN_UP, TOKEN, ME = "/auth/anonymous/sign-up", "/auth/oauth/token", "/users/me"
 
@@ -121,9 +120,7 @@ def test_login_for_the_anonymous_user_itself_makes_it_somebody(signing_wire: Wir
     for refresh_token in (user["refresh_token"], wire.poll(login).json()["refresh_token"]):
         found = refreshed(wire, refresh_token)
         assert (found["sub"], found["is_anonymous"], found["aud"]) == (user["user_id"], False, wire.project.project_id)
-    again = wire.post(
-        INITIATE, json={"anon_refresh_token": user["refresh_token"]}, headers=wire.client_headers
-    )
+    again = wire.post(INITIATE, json={"anon_refresh_token": user["refresh_token"]}, headers=wire.client_headers)
     assert is_refused(again, NOT_ANONYMOUS)
 
 
