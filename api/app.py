@@ -29,7 +29,7 @@ from api.oauth.clients import Clients
 from api.oauth.dialect import OAuthDialect, is_of_oauth
 from api.oauth.metadata import metadata_endpoints
 from api.openapi import openapi_endpoint
-from api.request.endpoint import Bounds, Dialect, Endpoint, Route
+from api.request.endpoint import Bounds, Dialect, Endpoint, Method, Route
 from api.request.health import health_endpoints
 from api.request.incoming import MAX_BODY_BYTES, Incoming, discard
 from api.request.note import Noting, name_request
@@ -37,6 +37,8 @@ from api.request.time_limits import TimeLimits
 from api.server.draining import DRAIN_SIGNAL
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
+from api.stack.after_login import routes as after_login
+from api.stack.after_login.anonymous import Anonymous
 from api.stack.cancel import Cancel
 from api.stack.complete import Complete
 from api.stack.dialect import StackDialect
@@ -46,13 +48,19 @@ from api.stack.headers import REQUEST_ID, shown_key
 from api.stack.initiate import Initiate
 from api.stack.origins import Origins, preflight_endpoint
 from api.stack.poll import Poll
+from api.tokens.anonymous import AnonymousSubjects
+from api.tokens.claiming import Claiming
 from api.tokens.commanding import FamilyCommanding
 from api.tokens.introspecting import Introspecting
+from api.tokens.logging_out import LoggingOut
+from api.tokens.opening import OpeningFamilies
 from api.tokens.refreshing import Refreshing
 from api.tokens.revoking import Revoking
+from api.tokens.signing_up import SigningUp
+from api.tokens.upgrading import Upgrading
 from events.log import EventLog
 from projects.audit import Refusals
-from projects.budgets import Guesses, InitiationLimits
+from projects.budgets import Guesses, InitiationLimits, SignUps
 from projects.store import Projects
 from runtime.logs import configure_logging, writes_json
 from runtime.loops import keep_running
@@ -68,8 +76,10 @@ from statemachine.store.retention import Retention
 from tokens.access_tokens import AccessTokens
 from tokens.announcing import Announcing
 from tokens.signing_keys import SigningKeys
+from tokens.store.claims import Claims
 from tokens.store.committing import TokenRetention
 from tokens.store.reading import Families
+from tokens.store.recording import Subjects
 
 CANCEL_WAIT = 1.0  # seconds; a loop that has not ended by then ends with the process
 
@@ -142,16 +152,19 @@ async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
         note.is_cut = not await discard(request.receive, headers)
 
 
-def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
-    limits = InitiationLimits(
+def _initiation_limits(settings: Settings) -> InitiationLimits:
+    return InitiationLimits(
         settings.budget_window_ms,
         settings.initiations_per_address,
         settings.initiations_per_project,
         settings.live_sessions_per_project,
         settings.live_sessions_per_address,
     )
+
+
+def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
     retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
-    return Initiations(redis, keys, limits, retention, pickup_window_ms=settings.pickup_window_ms)
+    return Initiations(redis, keys, _initiation_limits(settings), retention, pickup_window_ms=settings.pickup_window_ms)
 
 
 def _noting(settings: Settings, tracing: Tracing | None) -> Noting:
@@ -238,11 +251,8 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
     by_login_code = ByLoginCode(sessions, commanding, guard, keys)
-    completing = Completing(
-        by_login_code,
-        commanding.reply_to,
-        TokenTerms(settings.refresh_token_idle_ms, settings.refresh_token_life_ms),
-    )
+    terms = TokenTerms(settings.refresh_token_idle_ms, settings.refresh_token_life_ms)
+    completing = Completing(by_login_code, commanding.reply_to, terms)
     inspecting = Inspecting(sessions, redis, guard, keys)
     denying = Denying(by_login_code, commanding.reply_to)
     cancelling = Cancelling(sessions, commanding, guard, keys)
@@ -260,16 +270,20 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
     families = Families(redis, keys)
     family_commanding = FamilyCommanding(redis, keys, waiting, commanding, limits)
     retention = _token_retention(settings)
+    refreshing = Refreshing(families, family_commanding, guard, keys, retention)
+    revoking = Revoking(families, family_commanding, keys)
+    introspecting = Introspecting(families, keys, grace_ms=retention.grace_ms)
+    anonymous: Anonymous | None = None
+    if tokens is not None and secrets is not None:
+        subjects = AnonymousSubjects(introspecting, Upgrading(family_commanding, keys))
+        master_secrets = secrets
+        anonymous = Anonymous(
+            subjects, Claiming(Claims(redis, keys), refreshing, lambda: master_secrets.secrets), tokens
+        )
+    opening = OpeningFamilies(redis, keys, terms, retention)
     oauth_endpoints = oauth.endpoints(
         Clients(access.project, shown_key),
-        oauth.UseCases(
-            initiating,
-            polling,
-            cancelling,
-            Refreshing(families, family_commanding, guard, keys, retention),
-            Revoking(families, family_commanding, keys),
-            Introspecting(families, keys, grace_ms=retention.grace_ms),
-        ),
+        oauth.UseCases(initiating, polling, cancelling, refreshing, revoking, introspecting),
         tokens,
         oauth.Times(
             settings.poll_interval_s,
@@ -278,16 +292,30 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
             answer_within(settings.outcome_wait_ms),
         ),
     )
-    endpoints: dict[str, Endpoint] = {
-        "/auth/cli": Initiate(access, initiating, settings.poll_interval_s),
-        "/auth/cli/poll": Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s),
-        "/auth/cli/complete": Complete(access, inspecting, completing, denying),
-        "/auth/cli/cancel": Cancel(access, cancelling),
+    poll = Poll(access, polling, hold_s=settings.hold_polls_s, longest_hold_s=settings.long_poll_max_s)
+    endpoints: dict[str, Mapping[Method, Endpoint]] = {
+        "/auth/cli": {"POST": Initiate(access, initiating, settings.poll_interval_s, anonymous)},
+        "/auth/cli/poll": {"POST": poll},
+        "/auth/cli/complete": {"POST": Complete(access, inspecting, completing, denying, anonymous)},
+        "/auth/cli/cancel": {"POST": Cancel(access, cancelling)},
+        **after_login.endpoints(
+            access,
+            after_login.UseCases(
+                refreshing,
+                revoking,
+                introspecting,
+                LoggingOut(Subjects(redis, keys, retention)),
+                opening,
+                SigningUp(opening, SignUps(redis, keys, _initiation_limits(settings)), guard),
+            ),
+            tokens,
+        ),
     }
     routes = [
-        Route(prefix + path, endpoint, dialect, noting, bounds)
+        Route(prefix + path, endpoint, dialect, noting, bounds, method=method)
         for prefix in PREFIXES
-        for path, endpoint in endpoints.items()
+        for path, by_method in endpoints.items()
+        for method, endpoint in by_method.items()
     ]
     routes += [Route(path, endpoint, oauth_dialect, noting, bounds) for path, endpoint in oauth_endpoints.items()]
     feed = Feed(EventLog(keys), redis, reader, settings.block_ms)
@@ -323,7 +351,13 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
             *(
                 Router(
                     prefix,
-                    route_handlers=[preflight_endpoint(origins, tuple(endpoints)), events_endpoint(access, feed)],
+                    route_handlers=[
+                        *(
+                            preflight_endpoint(origins, (path,), ", ".join(by_method))
+                            for path, by_method in endpoints.items()
+                        ),
+                        events_endpoint(access, feed),
+                    ],
                 )
                 for prefix in PREFIXES
             ),
@@ -344,5 +378,5 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
         debug=False,
         pdb_on_exception=False,
     )
-    app.routes_of_post = {route.path: route for route in routes}
+    app.routes_of_post = {route.path: route for route in routes if route.method == "POST"}
     return app

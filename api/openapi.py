@@ -3,7 +3,7 @@
 The tests hold the answers of a running service against it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import msgspec
@@ -19,8 +19,11 @@ from api.oauth.errors import ErrorBody
 from api.oauth.introspection import Active, Inactive
 from api.oauth.routes import OPERATIONS
 from api.oauth.token_endpoint import BroughtTokens, TokenResponse
+from api.request.endpoint import Method
 from api.request.health import Health
 from api.stack import cancel, complete, events, initiate, poll
+from api.stack.after_login import anonymous, current, me, sessions, token_endpoint
+from api.stack.after_login import routes as after_login
 from api.stack.components import header_components, known_error_schemas, parameter_components, security_schemes
 from api.stack.described import answer, error_answers, json_bodies
 from api.stack.errors import STORE_AWAY
@@ -47,7 +50,14 @@ _OAUTH_STRUCTS = (
     metadata.Metadata,
     metadata.KeySet,
 )
-_STRUCTS = (*initiate.STRUCTS, *poll.STRUCTS, *complete.STRUCTS, *cancel.STRUCTS, Health, *_OAUTH_STRUCTS)
+_AFTER_LOGIN_STRUCTS = (
+    *(*token_endpoint.STRUCTS, *me.STRUCTS, *current.STRUCTS),
+    *(*sessions.STRUCTS, *anonymous.STRUCTS),
+)
+_STRUCTS = (
+    *(*initiate.STRUCTS, *poll.STRUCTS, *complete.STRUCTS, *cancel.STRUCTS),
+    *(Health, *_OAUTH_STRUCTS, *_AFTER_LOGIN_STRUCTS),
+)
 
 
 def openapi_endpoint() -> HTTPRouteHandler:
@@ -75,6 +85,7 @@ def document() -> bytes:
         tags=[
             Tag(name="login", description="One login."),
             Tag(name="oauth", description="The same for any OAuth client (RFC 8628)."),
+            Tag(name="sessions", description="What comes after a login."),
             Tag(name="events", description="All logins of a project."),
             Tag(name="health", description="For operators."),
         ],
@@ -84,6 +95,7 @@ def document() -> bytes:
             "/api/v1/auth/cli/complete": PathItem(post=complete.OPERATION),
             "/api/v1/auth/cli/cancel": PathItem(post=cancel.OPERATION),
             "/api/v1/auth/cli/events": PathItem(get=events.OPERATION),
+            **{f"/api/v1{path}".replace(":str", ""): _path_item(of) for path, of in after_login.OPERATIONS.items()},
             **{path: PathItem(post=operation) for path, operation in OPERATIONS.items()},
             **metadata.path_items(),
             "/health/live": PathItem(get=_health("live", "Tell whether the process runs", [])),
@@ -100,6 +112,10 @@ def document() -> bytes:
     _, structs = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
     described["components"]["schemas"] |= structs
     return msgspec.json.encode(described)
+
+
+def _path_item(operations: Mapping[Method, Operation]) -> PathItem:
+    return PathItem(get=operations.get("GET"), post=operations.get("POST"), delete=operations.get("DELETE"))
 
 
 def _health(operation_id: str, summary: str, unavailable: Sequence[str]) -> Operation:

@@ -123,6 +123,9 @@ class ProjectChanged(msgspec.Struct, frozen=True, omit_defaults=True):
         Annotated[str, Meta(description="The page to which OAuth clients send their users. Absent: there is none.")]
         | None
     ) = None
+    claim_anonymous: Annotated[
+        bool, Meta(description="Whether backends may take over the anonymous session of a tool by the login code.")
+    ] = False
 
 
 Refusal = GuessRefused | BindingFailed | PollThrottled | TokenReused | TokenRepeated | InitiationRefused

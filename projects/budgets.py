@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from redis.asyncio import Redis
 
+from projects.errors import InitiationRefusedError
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script
 
@@ -81,3 +82,34 @@ class Guesses:
     def magnitude(self, counted: Counted) -> int:
         """Return by how much a budget is exceeded: 0 at first, then one more at each tenfold of the budget."""
         return len(str(counted.wrong_codes // self._limits[counted.over])) - 1 if counted.over else 0
+
+
+class SignUps:
+    """The counters of anonymous subjects: as many as logins may begin in the same time, and counted apart from them."""
+
+    def __init__(self, redis: Redis, keys: Keys, limits: InitiationLimits) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._limits = limits
+
+    async def count(self, address: str, project_id: str) -> None:
+        """Count one of an address in a project. One round trip.
+
+        Raises:
+            InitiationRefusedError: a budget is used up.
+
+        """
+        keys, limits = self._keys, self._limits
+        call = _GUESS.call(
+            counters=(keys.sign_ups_of_address(project_id, address), keys.sign_ups_in_project(project_id)),
+            window_ms=limits.window_ms,
+            limits=(limits.per_address, limits.per_project),
+        )
+        match await run_script(self._redis, _GUESS, call):
+            case [int(_), 0, int(_), int(_)]:
+                return
+            case [int(now), int(position), int(wait_ms), int(_)]:
+                raise InitiationRefusedError("address" if position == 1 else "project", wait_ms, now)
+            case reply:
+                message = f"guess.lua answered {type(reply).__name__}"
+                raise TypeError(message)

@@ -90,6 +90,8 @@ class Policy(NamedTuple):
     """Minted refresh tokens end when they are not used for so long; never longer than the setting says."""
     refresh_token_life_ms: int | None = None
     """The same, however often they are used."""
+    claim_anonymous: bool = False
+    """Whether a backend may take over the anonymous session of a tool by the login code."""
 
 
 DEFAULT_POLICY = Policy()

@@ -196,6 +196,7 @@ def _policy_fields(policy: Policy) -> list[Argument]:
         *("live_sessions_per_address", policy.live_sessions_per_address or ""),
         *("refresh_token_idle_ms", policy.refresh_token_idle_ms or ""),
         *("refresh_token_life_ms", policy.refresh_token_life_ms or ""),
+        *("claim_anonymous", int(policy.claim_anonymous)),
     ]
 
 
@@ -219,7 +220,8 @@ def _changed(
     allow_client_complete, origins, policy, oauth = allowed
     return ProjectChanged(
         *(project_id, change, name, allow_client_complete, list(origins)),
-        *policy,
+        *policy[:-1],
+        claim_anonymous=policy.claim_anonymous,
         oauth=oauth.is_on,
         verification_uri=oauth.verification_uri or None,
     )
@@ -247,6 +249,7 @@ def _project(project_id: str, fields: Mapping[bytes, bytes]) -> Project:
             int(fields.get(b"live_sessions_per_address") or 0) or None,
             int(fields.get(b"refresh_token_idle_ms") or 0) or None,
             int(fields.get(b"refresh_token_life_ms") or 0) or None,
+            fields.get(b"claim_anonymous") == b"1",
         ),
         OAuth(
             fields.get(b"oauth") == b"1",

@@ -44,6 +44,8 @@ class Purpose(StrEnum):
 
     SIGNING = "signing"
     """The keys that sign the access tokens of a project."""
+    CLAIMING = "claiming"
+    """The keys that, together with a login code, seal the anonymous session of a tool that logs in."""
     FINGERPRINT = "fingerprint"
     """What API processes publish of a secret, so that `login-relay doctor` can compare them."""
 

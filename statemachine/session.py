@@ -27,6 +27,9 @@ class DeviceRequest(NamedTuple):
     """Scopes of the project, separated by spaces (RFC 6749 §3.3); never empty."""
 
 
+BY_ANONYMOUS = "\0"  # no scope has it (RFC 6749 §3.3)
+"""Comes before the family of an anonymous subject, where the key of a login code has the scope of an OAuth client."""
+
 MAX_FACT_LENGTH = 128  # characters
 MAX_FACTS_BYTES = 256  # of all three in UTF-8: a session and its event keep them for each login that anybody starts
 

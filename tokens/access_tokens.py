@@ -24,6 +24,14 @@ class InvalidAccessTokenError(LoginRelayError):
     """It is malformed, forged, expired, of another issuer, or for another audience."""
 
 
+class ExpiredAccessTokenError(InvalidAccessTokenError):
+    """It was a good one until `expired_at` (seconds since the epoch)."""
+
+    def __init__(self, expired_at: int) -> None:
+        super().__init__("expired")
+        self.expired_at = expired_at
+
+
 class Grant(NamedTuple):
     """What a login gives a tool."""
 
@@ -119,7 +127,8 @@ class AccessTokens:
         An anonymous user's token is for `<project id>:anon` too, and is refused unless `accept_anonymous`.
 
         Raises:
-            InvalidAccessTokenError: it is not valid, or not for them. The message repeats nothing of it.
+            ExpiredAccessTokenError: it was valid, and for them.
+            InvalidAccessTokenError: it never was. The message repeats nothing of it.
 
         """
         ring = self._keys.of_project(project_id)
@@ -128,11 +137,11 @@ class AccessTokens:
         is_anonymous = kid not in ring.kids
         if found.issuer != self.issuer(project_id, is_anonymous=is_anonymous) or found.is_anonymous != is_anonymous:
             raise InvalidAccessTokenError("of another issuer")
-        if found.expires_at <= now:
-            raise InvalidAccessTokenError("expired")
         expected = {*audiences, f"{project_id}:anon"} if is_anonymous else set(audiences)
         if expected.isdisjoint(found.audiences):
             raise InvalidAccessTokenError("for another audience")
+        if found.expires_at <= now:
+            raise ExpiredAccessTokenError(found.expires_at)
         return found
 
     def _claims(self, grant: Grant, audience: str | list[str], now: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Commands for the session that a login code names: at most one for each Idempotency-Key."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from api.logins.commanding import Commanding, identify
 from api.logins.guard import Asker, Guard
@@ -16,6 +17,14 @@ MakeCommand = Callable[[str, LoginCodeHolder], Command]
 """Returns a command by its id, for the session of a login code."""
 
 
+class Decided(NamedTuple):
+    """What became of a command."""
+
+    outcome: Outcome
+    holder: LoginCodeHolder | None
+    """The session of the login code; None if it is over, and only its outcome is still remembered."""
+
+
 class ByLoginCode:
     """Records commands for login codes."""
 
@@ -27,7 +36,7 @@ class ByLoginCode:
 
     async def decide(
         self, asker: Asker, login_code: str, asked: tuple[str | None, ...], key: str | None, make: MakeCommand
-    ) -> Outcome:
+    ) -> Decided:
         """Return what became of a command; `asked` is all that the request asks for, `key` its Idempotency-Key.
 
         Raises:
@@ -57,4 +66,4 @@ class ByLoginCode:
         else:
             command = make(id_, holder)
             answer = await self._commanding.decide(command, fingerprint, repeatable=key is not None)
-        return Outcome(answer.outcome)
+        return Decided(Outcome(answer.outcome), holder)

@@ -72,10 +72,11 @@ class Completing:
         self._reply_to = reply_to
         self._terms = terms
 
-    async def complete(self, asker: Asker, login_code: str, completion: Completion, key: str | None) -> None:
+    async def complete(self, asker: Asker, login_code: str, completion: Completion, key: str | None) -> str | None:
         """Complete the session of a login code; returns when it *is* completed.
 
-        `key` is the request's Idempotency-Key.
+        Returns the family of the anonymous subject whose tool began the session, if there is one. `key` is the
+        request's Idempotency-Key.
 
         Raises:
             NotPending: its session cannot be completed any more.
@@ -85,9 +86,10 @@ class Completing:
 
         """
         make = partial(self._command, asker, completion)
-        outcome = await self._by_login_code.decide(asker, login_code, completion.asked, key, make)
+        outcome, holder = await self._by_login_code.decide(asker, login_code, completion.asked, key, make)
         if outcome is not Outcome.COMPLETED:
             raise NotPending
+        return holder.anonymous_family if holder else None
 
     def _command(self, asker: Asker, completion: Completion, id_: str, holder: LoginCodeHolder) -> CompleteSession:
         check = _check_cli if holder.device_scope is None else _check_device

@@ -26,7 +26,7 @@ class Denying:
             WrongLoginCode, TooManyWrongCodes, KeyReused, Busy, NotDoneInTime: as `ByLoginCode.decide` does.
 
         """
-        outcome = await self._by_login_code.decide(asker, login_code, ("deny",), key, self._command)
+        outcome, _ = await self._by_login_code.decide(asker, login_code, ("deny",), key, self._command)
         if outcome is not Outcome.DENIED:
             raise NotPending
 

@@ -33,10 +33,11 @@ class Initiating:
         lifetime_ms: int | None,
         code_challenge: str | None,
         device: DeviceRequest | None = None,
+        anonymous_family: str | None = None,
     ) -> Initiated:
         """Start a session, whose lifetime is cut to the longest that its project allows.
 
-        `device` is what an OAuth client asks for.
+        `device` is what an OAuth client asks for; `anonymous_family` that of the tool, if its subject is anonymous.
 
         Raises:
             BindingRequired: there is no challenge, and the project requires one.
@@ -56,6 +57,7 @@ class Initiating:
                 code_challenge=code_challenge,
                 live_sessions_of_address=policy.live_sessions_per_address,
                 device=device,
+                anonymous_family=anonymous_family,
             )
         except InitiationRefusedError as refused:
             raise await self._guard.no_session(asker, refused) from None

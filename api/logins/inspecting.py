@@ -13,7 +13,7 @@ from statemachine.lifecycle import Outcome, Trigger
 from statemachine.machine import decide
 from statemachine.session import ClientFacts, Flow
 from statemachine.store.inspection import read_facts
-from statemachine.store.reading import Sessions
+from statemachine.store.reading import LoginCodeHolder, Sessions
 
 
 class Asking(NamedTuple):
@@ -29,6 +29,8 @@ class Asking(NamedTuple):
     flow: Flow
     scope: str | None
     """What an OAuth client asks for."""
+    is_anonymous: bool
+    """Whether the tool already has a session, of an anonymous subject."""
 
 
 class Inspecting:
@@ -40,8 +42,8 @@ class Inspecting:
         self._guard = guard
         self._keys = keys
 
-    async def check(self, asker: Asker, login_code: str) -> str:
-        """Return the id of the session that a login code names, if it could be completed now.
+    async def check(self, asker: Asker, login_code: str) -> LoginCodeHolder:
+        """Return the session that a login code names, if it could be completed now.
 
         Raises:
             WrongLoginCode: it names no session.
@@ -50,17 +52,18 @@ class Inspecting:
 
         """
         code = normalise_login_code(login_code)
-        read = await self._store.read_by_login_code(asker.project.id, code) if code else None
-        if read is None:
+        holder = (await self._store.find_by_login_code(asker.project.id, code))[0] if code else None
+        read = await self._store.read(holder.session_id) if holder else None
+        if holder is None or read is None:
             raise await self._guard.wrong_code(asker, WrongLoginCode())
         note_session(read.session.id)
         if decide(read.session, Trigger.COMPLETE, read.now).outcome is not Outcome.COMPLETED:
             raise NotPending
-        return read.session.id
+        return holder
 
     async def inspect(self, asker: Asker, login_code: str) -> Asking:
         """Return what is known of the tool whose session a login code names; raises as `check` does."""
-        session_id = await self.check(asker, login_code)
+        session_id, _, _, anonymous_family = await self.check(asker, login_code)
         facts = await read_facts(self._redis, self._keys, session_id)
         if facts is None:  # forgotten between two reads
             raise NotPending
@@ -72,4 +75,5 @@ class Inspecting:
             facts.expires_at,
             facts.flow,
             facts.scope,
+            is_anonymous=anonymous_family is not None,
         )

@@ -7,10 +7,10 @@ the path of an endpoint does not pass through Litestar (docs/adr/0019-the-path-o
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import msgspec
-from litestar import post
+from litestar import Request, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
 from litestar.types import HTTPScope, Receive, Send
@@ -85,6 +85,11 @@ class Asked(Limited):
         """The query of the URI, as it was sent."""
         return self._scope["query_string"]
 
+    def path_parameter(self, name: str) -> str:
+        """Return the part of the path that stands where the route has a name."""
+        value: str = self._scope["path_params"][name]
+        return value
+
     @property
     def idempotency_key(self) -> str | None:
         """The Idempotency-Key. Raises `Misfit` if it is not valid."""
@@ -145,6 +150,13 @@ class Asked(Limited):
         del self._receive, self._scope, self._task
 
 
+Method = Literal["GET", "POST", "DELETE"]
+
+
+async def _left_to_the_route(_: Request[Any, Any, Any]) -> None:
+    """Note nothing and receive nothing: the `Route` does (a `before_request` hook, in place of the application's)."""
+
+
 class Endpoint(Protocol):
     """Answers requests."""
 
@@ -166,10 +178,20 @@ class Dialect(Protocol):
 
 
 class Route:
-    """A path at which an endpoint is asked by POST: an ASGI application."""
+    """A path at which an endpoint is asked, by one method: an ASGI application."""
 
-    def __init__(self, path: str, endpoint: Endpoint, dialect: Dialect, noting: Noting, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        dialect: Dialect,
+        noting: Noting,
+        bounds: Bounds,
+        *,
+        method: Method = "POST",
+    ) -> None:
         self.path = path
+        self.method: Method = method
         self._endpoint = endpoint
         self._dialect = dialect
         self._noting = noting
@@ -204,9 +226,15 @@ class Route:
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
     def handler(self) -> HTTPRouteHandler:
-        """Return Litestar's handler, for requests whose path is written in another way, as `/auth/cli/`."""
+        """Return Litestar's handler: of requests that are no POST, or whose path is written in another way."""
 
-        @post(self.path, status_code=200, operation_id=self._endpoint.operation.operation_id)
+        @route(
+            self.path,
+            http_method=[self.method],
+            status_code=200,
+            operation_id=self._endpoint.operation.operation_id,
+            before_request=_left_to_the_route,
+        )
         async def handle() -> Route:
             return self
 

@@ -17,7 +17,9 @@ from api.request.endpoint import Asked
 from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit
 from api.stack.access import Access, require_server_access
+from api.stack.after_login.anonymous import Anonymous, Claimed
 from api.stack.described import (
+    ACCESS_TOKEN,
     IDEMPOTENCY_KEY,
     LOGIN_CODE,
     REFRESH_TOKEN,
@@ -41,6 +43,7 @@ from api.stack.errors import (
     TOO_MUCH_AT_ONCE,
     PlainError,
 )
+from api.tokens.refusals import NothingToClaim
 from runtime.clock import rfc3339
 from runtime.codes import SESSION_ID_SHAPE, TYPED_LOGIN_CODE_SHAPE
 
@@ -67,7 +70,8 @@ class CompleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["complete", "check", "inspect", "deny", "claim-anon-session"],
         Meta(
             description="`check` only looks. `inspect` returns who asks, and `deny` ends the login; both need server "
-            "access. `claim-anon-session` is refused until anonymous sessions exist."
+            "access. `claim-anon-session` returns the session of an anonymous user that the tool has, once: it needs "
+            "server access, and the project must allow it."
         ),
     ] = "complete"
     refresh_token: (
@@ -155,9 +159,9 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """The answer to `mode: check`: the code is good, and its session is not anonymous."""
+    """The answer to `mode: check`: the code is good. `anonymous`: its tool has a session of an anonymous user."""
 
-    cli_session_state: Literal["none"]
+    cli_session_state: Literal["none", "anonymous"]
 
 
 class Inspected(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -169,7 +173,7 @@ class Inspected(msgspec.Struct, frozen=True, omit_defaults=True):
     ]
     initiated_at: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds.")]
     expires_at: Annotated[str, Meta(description="The same.")]
-    cli_session_state: Literal["none"]
+    cli_session_state: Literal["none", "anonymous"]
     client_name: Annotated[str | None, Meta(description="What the tool calls itself. Unverified, as the next two.")] = (
         None
     )
@@ -184,9 +188,10 @@ _token_response = msgspec.json.Decoder(TokenResponse)
 _MINTED = Answer(msgspec.json.encode(Minted()))
 _DONE = Answer(msgspec.json.encode(Done(success=True)))
 _CHECKED = Answer(msgspec.json.encode(Checked("none")))
+_CHECKED_ANONYMOUS = Answer(msgspec.json.encode(Checked("anonymous")))
 
 
-STRUCTS = (CompleteRequest, Minted, Done, Checked, Inspected)
+STRUCTS = (CompleteRequest, Minted, Done, Checked, Inspected, Claimed)
 _REFUSED = refusals(
     ["INSUFFICIENT_ACCESS_TYPE"],
     texts=[INVALID_LOGIN_CODE, NO_ANONYMOUS_SESSION],
@@ -206,7 +211,8 @@ _INSPECTED = {
 OPERATION = operation(
     "complete",
     "Complete a login",
-    "Server access or higher; client access where the project allows it, but for `inspect` and `deny`. 200 means done, "
+    "Server access or higher; client access where the project allows it, but for `inspect`, `deny` and "
+    "`claim-anon-session`. 200 means done, "
     "not queued.",
     {
         "200": answer(
@@ -215,8 +221,12 @@ OPERATION = operation(
                 {
                     Minted: {"minted token": {}},
                     Done: {"own token, or denied": {"success": True}},
-                    Checked: {"checked": {"cli_session_state": "none"}},
+                    Checked: {
+                        "checked": {"cli_session_state": "none"},
+                        "anonymous": {"cli_session_state": "anonymous"},
+                    },
                     Inspected: {"inspected": _INSPECTED},
+                    Claimed: {"claimed": {"access_token": ACCESS_TOKEN, "refresh_token": REFRESH_TOKEN}},
                 }
             ),
             overridden=_REFUSED,
@@ -242,6 +252,7 @@ OPERATION = operation(
             "check": {"login_code": LOGIN_CODE, "mode": "check"},
             "inspect": {"login_code": LOGIN_CODE, "mode": "inspect"},
             "deny": {"login_code": LOGIN_CODE, "mode": "deny"},
+            "claim": {"login_code": LOGIN_CODE, "mode": "claim-anon-session"},
         },
     ),
 )
@@ -252,11 +263,20 @@ class Complete:
 
     operation = OPERATION
 
-    def __init__(self, access: Access, inspecting: Inspecting, completing: Completing, denying: Denying) -> None:
+    def __init__(
+        self,
+        access: Access,
+        inspecting: Inspecting,
+        completing: Completing,
+        denying: Denying,
+        anonymous: Anonymous | None = None,
+    ) -> None:
+        """`anonymous` is None where the relay signs no access tokens."""
         self._access = access
         self._inspecting = inspecting
         self._completing = completing
         self._denying = denying
+        self._anonymous = anonymous
 
     async def __call__(self, asked: Asked) -> Answer:
         """Return 200 once what was asked for is done, or if it could be (`check`, `inspect`)."""
@@ -268,7 +288,9 @@ class Complete:
             case "complete":
                 completion = _completion(body)
                 with _in_plain_text():
-                    await self._completing.complete(caller, body.login_code, completion, key)
+                    anonymous_family = await self._completing.complete(caller, body.login_code, completion, key)
+                if anonymous_family and self._anonymous:
+                    await self._anonymous.subjects.completed(caller, anonymous_family, completion.subject)
                 return _DONE if completion.is_brought else _MINTED
             case "deny":
                 require_server_access(caller)
@@ -279,11 +301,14 @@ class Complete:
                 require_server_access(caller)
                 return _inspected(await self._inspecting.inspect(caller, body.login_code))
             case "check":
-                await self._inspecting.check(caller, body.login_code)
-                return _CHECKED
+                holder = await self._inspecting.check(caller, body.login_code)
+                return _CHECKED_ANONYMOUS if holder.anonymous_family else _CHECKED
             case "claim-anon-session":
-                await self._inspecting.check(caller, body.login_code)
-                raise PlainError(400, NO_ANONYMOUS_SESSION)
+                require_server_access(caller)
+                holder = await self._inspecting.check(caller, body.login_code)
+                if holder.anonymous_family is None or self._anonymous is None:
+                    raise NothingToClaim
+                return await self._anonymous.claimed(caller, holder.session_id, body.login_code)
             case _:
                 assert_never(body.mode)
 
@@ -323,7 +348,7 @@ def _inspected(asking: Asking) -> Answer:
         asking.flow.value,
         rfc3339(asking.initiated_at),
         rfc3339(asking.expires_at),
-        "none",
+        "anonymous" if asking.is_anonymous else "none",
         asking.client.client_name,
         asking.client.client_version,
         asking.client.hostname,

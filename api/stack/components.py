@@ -66,6 +66,8 @@ _DETAILS = {
         "actual_access_type": Schema(enum=["client"]),
         "allowed_access_types": Schema(enum=[["server", "admin"]]),
     },
+    "ACCESS_TOKEN_EXPIRED": {"expired_at_millis": Schema(type=OpenAPIType.INTEGER, examples=[1_767_226_500_000])},
+    "INVALID_OAUTH_CLIENT_ID_OR_SECRET": {"client_id": Schema(type=OpenAPIType.STRING, examples=["no-such-project"])},
     "SCHEMA_ERROR": {"message": Schema(type=OpenAPIType.STRING, examples=[_MISFIT])},
 }
 """The details of known errors, by code; those that are not here have none."""

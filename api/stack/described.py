@@ -33,15 +33,23 @@ POLLING_CODE = f"lrp_{SESSION_ID}THIS-IS-AN-EXAMPLE-AND-NO-SECRET"
 CODE_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B, as is the next
 CODE_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 REFRESH_TOKEN = "the-refresh-token"  # noqa: S105 - an example
+ACCESS_TOKEN = "a-signed-access-token"  # noqa: S105 - an example
 
 _OF_KNOWN_ERRORS = spellings("known-error")
 _OF_ALL = ("cache-control", *spellings("request-id"), *spellings("actual-status"))
-_OF_SOME_OPERATIONS = ("INVALID_POLLING_CODE", "INSUFFICIENT_ACCESS_TYPE", "IDEMPOTENCY_KEY_REUSED")
+_OF_SOME_OPERATIONS = (
+    *("INVALID_POLLING_CODE", "INSUFFICIENT_ACCESS_TYPE", "IDEMPOTENCY_KEY_REUSED"),
+    *("UNPARSABLE_ACCESS_TOKEN", "ACCESS_TOKEN_EXPIRED", "USER_AUTHENTICATION_REQUIRED"),
+    *("REFRESH_TOKEN_NOT_FOUND_OR_EXPIRED", "CANNOT_GET_OWN_USER_WITHOUT_USER", "CANNOT_DELETE_CURRENT_SESSION"),
+    "INVALID_OAUTH_CLIENT_ID_OR_SECRET",
+)
 """Known errors that an operation has only if it says so; the others may come from each."""
 
 _DESCRIPTIONS = {
     400: "The request is wrong.",
     401: "The caller may not do this, or did not say who it is.",
+    403: "The user may not do this to others.",
+    404: "There is no such thing, or it is off.",
     408: "The body took too long to arrive.",
     410: "Events after Last-Event-ID have been trimmed.",
     413: "The body is too large.",
@@ -127,12 +135,20 @@ def answer(
 
 
 def refusals(
-    own: Sequence[str] = (), *, texts: Sequence[str] = (), reused: Sequence[str] = (), too_many: Sequence[str] = ()
+    own: Sequence[str] = (),
+    *,
+    texts: Sequence[str] = (),
+    forbidden: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    reused: Sequence[str] = (),
+    too_many: Sequence[str] = (),
 ) -> Refused:
-    """Return how an operation may be refused: its own known errors, the texts of its 400, its 422 and its 429."""
+    """Return how an operation may be refused: its own known errors, and the texts of its 400, 403, 404, 422 and 429."""
     bodies = {
         400: _known_errors(400, own).also(Bodies(texts=texts)),
         401: _known_errors(401, own),
+        403: Bodies(texts=forbidden),
+        404: Bodies(texts=missing),
         408: Bodies(texts=(TOO_SLOW,)),
         413: Bodies(texts=(TOO_LARGE,)),
         422: _known_errors(422, own).also(Bodies(texts=reused)),

@@ -31,10 +31,12 @@ from api.logins.refusals import (
     TooManyWrongCodes,
     WrongLoginCode,
     WrongPollingCode,
+    WrongRefreshToken,
 )
 from api.request.answer import Answer
 from api.request.refusals import Misfit, RequestRefusal, TooLarge, TooMuchAtOnce, TooSlow, Unreadable
 from api.stack.headers import KNOWN_ERROR
+from api.tokens.refusals import DeadRefreshToken, NoAnonymousToken, NotAnonymous, NothingToClaim
 from runtime.redis.connections import REDIS_TROUBLE
 
 Details = Mapping[str, str | int | list[str]]
@@ -79,13 +81,35 @@ KNOWN_ERRORS = {
     "BODY_PARSING_ERROR": Known(400, "The request body cannot be read."),
     "SCHEMA_ERROR": Known(400, "The request body does not fit."),
     "INVALID_POLLING_CODE": Known(400, "The polling code is invalid or does not exist."),
+    # What comes after a login.
+    "UNPARSABLE_ACCESS_TOKEN": Known(401, "The access token is not a token of this project."),
+    "ACCESS_TOKEN_EXPIRED": Known(401, "The access token has expired, or its session has ended. Refresh it."),
+    "USER_AUTHENTICATION_REQUIRED": Known(401, "Send the user's access token in x-stack-access-token."),
+    "REFRESH_TOKEN_NOT_FOUND_OR_EXPIRED": Known(
+        401, "Refresh token not found for this project, or the session has expired/been revoked."
+    ),
+    "CANNOT_GET_OWN_USER_WITHOUT_USER": Known(
+        400, "You have specified 'me' as a userId, but did not provide authentication for a user."
+    ),
+    "CANNOT_DELETE_CURRENT_SESSION": Known(400, "The session of the access token ends by signing out, not so."),
+    "INVALID_OAUTH_CLIENT_ID_OR_SECRET": Known(
+        400, "client_id must be the id of a project, and client_secret its publishable client key."
+    ),
     "IDEMPOTENCY_KEY_REUSED": Known(422, "This Idempotency-Key came with another request before. Nothing was done."),
 }
 
 # The other errors, in plain text. The first two are what clients of this interface know.
 INVALID_LOGIN_CODE = "Invalid login code or the code has expired"
 NO_ANONYMOUS_SESSION = "No anonymous session associated with this code"
-ANONYMOUS_SESSIONS = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
+INVALID_ANONYMOUS_TOKEN = "Invalid anon refresh token"  # noqa: S105 - a text, not a token
+NOT_ANONYMOUS = "The anon refresh token does not belong to an anonymous user"
+ANONYMOUS_OFF = (
+    "Anonymous sessions are off: the relay has no LOGIN_RELAY_PUBLIC_URL or no LOGIN_RELAY_KEYS_FILE. "
+    "Send the request without anon_refresh_token."
+)
+TOKENS_OFF = "Sessions are off: the relay has no LOGIN_RELAY_PUBLIC_URL or no LOGIN_RELAY_KEYS_FILE."
+NO_SUCH_SESSION = "There is no such session of this user."
+OTHER_USER = "A user's access token is for the user's own sessions only."
 TOO_LARGE = "The request body is larger than 64 KiB."
 EVENTS_GONE = (
     "Events after Last-Event-ID are not kept any more. Connect without it, and find out by other means what was missed."
@@ -230,6 +254,11 @@ def _litestar(error: HTTPException, path: str) -> Answer:
     return Answer(text.encode(), error.status_code, tuple(allow), TEXT)
 
 
+def _dead_token(_: Exception, __: str) -> Answer:
+    """Answer a refresh token that opens nothing. To a client, a forged one is no other."""
+    return _known(KnownError("REFRESH_TOKEN_NOT_FOUND_OR_EXPIRED"))
+
+
 def _redis(error: Exception, path: str) -> Answer:
     _log.warning("redis unavailable", path=path, error=type(error).__name__)
     return _plain(PlainError(503, STORE_AWAY, retry_after=1))
@@ -245,6 +274,11 @@ REFUSALS: Mapping[type[Exception], Callable[[Any, str], Answer]] = {
     PlainError: _plain,
     **dict.fromkeys(get_args(RequestRefusal), _request_refused),
     **dict.fromkeys(get_args(LoginRefusal), _login_refused),
+    NoAnonymousToken: lambda _, __: _plain(PlainError(400, INVALID_ANONYMOUS_TOKEN)),
+    NothingToClaim: lambda _, __: _plain(PlainError(400, NO_ANONYMOUS_SESSION)),
+    NotAnonymous: lambda _, __: _plain(PlainError(400, NOT_ANONYMOUS)),
+    DeadRefreshToken: _dead_token,
+    WrongRefreshToken: _dead_token,
     HTTPException: _litestar,
     **dict.fromkeys(REDIS_TROUBLE, _redis),
     Exception: _unexpected,

@@ -13,6 +13,7 @@ from api.request.endpoint import Asked
 from api.request.printable import PATTERN, check_printable
 from api.request.refusals import Misfit
 from api.stack.access import Access
+from api.stack.after_login.anonymous import Anonymous
 from api.stack.described import (
     CODE_CHALLENGE,
     LOGIN_CODE,
@@ -26,7 +27,9 @@ from api.stack.described import (
     refusals,
 )
 from api.stack.errors import (
-    ANONYMOUS_SESSIONS,
+    ANONYMOUS_OFF,
+    INVALID_ANONYMOUS_TOKEN,
+    NOT_ANONYMOUS,
     STORE_AWAY,
     STORE_FULL,
     TOO_MANY_SESSIONS,
@@ -62,8 +65,8 @@ class InitiateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             str,
             Meta(
-                description="Reserved for anonymous sessions. Refused until they exist, never silently dropped.",
-                extra_json_schema={"not": {}},
+                description="The refresh token of the anonymous user that the tool has. Refused where there are no "
+                "anonymous users, never silently dropped.",
             ),
         ]
         | msgspec.UnsetType
@@ -123,7 +126,7 @@ _encoder = msgspec.json.Encoder()
 
 
 STRUCTS = (InitiateRequest, InitiateResponse)
-_REFUSED = refusals(texts=[ANONYMOUS_SESSIONS], too_many=[TOO_MANY_SESSIONS])
+_REFUSED = refusals(texts=[INVALID_ANONYMOUS_TOKEN, NOT_ANONYMOUS, ANONYMOUS_OFF], too_many=[TOO_MANY_SESSIONS])
 _SESSION = {
     "polling_code": POLLING_CODE,
     "login_code": LOGIN_CODE,
@@ -166,26 +169,36 @@ class Initiate:
 
     operation = OPERATION
 
-    def __init__(self, access: Access, initiating: Initiating, poll_interval_s: int) -> None:
+    def __init__(
+        self, access: Access, initiating: Initiating, poll_interval_s: int, anonymous: Anonymous | None = None
+    ) -> None:
+        """`anonymous` is None where the relay signs no access tokens."""
         self._access = access
         self._initiating = initiating
         self._poll_interval_s = poll_interval_s
+        self._anonymous = anonymous
 
     async def __call__(self, asked: Asked) -> Answer:
         """Return both codes of a new session."""
         caller = await self._access.check(asked.headers, asked.sender)
         body = await asked.json(_decoder)
-        if body.anon_refresh_token is not msgspec.UNSET:
-            raise PlainError(400, ANONYMOUS_SESSIONS)
         challenge = given(body.code_challenge)
         if challenge is None and body.code_challenge_method is not msgspec.UNSET:
             raise Misfit("Expected `code_challenge` with it", "at `$.code_challenge_method`")
+        facts, anonymous_family = _facts(body), None
+        if body.anon_refresh_token is not msgspec.UNSET:
+            if self._anonymous is None:
+                raise PlainError(400, ANONYMOUS_OFF)
+            anonymous_family = await self._anonymous.subjects.family_of(caller, body.anon_refresh_token)
         initiated = await self._initiating.start(
             caller,
-            _facts(body),
+            facts,
             lifetime_ms=body.expires_in_millis or None,
             code_challenge=challenge,
+            anonymous_family=anonymous_family,
         )
+        if self._anonymous and body.anon_refresh_token is not msgspec.UNSET:
+            await self._anonymous.claiming.keep(caller, initiated, body.anon_refresh_token)
         response = InitiateResponse(
             polling_code=initiated.polling_code,
             login_code=display_login_code(initiated.login_code),

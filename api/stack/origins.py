@@ -32,6 +32,15 @@ _READABLE = ", ".join(
 ).encode()
 
 
+def readable_by(origin: bytes) -> tuple[Header, ...]:
+    """Return what lets a page of an origin read an answer."""
+    return (
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", _READABLE),
+        (b"vary", b"Origin"),
+    )
+
+
 class Origins:
     """Says which pages may call."""
 
@@ -47,13 +56,7 @@ class Origins:
                 may_read = await self._access.is_origin_allowed(headers, origin.decode("latin-1"))
         except REDIS_TROUBLE:  # what is answered says so; a page need not read it
             may_read = False
-        if not may_read:
-            return ()
-        return (
-            (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", _READABLE),
-            (b"vary", b"Origin"),
-        )
+        return readable_by(origin) if may_read else ()
 
     async def may_ask(self, origin: str) -> bool:
         """Whether a preflight of this origin passes."""
@@ -62,20 +65,20 @@ class Origins:
         return self._known[origin]
 
 
-def preflight_endpoint(origins: Origins, paths: Sequence[str]) -> HTTPRouteHandler:
-    """Return the endpoint of preflights."""
+def preflight_endpoint(origins: Origins, paths: Sequence[str], methods: str = "POST") -> HTTPRouteHandler:
+    """Return the endpoint of preflights for paths that take these `methods`, separated by commas."""
 
     @route(list(paths), http_method=["OPTIONS"], status_code=200)
     async def preflight(request: Request[Any, Any, Any]) -> ASGIResponse:
         headers = dict(request.scope["headers"])
-        answered = {"allow": "OPTIONS, POST"}
+        answered = {"allow": f"OPTIONS, {methods}"}
         origin = headers.get(b"origin", b"").decode("latin-1")
         if b"access-control-request-method" in headers and await origins.may_ask(origin):
             asked = headers.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
             sent = [name for name in map(str.strip, asked) if name in _SENT or name.startswith(PREFIXES)]
             answered |= {
                 "access-control-allow-origin": origin,
-                "access-control-allow-methods": "POST",
+                "access-control-allow-methods": methods,
                 "access-control-allow-headers": ", ".join(sent),
                 "access-control-max-age": str(PREFLIGHT_AGE),
                 "vary": "Origin",

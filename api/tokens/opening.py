@@ -4,9 +4,13 @@ import secrets
 import uuid
 from typing import Literal, NamedTuple
 
+import structlog
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from api.logins.completing import TokenTerms
+from api.logins.refusals import StoreFull
+from api.request.note import note_session
 from projects.project import Project
 from runtime.clock import redis_now
 from runtime.codes import mint_refresh_token, new_session_id
@@ -14,6 +18,8 @@ from runtime.redis.keys import Keys
 from tokens.family import Family, Opening, opened
 from tokens.store.committing import TokenRetention
 from tokens.store.recording import open_family
+
+_log = structlog.get_logger("api")
 
 
 class Opened(NamedTuple):
@@ -40,7 +46,7 @@ class OpeningFamilies:
         """Open a family for a subject that the backend names. `life_ms` can only shorten what the project allows.
 
         Raises:
-            OutOfMemoryError: Redis is at its maxmemory; nothing was written.
+            StoreFull: Redis has no memory for it; nothing was written.
 
         """
         return await self._open(project, subject, "server", client_id, rotates=rotates, life_ms=life_ms)
@@ -49,7 +55,7 @@ class OpeningFamilies:
         """Open a family for a new subject, a random UUID, that is nobody yet (`UpgradeFamily` changes that).
 
         Raises:
-            OutOfMemoryError: Redis is at its maxmemory; nothing was written.
+            StoreFull: Redis has no memory for it; nothing was written.
 
         """
         return await self._open(project, str(uuid.uuid4()), "anonymous", client_id, rotates=rotates, life_ms=None)
@@ -78,5 +84,10 @@ class OpeningFamilies:
             anonymous=flow == "anonymous",
         )
         family = opened(token.family_id, project.id, opening, now, now)
-        await open_family(self._redis, self._keys, family, now, self._retention)
+        try:
+            await open_family(self._redis, self._keys, family, now, self._retention)
+        except OutOfMemoryError:
+            _log.warning("no session was added: redis is at its maxmemory")
+            raise StoreFull from None
+        note_session(family.id)
         return Opened(family, token.text, now)

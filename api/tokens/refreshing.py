@@ -43,12 +43,15 @@ class Refreshing:
         self._keys = keys
         self._retention = retention
 
-    async def refresh(self, asker: Asker, refresh_token: str, client_id: str | None = None) -> Refreshed:
+    async def refresh(
+        self, asker: Asker, refresh_token: str, client_id: str | None = None, *, may_rotate: bool = True
+    ) -> Refreshed:
         """Return what a refresh token opens, and its successor if it rotates.
 
         The same token may ask again for the replay window and gets the same successor, so a client may repeat a refresh
         whose answer was lost, or which raised Busy or NotDoneInTime. `client_id` is the client that asks, if the
         dialect knows it: a family is refreshed by its own client only. A family that does not rotate needs no worker.
+        Unless it `may_rotate`, a family that would is not touched: its client takes no new token, and would be lost.
 
         Raises:
             DeadRefreshToken: it opens nothing; if it was an old token, its family is revoked now.
@@ -67,6 +70,8 @@ class Refreshing:
             raise DeadRefreshToken
         if not is_genuine(family, presented.family_digest):
             raise await self._guard.wrong_code(asker, WrongRefreshToken())
+        if family.rotates and not may_rotate:
+            raise DeadRefreshToken
         successor = presented.successor()
         command = self._command(presented, successor)
         decision = decide(family, command, now, self._retention.grace_ms)

@@ -121,6 +121,12 @@ _policy_options = (
         help="Live sessions of one client address. Absent: as LOGIN_RELAY_LIVE_SESSIONS_PER_ADDRESS says.",
     ),
     click.option(
+        "--claim-anonymous/--no-claim-anonymous",
+        default=None,
+        help="Let backends take over the anonymous session of a tool by the login code (claim-anon-session); off by "
+        "default.",
+    ),
+    click.option(
         "--oauth/--no-oauth",
         "oauth",
         default=None,
@@ -161,6 +167,7 @@ class _Asked(TypedDict):
     token_life: int | None
     require_binding: bool | None
     live_sessions_per_address: int | None
+    claim_anonymous: bool | None
     oauth: bool | None
     verification_uri: str | None
     verification_uri_complete: str | None
@@ -183,6 +190,7 @@ def _policy(before: Policy, asked: _Asked) -> Policy:
         "refresh_token_life_ms": asked["token_life"],
         "require_binding": asked["require_binding"],
         "live_sessions_per_address": asked["live_sessions_per_address"],
+        "claim_anonymous": asked["claim_anonymous"],
     }
     return Policy(**before._asdict() | {name: value for name, value in wanted.items() if value is not None})
 
@@ -220,6 +228,8 @@ def _in_words(policy: Policy) -> str:
         words.append("bound")
     if policy.live_sessions_per_address is not None:
         words.append(f"{policy.live_sessions_per_address} live per address")
+    if policy.claim_anonymous:
+        words.append("anonymous sessions may be claimed")
     return ", ".join(words) or "default"
 
 

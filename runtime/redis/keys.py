@@ -73,6 +73,10 @@ class Keys:
         """String: the sealed refresh token."""
         return f"{self._of_session[session_id[:2]]}:token:{session_id}"
 
+    def claimable(self, session_id: str) -> str:
+        """String: the sealed refresh token of an anonymous subject whose tool began a session that is pending."""
+        return f"{self._of_session[session_id[:2]]}:claimable:{session_id}"
+
     def family(self, family_id: str) -> str:
         """Hash: the family of a minted refresh token. Its id is that of the session which opened it."""
         return f"{self._of_session[family_id[:2]]}:family:{family_id}"
@@ -112,6 +116,14 @@ class Keys:
     def wrong_codes_in_project(self, project_id: str) -> str:
         """Counter: recent wrong codes in a project."""
         return f"{self.prefix}:{{guesses}}:project:{project_id}"
+
+    def sign_ups_of_address(self, project_id: str, address: str) -> str:
+        """Counter: anonymous subjects that a client address recently got in a project."""
+        return f"{self.prefix}:{{guesses}}:sign-ups:{project_id}:{address}"
+
+    def sign_ups_in_project(self, project_id: str) -> str:
+        """Counter: anonymous subjects that recently began in a project."""
+        return f"{self.prefix}:{{guesses}}:sign-ups:{project_id}"
 
     def initiations_of_address(self, partition: int, project_id: str, address: str) -> str:
         """Counter: sessions that a client address recently initiated in a project."""

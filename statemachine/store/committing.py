@@ -125,6 +125,7 @@ class Committing:
             hints=hints,
             live_sessions=keys.live_sessions(partition, project_id),
             live_of_address=keys.live_sessions_of_address(partition, project_id, counted_as(before.address)),
+            claimable=keys.claimable(session_id),
             opened=opened,
             session_id=session_id,
             state="" if before.version == _ABSENT else before.state,

@@ -22,7 +22,7 @@ from runtime.redis.keys import Keys
 from runtime.redis.scripts import Argument, Script, run_script
 from statemachine.events import SessionInitiated
 from statemachine.sealing import public_key
-from statemachine.session import ClientFacts, DeviceRequest
+from statemachine.session import BY_ANONYMOUS, ClientFacts, DeviceRequest
 from statemachine.store.retention import Retention
 
 MAX_LIFETIME_MS = 86_400_000  # the bound of `expires_in_millis` in docs/wire.md
@@ -56,7 +56,7 @@ class Initiations:
         self._events_max = retention.events_share(len(keys.partitions))
         self._pickup_window_ms = pickup_window_ms
 
-    async def initiate(
+    async def initiate(  # noqa: PLR0913 - what a session is
         self,
         project_id: str,
         client: ClientFacts,
@@ -67,15 +67,18 @@ class Initiations:
         code_challenge: str | None = None,
         live_sessions_of_address: int | None = None,
         device: DeviceRequest | None = None,
+        anonymous_family: str | None = None,
     ) -> Initiated:
         """Write and return a new pending session; draw login codes until one is free in the project.
 
         `address` is the address of the tool's request; the session keeps it if it is known.
         `live_sessions_of_address` is the project's own limit of live sessions, if it has one.
-        `device` is what an OAuth client asked for; None: the session is not one of RFC 8628.
+        `device` is what an OAuth client asked for; None: the session is not one of RFC 8628, and its tool may be of an
+        anonymous subject, with the family `anonymous_family`.
 
         The key of the login code holds the session's id, its sealing key and the scope that an OAuth client asked for,
-        which the session has too. So a completion needs one look-up, and no read of the session, before it can seal.
+        which the session has too, or the anonymous family. So a completion needs one look-up, and no read of the
+        session, before it can seal.
 
         A refusal may concern one partition only, so another login code is drawn, of another partition.
 
@@ -116,7 +119,7 @@ class Initiations:
                 project_id=project_id,
                 polling_digest=polling_code.digest,
                 sealing_key=public_key(polling_code.text),
-                device_scope="" if device is None else device.scope,
+                begun_by=_begun_by(device, anonymous_family),
                 client=_json.encode(client),
                 lifetime_ms=lifetime_ms,
                 pickup_window_ms=self._pickup_window_ms,
@@ -144,3 +147,10 @@ class Initiations:
                 case reply:
                     message = f"initiate.lua answered {type(reply).__name__}"
                     raise TypeError(message)
+
+
+def _begun_by(device: DeviceRequest | None, anonymous_family: str | None) -> str:
+    """Return what the key of a login code says of who began its session (`LoginCodeHolder.read`)."""
+    if anonymous_family is not None:
+        return BY_ANONYMOUS + anonymous_family
+    return "" if device is None else device.scope

@@ -15,7 +15,7 @@ from runtime.redis.scripts import Reply, Script, run_script
 from statemachine.errors import UnreadableSessionError
 from statemachine.lifecycle import State
 from statemachine.sealing import PUBLIC_KEY_LENGTH
-from statemachine.session import Session, TimedSession
+from statemachine.session import BY_ANONYMOUS, Session, TimedSession
 from statemachine.store.outcomes import KeptOutcome
 from tokens.family import read_opening
 
@@ -50,12 +50,18 @@ class LoginCodeHolder(NamedTuple):
     sealing_key: bytes
     device_scope: str | None
     """What an OAuth client asked for; None: the session was begun by `/auth/cli`."""
+    anonymous_family: str | None = None
+    """The family of the anonymous subject whose tool began the session."""
 
     @classmethod
     def read(cls, held: bytes) -> Self:
         """Return the holder that the key of a login code holds, as `initiate.lua` writes it."""
-        scope = SESSION_ID_LENGTH + PUBLIC_KEY_LENGTH
-        return cls(held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:scope], held[scope:].decode() or None)
+        end_of_key = SESSION_ID_LENGTH + PUBLIC_KEY_LENGTH
+        session_id, sealing_key = held[:SESSION_ID_LENGTH].decode(), held[SESSION_ID_LENGTH:end_of_key]
+        begun_by = held[end_of_key:].decode()
+        if begun_by.startswith(BY_ANONYMOUS):
+            return cls(session_id, sealing_key, None, begun_by.removeprefix(BY_ANONYMOUS))
+        return cls(session_id, sealing_key, begun_by or None)
 
 
 class Sessions:
@@ -106,14 +112,6 @@ class Sessions:
         held, outcome = found[0], found[1] if command_id is not None else None
         holder = LoginCodeHolder.read(held) if held is not None else None
         return holder, KeptOutcome.read(outcome) if outcome else None
-
-    async def read_by_login_code(self, project_id: str, login_code: str) -> ReadSession | None:
-        """Return the session of a normalised login code; None if the code is wrong. Two round trips.
-
-        A login code outlives the deadline of its session, so the caller must check the deadline.
-        """
-        holder, _ = await self.find_by_login_code(project_id, login_code)
-        return await self.read(holder.session_id) if holder else None
 
     async def read_outcomes(self, partition: int, command_ids: Sequence[str]) -> list[KeptOutcome | None]:
         """Return the outcomes of commands of one partition; None for each that is not known. One round trip."""

@@ -31,6 +31,7 @@ BUILD = Path(__file__).parents[2] / "build/oauth-clients"  # what is built once 
 PAGE_ABOUT_CLIENTS = Path(__file__).parents[2] / "docs/oauth-clients.md"
 GO_PATH, CRATES = Path("/usr/share/gocode"), Path("/usr/share/cargo/registry")
 OPENID_CLIENT = "openid-client@6.9.0"
+STACK_SDKS = ("2.8.77", "2.8.108")  # the last with the old spelling of the headers, and one with the new
 ONE_SCOPE = OAuth(is_on=True, verification_uri=PAGE)
 
 pytestmark = pytest.mark.timeout(400)  # the first build of the Rust client takes minutes
@@ -61,6 +62,27 @@ def openid_client(wire: OAuthWire) -> list[str]:
         needed(f"{OPENID_CLIENT} (npm says: {done.stderr[-200:]})", there=done.returncode == 0)
     shutil.copy(HERE / "openid_client.mjs", folder)
     return ["node", str(folder / "openid_client.mjs"), wire.issuer, wire.project.project_id]
+
+
+def stack_sdk(wire: OAuthWire, version: str) -> list[str]:
+    """Return the command of a version of Stack's SDK (npm)."""
+    needed("node or npm", there=bool(shutil.which("node") and shutil.which("npm")))
+    folder = BUILD / f"stack-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "node_modules/@stackframe/js").exists():
+        # Without the scripts of the packages it needs: the SDK works without.
+        install = ("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
+        package = f"@stackframe/js@{version}"
+        done = subprocess.run(
+            [*install, "--prefix", str(folder), package], capture_output=True, text=True, check=False, timeout=300
+        )
+        needed(f"{package} (npm says: {done.stderr[-200:]})", there=done.returncode == 0)
+    shutil.copy(HERE / "stack_sdk.mjs", folder)
+    project = wire.project
+    return [
+        *("node", str(folder / "stack_sdk.mjs"), wire.service.url),
+        *(project.project_id, project.publishable_client_key),
+    ]
 
 
 def oauthlib(wire: OAuthWire) -> list[str]:
@@ -124,6 +146,33 @@ def test_client_logs_in_refreshes_and_revokes(wire: OAuthWire, command_of: Calla
         assert client.returncode == 0, complaints
     assert wire.introspect(tokens["access_token"]) == {"active": False}
     assert error(wire.refresh(tokens["refresh_token"])) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize("version", STACK_SDKS)
+def test_sdk_logs_in_refreshes_and_signs_out(wire: OAuthWire, version: str) -> None:
+    """Both generations of Stack's SDK, unchanged, with the publishable key: `getUser`, sessions, `signOut`."""
+    command = stack_sdk(wire, version)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdin
+        login_code = said(client)["login_code"]
+        assert wire.backend.post("/auth/cli/complete", json={"login_code": login_code, "subject": "ada"}).json() == {}
+        found = said(client)
+        assert found | {"refresh_token": ""} == {
+            "refresh_token": "",
+            "id": "ada",
+            "sessions": [True],
+            "is_refreshed": True,
+            "is_kept": True,
+        }
+        assert wire.introspect(found["refresh_token"])["active"] is True
+        client.stdin.write("\n")
+        client.stdin.flush()
+        assert said(client) == {"after": None}
+        assert wire.introspect(found["refresh_token"]) == {"active": False}
+        _, complaints = client.communicate(timeout=30)
+        assert client.returncode == 0, complaints
 
 
 @pytest.mark.parametrize("language", ["js", "python"])

@@ -100,7 +100,7 @@ async def test_same_login_code_may_name_a_session_of_each_project(relay: Relay) 
     ]
     for project, initiated in (("mine", mine), ("theirs", theirs)):
         holder, _ = await relay.sessions.find_by_login_code(project, "BBBBBBBBBBBB")
-        assert holder == (initiated.session_id, public_key(initiated.polling_code), None)
+        assert holder == (initiated.session_id, public_key(initiated.polling_code), None, None)
     assert await relay.sessions.find_by_login_code("nobody", "BBBBBBBBBBBB") == (None, None)
 
 
@@ -122,12 +122,14 @@ async def test_login_code_leads_to_its_session_until_the_pickup_window_ends(rela
     await relay.pass_by(completed.expires_at)
     expected = ((completed, State.COMPLETED, Outcome.DENIED), (pending, State.PENDING, Outcome.EXPIRED))
     for initiated, state, outcome in expected:
-        read = await relay.sessions.read_by_login_code(PROJECT, initiated.login_code)
+        holder, _ = await relay.sessions.find_by_login_code(PROJECT, initiated.login_code)
+        assert holder is not None
+        read = await relay.sessions.read(holder.session_id)
         assert read is not None
         assert (read.session.id, read.session.state) == (initiated.session_id, state)
         assert decide(read.session, Trigger.COMPLETE, read.now).outcome is Outcome.REFUSED
         assert decide(read.session, Trigger.DENY, read.now).outcome is outcome
-    assert await relay.sessions.read_by_login_code("another project", completed.login_code) is None
+    assert await relay.sessions.find_by_login_code("another project", completed.login_code) == (None, None)
 
 
 async def test_session_is_read_with_the_time(relay: Relay) -> None:

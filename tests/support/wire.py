@@ -73,6 +73,22 @@ class Wire:
         headers = self.server_headers if headers is None else headers
         return self.client.post(prefix + path, headers=headers, json=json, content=content)
 
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        prefix: str = "/api/v1",
+        *,
+        access_token: str | None = None,
+        json: object = None,
+    ) -> httpx.Response:
+        """Send a request by any method: as a tool unless headers are given, with an access token if one is."""
+        given = dict(self.client_headers if headers is None else headers)
+        if access_token is not None:
+            given["x-stack-access-token"] = access_token
+        return self.client.request(method, prefix + path, headers=given, json=json)
+
     def initiate(self, **body: object) -> Login:
         """Start a login."""
         response = self.post(INITIATE, json=body, headers=self.client_headers)

@@ -27,6 +27,11 @@ from api.oauth.introspection import Active, Inactive
 from api.oauth.metadata import KeySet, Metadata
 from api.request.health import Health
 from api.request.note import RequestLine
+from api.stack.after_login import sessions as stack_sessions
+from api.stack.after_login.anonymous import Claimed, SignedUp
+from api.stack.after_login.current import Ended, Refreshed
+from api.stack.after_login.me import Me
+from api.stack.after_login.token_endpoint import AccessTokenResponse, TokenRequest
 from api.stack.cancel import Cancelled, CancelRequest
 from api.stack.complete import (
     Checked,
@@ -144,6 +149,47 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     (KnownErrorBody("C", "text"), b'{"code":"C","error":"text"}'),
     (KnownErrorBody("C", "text", {"n": 1}), b'{"code":"C","error":"text","details":{"n":1}}'),
     (Health("live"), b'{"status":"live"}'),
+    # To Stack's clients, after the login: docs/wire.md 10.
+    (
+        TokenRequest("refresh_token", "rt", "p", "s"),
+        b'{"grant_type":"refresh_token","refresh_token":"rt","client_id":"p","client_secret":"s"}',
+    ),
+    (
+        AccessTokenResponse("jwt", "Bearer", 300),
+        b'{"access_token":"jwt","token_type":"Bearer","expires_in":300}',
+    ),
+    (
+        AccessTokenResponse("jwt", "Bearer", 300, "cli"),
+        b'{"access_token":"jwt","token_type":"Bearer","expires_in":300,"scope":"cli"}',
+    ),
+    (
+        Me("ada", is_anonymous=False, is_restricted=False, signed_up_at_millis=1, last_active_at_millis=2),
+        (
+            b'{"id":"ada","is_anonymous":false,"is_restricted":false,"signed_up_at_millis":1,"last_active_at_millis":2,'
+            b'"restricted_reason":null,"primary_email":null,"primary_email_verified":false,'
+            b'"primary_email_auth_enabled":false,"display_name":null,"profile_image_url":null,"selected_team":null,'
+            b'"selected_team_id":null,"client_metadata":null,"client_read_only_metadata":null,"has_password":false,'
+            b'"auth_with_email":false,"otp_auth_enabled":false,"passkey_auth_enabled":false,"requires_totp_mfa":false,'
+            b'"oauth_providers":[]}'
+        ),
+    ),
+    (Ended(success=True), b'{"success":true}'),
+    (Refreshed("jwt"), b'{"access_token":"jwt"}'),
+    (
+        stack_sessions.Listed(
+            [stack_sessions.Item(SESSION, "ada", 1, 2, is_impersonation=False, is_current_session=True)],
+            is_paginated=False,
+        ),
+        (
+            b'{"items":[{"id":"SESSION","user_id":"ada","created_at":1,"last_used_at":2,"is_impersonation":false,'
+            b'"is_current_session":true}],"is_paginated":false}'
+        ),
+    ),
+    (stack_sessions.OpenRequest("ada"), b'{"user_id":"ada","is_impersonation":false}'),
+    (stack_sessions.OpenRequest("ada", 1), b'{"user_id":"ada","expires_in_millis":1,"is_impersonation":false}'),
+    (stack_sessions.OpenedSession("rt", "jwt"), b'{"refresh_token":"rt","access_token":"jwt"}'),
+    (SignedUp("jwt", "rt", "u"), b'{"access_token":"jwt","refresh_token":"rt","user_id":"u"}'),
+    (Claimed("jwt", "rt"), b'{"access_token":"jwt","refresh_token":"rt"}'),
     # To OAuth clients: docs/wire.md 9.
     (
         DeviceAuthorization(DEVICE_CODE, "BBBB-BBBB-BBBB", "https://a", "https://a?user_code=c", 900, 2, SESSION),
@@ -244,7 +290,7 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     ),
 ]
 
-PARTS = {Check, Latency, Listed, PartitionStatus, WorkerStatus, RecentSession}
+PARTS = {stack_sessions.Item, Check, Latency, Listed, PartitionStatus, WorkerStatus, RecentSession}
 """Of those above."""
 INSIDE = {
     Session,

@@ -17,6 +17,7 @@ def keys_of_session(keys: Keys, digest: bytes, session_id: str) -> list[str]:
     return [
         keys.session(session_id),
         keys.sealed_token(session_id),
+        keys.claimable(session_id),
         keys.login(digest),
         keys.family(session_id),
         keys.successor(session_id),

@@ -60,7 +60,7 @@ def test_every_route_is_described() -> None:
         if method != "OPTIONS" and not route.path.startswith("/schema")
     }
     described = {(path, method) for path, method, _ in operations()}
-    aliased = [(path, method) for path, method in described if path.startswith("/api/v1/auth/")]
+    aliased = [(path, method) for path, method in described if path.startswith(("/api/v1/auth/", "/api/v1/users/"))]
     aliases = {(path.replace("/api/v1/", "/api/latest/"), method) for path, method in aliased}
     assert served == described | aliases
 

@@ -3,7 +3,8 @@
 --
 -- KEYS session, login, deadlines, events, of_address (initiations of the address in the project),
 --      of_project (all of it), live_sessions (of the project), live_of_address (of the address in the project)
--- ARGV session_id, project_id, polling_digest, sealing_key, device_scope ('' = not begun by an OAuth client),
+-- ARGV session_id, project_id, polling_digest, sealing_key,
+--      begun_by (the scope of an OAuth client, or a mark and an anonymous family; '' = by neither),
 --      client (JSON), lifetime_ms, pickup_window_ms,
 --      pending_ms (retention of the session, as it is), retention_ms (of events), events_max,
 --      event_source, event_data,
@@ -56,7 +57,7 @@ redis.call('HSET', session, 'state', 'pending', 'version', 1, 'deadline', expire
 local forgotten_at = expires_at + pending_ms
 redis.call('PEXPIREAT', session, forgotten_at)
 -- Beyond its deadline: a session that is completed at the last moment can be denied by its code as long as it is there.
-redis.call('SET', login, session_id .. sealing_key .. device_scope, 'PXAT', expires_at + pickup_window_ms)
+redis.call('SET', login, session_id .. sealing_key .. begun_by, 'PXAT', expires_at + pickup_window_ms)
 redis.call('ZADD', deadlines, expires_at, session_id)
 -- A set ends when its last session is forgotten: each new address has a set of its own, and none may stay behind.
 local function count_in(live, before)

@@ -4,6 +4,7 @@
 --
 -- KEYS session, token, outcome_key, commands, deadlines, events, replies (channel), hints (channel),
 --      live_sessions (of the project), live_of_address (of the session's address in it),
+--      claimable (what may be claimed while the session is pending),
 --      opened … (by a hand-over that opens a family of tokens: family, families and cutoff of its subject)
 -- ARGV session_id, state, version (both decided on), target ('' = the same state), decided_at (ms),
 --      deadline (the next), login_subject ('' = none), sealed_token ('' = none), forgotten_at (ms),
@@ -34,6 +35,7 @@ if target ~= '' then
   redis.call('HSET', session, 'state', target, 'version', next_version, 'deadline', deadline,
     target .. '_at', decided_at)
   if target ~= 'consumed' then redis.call('PEXPIREAT', session, forgotten_at) end -- a consumed one already is
+  if state == 'pending' then redis.call('DEL', claimable) end
   for _, live in ipairs({ live_sessions, live_of_address }) do
     if live_until == '' then
       redis.call('ZREM', live, session_id)

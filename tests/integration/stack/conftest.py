@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from joserfc.jwk import ECKey, KeySet, OKPKey
 
+from tests.support.oauth_services import ORIGIN, enter_oauth_wire, oauth_settings
+from tests.support.oauth_wire import OAuthWire
 from tests.support.redis_server import RedisServer
 from tests.support.services import create_project, services
 from tests.support.wire import AUDIENCE, ISSUER, StartWire, Wire
@@ -43,6 +45,24 @@ def wire(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, ad
         wire = Wire(start_service(**trust))
         with wire.client:
             yield wire
+
+
+@pytest.fixture(scope="session")
+def signing_wire(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+    """A service that signs access tokens, shared by all tests; pages of one origin may call."""
+    with services(redis_server, tmp_path_factory) as start_service:
+        service = start_service(**oauth_settings(tmp_path_factory.mktemp("keys")))
+        project = asyncio.run(create_project(service.settings, "signing", allowed_origins=[ORIGIN]))
+        wire = Wire(service, project)
+        with wire.client:
+            yield wire
+
+
+@pytest.fixture(scope="session")
+def signing_oauth(signing_wire: Wire) -> Iterator[OAuthWire]:
+    """The same service, for another project that lets OAuth clients log in."""
+    with contextlib.ExitStack() as stack:
+        yield enter_oauth_wire(stack, signing_wire.service)
 
 
 @pytest.fixture(scope="session")

@@ -73,13 +73,6 @@ def test_initiate_needs_no_body(wire: Wire, request_: dict[str, object]) -> None
     assert before - 1_000 < milliseconds(session["expires_at"]) - 900_000 < time.time() * 1000 + 1_000
 
 
-def test_initiate_refuses_an_anonymous_session(wire: Wire) -> None:
-    """It is not silently dropped: a client that sends one relies on it (docs/wire.md 3)."""
-    response = wire.post(INITIATE, json={"anon_refresh_token": "rt"}, headers=wire.client_headers)
-    text = "Anonymous sessions are not supported yet: send the request without anon_refresh_token."
-    assert is_refused(response, text)
-
-
 def test_the_documented_curl_completes_a_login_with_a_minted_token(wire: Wire) -> None:
     """No access type, one key, one field: `200 {}`; the next poll gets 201, later ones `used`."""
     login = wire.initiate()
