@@ -61,7 +61,12 @@ async def arrange(desk: TokenDesk, relay: Relay, state: State, condition: Condit
                 await desk.redis.hset(key, "rotated_at", now)
         case Condition.OVERTAKEN:
             newest, key = successor.successor(), desk.keys.family(family.id)
-            since = {"current": newest.digest, "previous": successor.digest, "generation": 2, "rotated_at": now + DAY_MS}
+            since = {
+                "current": newest.digest,
+                "previous": successor.digest,
+                "generation": 2,
+                "rotated_at": now + DAY_MS,
+            }
             await desk.redis.hset(key, mapping=since)
         case Condition.AHEAD:
             asks = successor
