@@ -15,6 +15,9 @@ GENERATION = slice(30, 36)  # of a refresh token, in hexadecimal: after `lrt_` a
 ENDING = {"client": "revoke", "subject": "log out", "reuse": "show an old token"}
 """What a tool or its backend did, by the reason of the revocation that follows from it."""
 
+ACKNOWLEDGED = {"revoke", "log out"}
+"""What its success promises the end of a family."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -98,9 +101,9 @@ async def look_at_families(redis: Redis, keys: Keys, facts: Sequence[FamilyFact]
     """Return the families that were opened, as they are in Redis."""
     stored = {}
     for id_ in dict.fromkeys(fact.family_id for fact in facts):
-        state, version, generation = await redis.hmget(keys.family(id_), ["state", "version", "generation"])
-        if state is not None:
-            stored[id_] = Stored(state.decode(), int(version or 0), int(generation or 0))
+        fields: dict[bytes, bytes] = await redis.execute_command("HGETALL", keys.family(id_))
+        if fields:
+            stored[id_] = Stored(fields[b"state"].decode(), int(fields[b"version"]), int(fields[b"generation"]))
     return FamiliesAtRest(facts, stored)
 
 
@@ -174,30 +177,30 @@ def _check_end(family: Family, facts: Sequence[FamilyFact], verdict: FamilyVerdi
     """Nothing opens after the end, which somebody asked for; what was acknowledged has happened."""
     id_, revoked = family.id, next((fact for fact in facts if fact.type == "family.revoked"), None)
     asked: dict[str, float] = {}
-    acknowledged = math.inf
     for it in sorted(family.exchanges, key=lambda it: it.started):
         if it.kind in ENDING.values():
             asked.setdefault(it.kind, it.started)
-        if it.kind in ("revoke", "log out") and it.result is Result.OK:
-            acknowledged = min(acknowledged, it.ended)
+    acknowledged = [it.ended for it in family.exchanges if it.kind in ACKNOWLEDGED and it.result is Result.OK]
     verdict.revoked += "revoke" in asked
     verdict.logged_out += "log out" in asked
     verdict.reused += revoked is not None and revoked.why == "reuse"
     if revoked is not None and ENDING.get(revoked.why) not in asked:
         verdict.lost.append(f"{id_}: revoked ({revoked.why}), but nobody did what leads to it: {sorted(asked)}")
-    if any(it.kind == "revoke" and it.result is Result.OK for it in family.exchanges) and revoked is None:
+    if revoked is None and any(it.kind == "revoke" and it.result is Result.OK for it in family.exchanges):
         verdict.lost.append(f"{id_}: its revocation was acknowledged, but it is not revoked")
-    over = min(acknowledged, revoked.at + CLOCKS_APART if revoked else math.inf)
-    may_end = min(asked.values(), default=math.inf)
+    ends = [*acknowledged, *([revoked.at + CLOCKS_APART] if revoked else [])]
+    _check_answers(family, min(asked.values(), default=math.inf), min(ends, default=math.inf), verdict)
+
+
+def _check_answers(family: Family, may_end: float, over: float, verdict: FamilyVerdict) -> None:
     for it in family.exchanges:
         if it.kind == "show an old token" and it.result is Result.OK:
-            verdict.doubled.append(f"{id_}: an old token opened something")
-        if it.kind not in ("refresh", "introspect"):
-            continue
-        if it.result is Result.OK and it.started > over:
-            verdict.doubled.append(f"{id_}: {it.kind} came to {it.answer} {it.started - over:.2f} s after the end")
-        if it.result is Result.REFUSED and it.ended < may_end:
-            verdict.lost.append(f"{id_}: {it.kind} came to {it.answer}, but nobody ended this login")
+            verdict.doubled.append(f"{family.id}: an old token opened something")
+        if it.kind in ("refresh", "introspect"):
+            if it.result is Result.OK and it.started > over:
+                verdict.doubled.append(f"{family.id}: {it.kind} came to {it.answer} {it.started - over:.2f} s too late")
+            if it.result is Result.REFUSED and it.ended < may_end:
+                verdict.lost.append(f"{family.id}: {it.kind} came to {it.answer}, but nobody ended this login")
 
 
 def _generation(token: str) -> int:

@@ -371,8 +371,8 @@ class Load:
         self.tools.receive(attempt.session_id, token, subject, rotates=access_token is not None)
         return subject
 
-    async def _send_of_tools(self, path: str, headers: Mapping[str, str], body: bytes, bound: float) -> Sent:
-        answer = await self._send(path, headers, body, bound + CLIENT_PATIENCE)
+    async def _send_of_tools(self, path: str, headers: Mapping[str, str], body: bytes, patience: float) -> Sent:
+        answer = await self._send(path, headers, body, patience)
         return Sent(answer.status, answer.body, answer.trouble)
 
     async def _send(self, path: str, headers: Mapping[str, str], body: bytes, patience: float) -> Answer:

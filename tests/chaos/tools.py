@@ -18,6 +18,8 @@ REFRESHES = 8  # of a family, at most
 PAUSE = 0.5  # seconds between two refreshes, at most: tools in a hurry, so that what is late is overtaken
 CROWD, CROWD_SHARE = 4, 0.25  # processes of a tool that refresh at the same time
 RETRY_PAUSE = 0.1  # seconds before a token is shown again
+PATIENCE = 15.0  # seconds on top of a bound, so that a broken bound is seen and not cut off
+IMPATIENCE, IMPATIENT_SHARE = 0.3, 0.3  # seconds after which some hang up and ask again, while the first is under way
 RETRY_WITHIN = 40.0  # seconds; less than the grace of a rotation
 
 REVOKED_SHARE, LOGGED_OUT_SHARE, REUSED_SHARE = 0.3, 0.2, 0.2
@@ -33,7 +35,7 @@ class Sent(NamedTuple):
 
 
 Send = Callable[[str, Mapping[str, str], bytes, float], Awaitable[Sent]]
-"""Sends one request to any of the APIs: path, headers, body, and the bound of its answer in seconds."""
+"""Sends one request to any of the APIs: path, headers, body, and for how many seconds to wait for its answer."""
 
 
 class Tools:
@@ -75,7 +77,7 @@ class Tools:
     async def _live(self, family: Family, token: str, subject: str) -> None:
         choose, shown = self._choose, [token]
         for _ in range(choose.randint(2, REFRESHES)):
-            await asyncio.sleep(choose.uniform(0, PAUSE))
+            await asyncio.sleep(choose.uniform(0, choose.choice((PAUSE, 0))))
             crowd = CROWD if choose.random() < CROWD_SHARE else 1
             received = await asyncio.gather(*(self._refresh(family, shown[-1]) for _ in range(crowd)))
             if not all(received):
@@ -117,7 +119,9 @@ class Tools:
             form["client_secret"] = project.secret_server_key
         elif kind != "revoke":
             form = {"client_id": project.project_id, "grant_type": "refresh_token", "refresh_token": token}
-        sent = await self._send(path, FORM, urlencode(form).encode(), self._within)
+        is_impatient = kind == "refresh" and self._choose.random() < IMPATIENT_SHARE
+        patience = IMPATIENCE if is_impatient else self._within + PATIENCE
+        sent = await self._send(path, FORM, urlencode(form).encode(), patience)
         result, answer, received = _read(kind, sent)
         return Exchange(kind, token, started, self._clock(), self._within, result, answer, received)
 
