@@ -165,7 +165,9 @@ def _condition_of_token(family: Family, command: RefreshFamily, now: int, grace_
         return Condition.AHEAD
     if compare_digest(family.previous, command.token_digest) and now <= family.rotated_at + grace_ms:
         return Condition.PREVIOUS
-    return Condition.STALE
+    # A tool that lost its answer asks again and goes on, while a frozen worker still has its first command. That one is
+    # recorded before the newest rotation, so it is no sign that somebody kept an old token.
+    return Condition.OVERTAKEN if now < family.rotated_at else Condition.STALE
 
 
 def family_after(family: Family, command: FamilyCommand, decision: Decision, now: int) -> Family:

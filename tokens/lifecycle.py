@@ -39,6 +39,8 @@ class Condition(StrEnum):
     """The token that asks is the only one: this family does not rotate."""
     STALE = "stale"
     """The token that asks was once the newest. Somebody keeps a copy of it."""
+    OVERTAKEN = "overtaken"
+    """The token that asks was replaced, and so was its successor, while the command waited: it was shown in time."""
     AHEAD = "ahead"
     """The token that asks is newer than the newest that is stored: a failover of Redis undid a rotation."""
     LOGGED_OUT = "logged out"
@@ -90,6 +92,7 @@ CONDITIONS: Mapping[Trigger, tuple[Condition, ...]] = {
         Condition.PREVIOUS,
         Condition.STATIC,
         Condition.STALE,
+        Condition.OVERTAKEN,
         Condition.AHEAD,
         Condition.LOGGED_OUT,
         Condition.OVERDUE,
@@ -111,6 +114,7 @@ RULES: Mapping[State, Mapping[Trigger, Mapping[Condition, Decision]]] = {
             Condition.PREVIOUS: Decision(None, Outcome.REPEATED),
             Condition.STATIC: Decision(None, Outcome.KEPT),
             Condition.STALE: Decision(State.REVOKED, Outcome.REUSED),
+            Condition.OVERTAKEN: _REFUSED,
             Condition.AHEAD: _REFUSED,
             Condition.LOGGED_OUT: Decision(State.REVOKED, Outcome.REFUSED),
             Condition.OVERDUE: _REFUSED,

@@ -73,6 +73,7 @@ def endpoints(clients: Clients, use_cases: UseCases, tokens: AccessTokens | None
     token = TokenEndpoint(
         use_cases.polling,
         use_cases.refreshing,
+        use_cases.introspecting,
         tokens,
         hold_s=times.hold,
         longest_hold_s=times.longest_hold,

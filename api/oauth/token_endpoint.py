@@ -17,6 +17,7 @@ from api.oauth.metadata import DEVICE_CODE_GRANT, REFRESH_GRANT
 from api.request.answer import Answer
 from api.request.metrics import POLLS
 from api.request.note import note_count
+from api.tokens.introspecting import Introspecting
 from api.tokens.refreshing import Refreshing
 from runtime.redis.connections import REDIS_TROUBLE
 from statemachine.lifecycle import Outcome
@@ -90,6 +91,7 @@ class TokenEndpoint:
         self,
         polling: Polling,
         refreshing: Refreshing,
+        introspecting: Introspecting,
         tokens: AccessTokens,
         *,
         hold_s: int,
@@ -98,6 +100,7 @@ class TokenEndpoint:
     ) -> None:
         self._polling = polling
         self._refreshing = refreshing
+        self._introspecting = introspecting
         self._tokens_of = tokens
         self._hold_s = hold_s
         """For requests that do not say for how long."""
@@ -131,19 +134,34 @@ class TokenEndpoint:
         asked, form, client = exchange
         if "device_code" not in form:
             raise OAuthError("invalid_request", "Send device_code.")
-        key, wait, verifier = asked.idempotency_key, asked.wait, form.get("code_verifier")
+        wait, verifier = asked.wait, form.get("code_verifier")
+        key = asked.idempotency_key if verifier is None else BOUND
         hold = self._hold_s if wait is None else min(wait, self._longest_hold_s)
         if hold:
             await asked.hold(hold)
         # Shorter than the limit of the request: past that, nobody would know any more that a device code was asked for.
         async with asyncio.timeout(hold + self._answer_within_s * 0.9):
-            told = await self._polling.ask(
-                client, form["device_code"], verifier, key if verifier is None else BOUND, hold, asked.gone
-            )
+            told = await self._polling.ask(client, form["device_code"], verifier, key, hold, asked.gone)
+            if key is not None and told.handed_over is not None:
+                await self._check_repeatable(told.handed_over, client)
         applied = () if wait is None else ((b"preference-applied", b"wait=%d" % hold),)
         if told.handed_over is None:
             raise OAuthError(word(told.outcome), headers=applied)
         return answer(self._tokens(told.handed_over, client), applied)
+
+    async def _check_repeatable(self, handed_over: HandedOver, client: Client) -> None:
+        """Refuse a request that may be a repetition, if its login was revoked or logged out since it was handed over.
+
+        Only who has a key can repeat a request, and can ask again if this look at the store fails.
+
+        Raises:
+            OAuthError: `invalid_grant`.
+
+        """
+        if handed_over.handover.token_response:
+            return
+        if await self._introspecting.by_family(client.project.id, handed_over.session_id) is None:
+            raise OAuthError("invalid_grant")
 
     def _tokens(self, handed_over: HandedOver, client: Client) -> bytes:
         handover, session_id, at, age_s = handed_over

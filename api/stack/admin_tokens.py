@@ -57,6 +57,9 @@ class AdminTokens:
             missing = variable("admin_audience" if issuer else "admin_issuer")
             message = f"{missing} is not set: with {name}, tokens are checked for their issuer and their audience"
             raise SettingError(message)
+        if settings.public_url and issuer.startswith(f"{settings.public_url}/"):
+            message = f"{variable('admin_issuer')} is the relay itself: what it signs for tools would administer it"
+            raise SettingError(message)
         try:
             keys = KeySet.import_key_set(msgspec.json.decode(Path(settings.admin_jwks_file).read_bytes()))
         except OSError as error:

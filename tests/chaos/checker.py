@@ -1,6 +1,7 @@
 """What must hold after a run, by the clients' history and the content of Redis."""
 
 import asyncio
+import json
 import math
 import time
 from collections import defaultdict
@@ -14,11 +15,16 @@ from redis.exceptions import ResponseError
 from runtime.redis.keys import GROUP, Keys
 from statemachine.events import STATE_AFTER
 from statemachine.lifecycle import CHANGES, ENDS, State
-from tests.chaos.history import Attempt, History, Result
+from tests.chaos.families import (
+    FamiliesAtRest,
+    Family,
+    FamilyFact,
+    FamilyVerdict,
+    check_families,
+    look_at_families,
+)
+from tests.chaos.history import CLOCKS_APART, TOLERANCE, Attempt, History, Result
 
-TOLERANCE = 1.0  # seconds that an answer may come later than its bound, on a machine that is not late itself
-
-CLOCKS_APART = 0.05  # seconds that two clocks of one machine may differ, as read here
 TAKEN_BACK = {type_ for type_, state in STATE_AFTER.items() if state in ENDS - {State.CONSUMED, State.EXPIRED}}
 """Events after which nobody receives the token of a login, even a completed one: somebody took it back."""
 REST = 25.0  # seconds until sessions that no client knows (the answer to initiate was lost) have expired
@@ -42,6 +48,7 @@ class AtRest(NamedTuple):
     deadlines: int
     """Sessions that are past their deadline and did not expire."""
     facts: list[Fact]
+    families: FamiliesAtRest = FamiliesAtRest()
 
 
 @dataclass
@@ -57,6 +64,8 @@ class Verdict:
     """A wait longer than its bound, a login that does not end, something left behind."""
     dropped: int = 0
     """Tokens sent to a dropped connection whose poll had no Idempotency-Key: nothing can be promised for those."""
+    families: FamilyVerdict = field(default_factory=FamilyVerdict)
+    """How much was checked of refresh tokens; the violations are in the lists above."""
 
     @property
     def holds(self) -> bool:
@@ -86,7 +95,17 @@ async def look_at_rest(redis: Redis, keys: Keys) -> AtRest:
         for id_, fields in events
         if b"version" in fields  # audit events are not about a change of state
     ]
-    return AtRest(backlog, pending, deadlines, facts)
+    of_families = [
+        FamilyFact(
+            fields[b"subject"].decode(),
+            fields[b"type"].decode(),
+            json.loads(fields[b"data"]).get("why", ""),
+            int(id_.partition(b"-")[0]) / 1000 - offset,
+        )
+        for id_, fields in events
+        if fields[b"type"].startswith(b"family.")
+    ]
+    return AtRest(backlog, pending, deadlines, facts, await look_at_families(redis, keys, of_families))
 
 
 async def _pending(redis: Redis, keys: Keys) -> int:
@@ -97,7 +116,7 @@ async def _pending(redis: Redis, keys: Keys) -> int:
         return -1
 
 
-def check(history: History, at_rest: AtRest, lag: float = 0.0) -> Verdict:
+def check(history: History, at_rest: AtRest, lag: float = 0.0, families: Sequence[Family] = ()) -> Verdict:
     """Check everything; `lag` is the longest time, in seconds, by which the machine was late."""
     verdict = Verdict()
     _check_facts(at_rest.facts, verdict)
@@ -115,6 +134,11 @@ def check(history: History, at_rest: AtRest, lag: float = 0.0) -> Verdict:
             verdict.stuck.append(
                 f"{operation.kind} took {wait:.2f} s, bound {operation.bound:.0f} s: {operation.answer}"
             )
+    consumed = {id_: known["session.consumed"] for id_, known in times.items() if "session.consumed" in known}
+    found = verdict.families = check_families(families, consumed, at_rest.families, lag)
+    verdict.lost += found.lost
+    verdict.doubled += found.doubled
+    verdict.stuck += found.stuck
     if at_rest.pending < 0:
         verdict.stuck.append("at rest the group is gone")
     elif at_rest.backlog or at_rest.pending:

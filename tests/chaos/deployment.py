@@ -9,15 +9,19 @@ import time
 from pathlib import Path
 from signal import SIGCONT, SIGTERM
 
+from projects.project import Policy
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, variable
 from tests.support.eventually import wait_until
+from tests.support.oauth_services import OPEN
 from tests.support.proxy import Proxy
 from tests.support.redis_process import RedisProcess
 from tests.support.redis_server import free_port
 from tests.support.services import API, WORKER, Process, ProjectKeys, create_project
 
 PATIENCE = 30.0  # seconds for a process to be there
+SHORT_LIVED = Policy(longest_lifetime_ms=15_000)
+"""OAuth clients do not say for how long a login lives, and at the end of a run all must be over."""
 
 
 class Deployment:
@@ -46,7 +50,7 @@ class Deployment:
 
     async def start(self, apis: int, workers: int) -> None:
         """Create a project, start the processes and return when they serve."""
-        self.project = await create_project(self.settings, "chaos")
+        self.project = await create_project(self.settings, "chaos", policy=SHORT_LIVED, oauth=OPEN)
         for _ in range(apis):
             front = Proxy(0)
             await front.start()

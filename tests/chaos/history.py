@@ -6,6 +6,10 @@ from enum import StrEnum
 
 TOKEN_PREFIX = "rt-chaos-"  # marks a token, which must appear nowhere in clear
 
+TOLERANCE = 1.0  # seconds that an answer may come later than its bound, on a machine that is not late itself
+
+CLOCKS_APART = 0.05  # seconds that two clocks of one machine may differ, as read here
+
 
 class Result(StrEnum):
     """What a client knows after a request."""

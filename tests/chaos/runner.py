@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 import aiohttp
 import uvloop
 
-from runtime.codes import POLLING_CODE_PREFIX, SESSION_ID_SHAPE
+from api.tokens.logging_out import LoggingOut
+from runtime.codes import DEVICE_CODE_PREFIX, MINTED_TOKEN_PREFIX, POLLING_CODE_PREFIX, SESSION_ID_SHAPE
+from runtime.redis.connections import command_client
 from runtime.settings import Settings
 from tests.chaos.checker import Verdict, check, look_at_rest
 from tests.chaos.deployment import Deployment
@@ -30,15 +32,21 @@ from tests.chaos.faults import Faults, schedule
 from tests.chaos.history import TOKEN_PREFIX, History
 from tests.chaos.load import Load
 from tests.chaos.recovery import LIMITS, Recovery, quantile, recoveries
+from tests.support.oauth_services import oauth_settings
 from tests.support.proxy import Proxy
 from tests.support.redis_process import RedisProcess
 from tests.support.redis_server import RedisServer, remove_keys
+from tests.support.store import token_retention_of
+from tokens.store.recording import Subjects
 
 NO_LIMIT = 1_000_000_000
 # A session's id follows the first: four bytes alone are found by chance in megabytes of digests and sealed tokens.
 SECRETS = {
     "polling code": re.compile(f"{POLLING_CODE_PREFIX}{SESSION_ID_SHAPE}".encode()),
+    "device code": re.compile(f"{DEVICE_CODE_PREFIX}{SESSION_ID_SHAPE}".encode()),
     "token": re.compile(TOKEN_PREFIX.encode()),
+    "minted token": re.compile(f"{MINTED_TOKEN_PREFIX}{SESSION_ID_SHAPE}".encode()),
+    "access token": re.compile(rb"eyJ[\w-]{20,}\.eyJ"),
 }
 APIS, WORKERS, CLIENTS = 2, 3, 32
 DRAIN = 75.0  # seconds for the last logins: longer than the most patient client waits
@@ -64,6 +72,7 @@ async def run(seconds: float, seed: int, folder: Path) -> Run:
     await redis.start()
     proxy = Proxy(redis.port)
     await proxy.start()
+    oauth = oauth_settings(folder)
     settings = Settings(
         redis_url=f"redis://127.0.0.1:{proxy.port}/0",
         prefix="chaos",
@@ -72,15 +81,20 @@ async def run(seconds: float, seed: int, folder: Path) -> Run:
         initiations_per_address=NO_LIMIT,
         initiations_per_project=NO_LIMIT,
         live_sessions_per_address=NO_LIMIT,
+        wrong_codes_per_address=NO_LIMIT,
+        keys_file=str(oauth["keys_file"]),
+        public_url=str(oauth["public_url"]),
     )
     deployment = Deployment(redis, proxy, settings, folder)
+    own = command_client(settings, "login-relay:chaos")
     try:
         await deployment.start(APIS, WORKERS)
         faults = Faults(deployment, clock)
         lag = asyncio.create_task(_lag())
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             ports = [front.port for front in deployment.fronts]
-            load = Load(http, ports, deployment.project, settings, clock, seed)
+            logging_out = LoggingOut(Subjects(own, deployment.keys, token_retention_of(settings)))
+            load = Load(http, ports, deployment.project, settings, clock, seed, logging_out)
             logins = asyncio.create_task(load.run(CLIENTS))
             await faults.run(schedule(seed, seconds), seconds)
             load.stopping.set()
@@ -92,13 +106,14 @@ async def run(seconds: float, seed: int, folder: Path) -> Run:
         lag.cancel()
         await asyncio.wait({lag})
         at_rest = await look_at_rest(redis.client, deployment.keys)
-        verdict = check(load.history, at_rest, lag.result())
+        verdict = check(load.history, at_rest, lag.result(), list(load.tools.families.values()))
         left = await asyncio.to_thread(remove_keys, RedisServer(redis.url, None), deployment.keys)
         verdict.stuck += [f"key without TTL: {name}" for name in left]
         _check_processes(deployment, await deployment.stop(), verdict)
         found = recoveries(load.history, [strike for strike in faults.strikes if strike.alone])
         return Run(load.history, faults, verdict, found, lag.result())
     finally:
+        await own.aclose()
         await deployment.end()
         await proxy.close()
         await redis.end()
@@ -154,6 +169,7 @@ def report(done: Run, seconds: float, seed: int) -> dict[str, Any]:
         "doubled": verdict.doubled,
         "stuck": verdict.stuck,
         "dropped_without_key": verdict.dropped,
+        "tokens": {name: value for name, value in vars(verdict.families).items() if isinstance(value, int)},
         "ends": Counter(attempt.ended_as for attempt in done.history.attempts),
         "operations": Counter(f"{operation.kind} {operation.result}" for operation in operations),
         "longest": {
@@ -195,6 +211,7 @@ def print_report(figures: dict[str, Any]) -> None:
         print(
             f"  {figures['dropped_without_key']} tokens went to a dropped connection of a poll without Idempotency-Key"
         )
+    print("  tokens " + ", ".join(f"{value} {name}" for name, value in figures["tokens"].items()))
     print(f"  operations {dict(figures['operations'])}")
     print(f"  ends {dict(figures['ends'])}, this process at most {figures['lag']:.2f} s late")
     for name in ("lost", "doubled", "stuck"):

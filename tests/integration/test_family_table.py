@@ -22,6 +22,7 @@ EXPECTED: dict[tuple[State, Trigger, Condition], tuple[State | None, Outcome]] =
     (State.ACTIVE, Trigger.REFRESH, Condition.PREVIOUS): (None, Outcome.REPEATED),
     (State.ACTIVE, Trigger.REFRESH, Condition.STATIC): (None, Outcome.KEPT),
     (State.ACTIVE, Trigger.REFRESH, Condition.STALE): (State.REVOKED, Outcome.REUSED),
+    (State.ACTIVE, Trigger.REFRESH, Condition.OVERTAKEN): REFUSED,
     (State.ACTIVE, Trigger.REFRESH, Condition.AHEAD): REFUSED,
     (State.ACTIVE, Trigger.REFRESH, Condition.LOGGED_OUT): (State.REVOKED, Outcome.REFUSED),
     (State.ACTIVE, Trigger.REFRESH, Condition.OVERDUE): REFUSED,
@@ -58,6 +59,15 @@ async def arrange(desk: TokenDesk, relay: Relay, state: State, condition: Condit
             await desk.redis.hset(key, mapping={"current": successor.digest, "previous": token.digest, "generation": 1})
             if condition is Condition.PREVIOUS:
                 await desk.redis.hset(key, "rotated_at", now)
+        case Condition.OVERTAKEN:
+            newest, key = successor.successor(), desk.keys.family(family.id)
+            since = {
+                "current": newest.digest,
+                "previous": successor.digest,
+                "generation": 2,
+                "rotated_at": now + DAY_MS,
+            }
+            await desk.redis.hset(key, mapping=since)
         case Condition.AHEAD:
             asks = successor
         case Condition.LOGGED_OUT:

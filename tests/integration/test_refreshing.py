@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
@@ -199,6 +200,27 @@ async def test_without_workers_a_refresh_changes_nothing_and_can_be_repeated(des
     assert await desk.family(family.id) == family
     assert (await relay.backlog(), await relay.pending()) == (0, 0)
     assert await relay.sessions.read_outcomes(0, ["late"]) == [None]
+
+
+async def test_a_command_that_a_frozen_worker_held_back_is_no_theft(desk: TokenDesk, relay: Relay) -> None:
+    """Its tool asked again and went on meanwhile. The same token shown afterwards is a theft, however."""
+    first, family = await desk.open()
+    await relay.record(refresh_command(first, "held back"))
+    [entry] = await relay.read("frozen")
+    second = first.successor()
+    await relay.record(msgspec.structs.replace(refresh_command(first), successor_digest=second.digest))
+    await relay.work()
+    await relay.record(refresh_command(second))
+    await relay.work()
+    assert not await relay.handlers.handle([entry])
+    [kept] = await relay.sessions.read_outcomes(0, ["held back"])
+    assert kept is not None
+    assert kept.outcome == Outcome.REFUSED
+    after = await desk.family(family.id)
+    assert (after.state, after.generation) == (State.ACTIVE, 2)
+    await relay.record(refresh_command(first, "thief"))
+    await relay.work()
+    assert (await desk.family(family.id)).why == "reuse"
 
 
 async def test_an_entry_that_is_delivered_thrice_commits_once(desk: TokenDesk, relay: Relay) -> None:

@@ -75,6 +75,16 @@ def test_request_is_held_by_default(oauth: OAuthWire) -> None:
     assert "preference-applied" not in response.headers
 
 
+def test_tokens_that_were_revoked_are_not_handed_over_again(oauth: OAuthWire) -> None:
+    """The verifier repeats a lost answer, with a fresh access token; not after the login was revoked."""
+    started = oauth.start(**BOUND)
+    oauth.approve(started)
+    tokens = oauth.ask(started, code_verifier=VERIFIER).json()
+    assert oauth.ask(started, code_verifier=VERIFIER).is_success
+    assert oauth.post(REVOKE, None, token=tokens["refresh_token"]).is_success
+    assert error(oauth.ask(started, code_verifier=VERIFIER)) == (400, "invalid_grant")
+
+
 def test_bound_login_needs_its_verifier_and_may_be_asked_for_again(oauth: OAuthWire) -> None:
     """The verifier is the implicit key: a lost answer is repeated, with the same refresh token."""
     started = oauth.start(**BOUND)
