@@ -95,7 +95,7 @@ requirements: $(VENV)/dev.stamp ## pin the dependencies again (UPGRADE=--upgrade
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra otel --group dev -c requirements/otel.txt -c requirements/build.txt \
 		-o requirements/dev.txt
 	$(COMPILE) $(UPGRADE) --group bench -c requirements/dev.txt -o requirements/bench.txt
-	$(COMPILE) $(UPGRADE) $(DJANGO)/requirements.in -o $(DJANGO)/requirements.txt
+	cd $(DJANGO) && "$(CURDIR)"/$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt
 
 clean: ## remove what the other targets made; the state of a server in .login-relay/ stays
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis

@@ -251,8 +251,10 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
         pause_ms=pause_ms(settings.poll_interval_s) if settings.throttle_polls else 0,
     )
     by_login_code = ByLoginCode(sessions, commanding, guard, keys)
+    secrets = MasterSecretsFile.from_settings(settings)
+    tokens = _access_tokens(settings, secrets)
     terms = TokenTerms(settings.refresh_token_idle_ms, settings.refresh_token_life_ms)
-    completing = Completing(by_login_code, commanding.reply_to, terms)
+    completing = Completing(by_login_code, commanding.reply_to, terms if tokens else None)
     inspecting = Inspecting(sessions, redis, guard, keys)
     denying = Denying(by_login_code, commanding.reply_to)
     cancelling = Cancelling(sessions, commanding, guard, keys)
@@ -264,8 +266,6 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
         time_limits=time_limits,
     )
     dialect, oauth_dialect = StackDialect(origins), OAuthDialect()
-    secrets = MasterSecretsFile.from_settings(settings)
-    tokens = _access_tokens(settings, secrets)
     of_litestar = _OfLitestar(noting, dialect, oauth_dialect)
     families = Families(redis, keys)
     family_commanding = FamilyCommanding(redis, keys, waiting, commanding, limits)

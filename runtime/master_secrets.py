@@ -4,6 +4,8 @@ The first one signs and seals, all of them verify and open. Only API processes r
 secret is ever in Redis. No text of an error or a log line repeats what is in the file.
 """
 
+import contextlib
+import fcntl
 import os
 import pwd
 import re
@@ -13,7 +15,7 @@ import stat
 import tempfile
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -125,6 +127,28 @@ def write_master_secrets(path: Path, kept: Sequence[MasterSecret], *, is_new: bo
         raise MasterSecretsError(f"{path} exists; its secrets are in use, and are not overwritten") from None
     except OSError as error:
         raise MasterSecretsError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def changing_master_secrets(path: Path) -> Iterator[tuple[MasterSecret, ...]]:
+    """Return the secrets of a file, which nobody else who calls this changes until the context ends.
+
+    The lock is an empty file beside it, which stays: the file itself is replaced by each change.
+
+    Raises:
+        MasterSecretsError: it cannot be used, or not be locked.
+
+    """
+    read_master_secrets(path)  # beside a file that is missing or defective, no lock is left
+    try:
+        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+    except OSError as error:
+        raise MasterSecretsError(f"{path} cannot be locked: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield read_master_secrets(path)
+    finally:
+        os.close(lock)
 
 
 class MasterSecretsFile:

@@ -81,7 +81,7 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
         settings.retention_ms,
         retention.events_share(len(keys.partitions)),
     )
-    families = FamilyHandlers(Families(redis, keys), FamilyCommitting(redis, keys, token_retention))
+    families = FamilyHandlers(Families(redis, keys), FamilyCommitting(redis, keys, token_retention), spans)
     handlers = Handlers(sessions, committing, families, settings.pickup_window_ms, spans)
     consumers = [Consumer(stream, handlers, reader, name, settings.block_ms) for reader in readers]
     reclaimer = Reclaimer(

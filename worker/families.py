@@ -1,7 +1,8 @@
 """What each command means for its family of tokens: decisions committed, the failed entries out. As for sessions."""
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -15,6 +16,9 @@ from tokens.store.committing import FamilyChange, FamilyCommit, FamilyCommitting
 from tokens.store.reading import Families
 from worker import metrics
 from worker.failures import MAX_ATTEMPTS, Failure
+
+if TYPE_CHECKING:
+    from worker.spans import BatchSpans
 
 _log = structlog.get_logger("worker")
 
@@ -30,9 +34,10 @@ class FamilyItem(NamedTuple):
 class FamilyHandlers:
     """Decides the entries of a batch that are for families: a round reads all of them, and commits all decisions."""
 
-    def __init__(self, families: Families, committing: FamilyCommitting) -> None:
+    def __init__(self, families: Families, committing: FamilyCommitting, spans: "BatchSpans | None" = None) -> None:
         self._families = families
         self._committing = committing
+        self._spans = spans
 
     async def handle(self, items: Sequence[FamilyItem]) -> list[Failure]:
         """Decide and commit, for each family in order; returns those that failed. All others are acknowledged."""
@@ -48,6 +53,7 @@ class FamilyHandlers:
         Those are not decided on what the change will have made of it: if another worker is faster, the family has the
         same version with another successor.
         """
+        started = time.time_ns()
         loaded = await self._families.load(list({item.command.family_id for item in items}))
         changing: set[str] = set()
         planned: list[FamilyItem] = []
@@ -67,7 +73,10 @@ class FamilyHandlers:
             changes.append(change)
             if change.decision.target is not None:
                 changing.add(item.command.family_id)
-        for item, change, result in zip(planned, changes, await self._committing.commit(changes), strict=True):
+        commits = await self._committing.commit(changes)
+        if self._spans is not None:
+            self._spans.record(changes, commits, started)
+        for item, change, result in zip(planned, changes, commits, strict=True):
             metrics.count_family(change, result)
             if result is FamilyCommit.CONFLICT and item.conflicts + 1 < MAX_ATTEMPTS:
                 left.append(item._replace(conflicts=item.conflicts + 1))

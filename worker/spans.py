@@ -11,6 +11,7 @@ from opentelemetry.trace import Link, SpanKind, get_current_span
 
 from runtime.tracing import Tracing
 from statemachine.store.committing import Commit, Transition
+from tokens.store.committing import FamilyChange, FamilyCommit
 
 
 class BatchSpans:
@@ -19,7 +20,12 @@ class BatchSpans:
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
-    def record(self, transitions: Sequence[Transition], commits: Sequence[Commit], started: int) -> None:
+    def record(
+        self,
+        decided: Sequence[Transition | FamilyChange],
+        commits: Sequence[Commit | FamilyCommit],
+        started: int,
+    ) -> None:
         """Record a batch that was begun at `started` (nanoseconds since the epoch) and is committed now.
 
         The batch has a trace of its own: it serves many. Links lead from it to its commands, and back.
@@ -27,9 +33,9 @@ class BatchSpans:
         ended = time.time_ns()
         tracer = self._tracing.tracer
         traced = [
-            (transition, commit, self._tracing.context(transition.command.traceparent))
-            for transition, commit in zip(transitions, commits, strict=True)
-            if transition.command and transition.command.traceparent
+            (change, commit, self._tracing.context(change.command.traceparent))
+            for change, commit in zip(decided, commits, strict=True)
+            if change.command and change.command.traceparent
         ]
         asking = [get_current_span(context).get_span_context() for _, _, context in traced]
         if not any(context.trace_flags.sampled for context in asking):
@@ -39,31 +45,32 @@ class BatchSpans:
             context=Context(),
             kind=SpanKind.CONSUMER,
             links=[Link(context) for context in asking],
-            attributes={"messaging.system": "redis", "messaging.batch.message_count": len(transitions)},
+            attributes={"messaging.system": "redis", "messaging.batch.message_count": len(decided)},
             start_time=started,
         )
-        for transition, commit, context in traced:
+        for change, commit, context in traced:
             span = tracer.start_span(
-                type(transition.command).__name__,
+                type(change.command).__name__,
                 context=context,
                 kind=SpanKind.CONSUMER,
                 links=[Link(batch.get_span_context())],
-                attributes=_attributes(transition, commit),
+                attributes=_attributes(change, commit),
                 start_time=started,
             )
             span.end(ended)
         batch.end(ended)
 
 
-def _attributes(transition: Transition, commit: Commit) -> dict[str, str]:
+def _attributes(change: Transition | FamilyChange, commit: Commit | FamilyCommit) -> dict[str, str]:
     attributes = {
         "messaging.system": "redis",
         "messaging.operation.type": "process",
-        "messaging.message.id": transition.entry_id,
-        "login_relay.session_id": transition.before.id,
+        "messaging.message.id": change.entry_id,
+        # A family has the id of the session that opened it.
+        "login_relay.session_id": change.before.id if isinstance(change, Transition) else change.command.family_id,
         "login_relay.commit": commit.value,
-        "login_relay.outcome": transition.decision.outcome.value,
+        "login_relay.outcome": change.decision.outcome.value,
     }
-    if transition.decision.target:
-        attributes["login_relay.state"] = transition.decision.target.value
+    if change.decision.target:
+        attributes["login_relay.state"] = change.decision.target.value
     return attributes

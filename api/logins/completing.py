@@ -67,7 +67,8 @@ class Completion(NamedTuple):
 class Completing:
     """Completes sessions."""
 
-    def __init__(self, by_login_code: ByLoginCode, reply_to: str, terms: TokenTerms) -> None:
+    def __init__(self, by_login_code: ByLoginCode, reply_to: str, terms: TokenTerms | None) -> None:
+        """Without `terms`, the tokens that are minted open nothing at the relay, and it forgets them (ADR 21)."""
         self._by_login_code = by_login_code
         self._reply_to = reply_to
         self._terms = terms
@@ -108,27 +109,30 @@ class Completing:
             completion.subject,
             request_id=by.request_id,
             traceparent=by.traceparent,
-            opens=self._opening(asker, completion, holder, minted) if minted else None,
+            opens=_opening(asker, completion, holder, minted, self._terms) if minted and self._terms else None,
         )
 
-    def _opening(self, asker: Asker, completion: Completion, holder: LoginCodeHolder, minted: RefreshToken) -> Opening:
-        """Return what the hand-over of a token opens.
 
-        Tools of `/auth/cli` never take a new token, so theirs does not rotate; OAuth clients do. Only a backend can say
-        whose tokens they are: a key that ships inside tools may complete a login, but not as somebody.
-        """
-        terms, is_device = self._terms.within(asker.project.policy), holder.device_scope is not None
-        return Opening(
-            minted.family_digest,
-            minted.digest,
-            (completion.subject if asker.is_backend else None) or minted.family_id,
-            client_id=asker.project.id,
-            idle_ms=terms.idle_ms,
-            life_ms=terms.life_ms,
-            flow="device" if is_device else "cli",
-            rotates=is_device,
-            scope=completion.scope or holder.device_scope or "",
-        )
+def _opening(
+    asker: Asker, completion: Completion, holder: LoginCodeHolder, minted: RefreshToken, terms: TokenTerms
+) -> Opening:
+    """Return what the hand-over of a token opens.
+
+    Tools of `/auth/cli` never take a new token, so theirs does not rotate; OAuth clients do. Only a backend can say
+    whose tokens they are: a key that ships inside tools may complete a login, but not as somebody.
+    """
+    terms, is_device = terms.within(asker.project.policy), holder.device_scope is not None
+    return Opening(
+        minted.family_digest,
+        minted.digest,
+        (completion.subject if asker.is_backend else None) or minted.family_id,
+        client_id=asker.project.id,
+        idle_ms=terms.idle_ms,
+        life_ms=terms.life_ms,
+        flow="device" if is_device else "cli",
+        rotates=is_device,
+        scope=completion.scope or holder.device_scope or "",
+    )
 
 
 def _handover(completion: Completion, holder: LoginCodeHolder, minted: RefreshToken | None) -> Handover:

@@ -5,8 +5,12 @@ They replace Litestar's plugin, whose middleware costs a pending poll more than 
 """
 
 from functools import cache, lru_cache
+from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from statemachine.commands import Command, ExpireSession
+from tokens.commands import FamilyCommand
 
 NO_ROUTE = "none"
 """The route of a request that no endpoint matched."""
@@ -40,10 +44,11 @@ WAITERS = Gauge("login_relay_waiters", "Requests that wait just now.", ["waiting
 for _kind in ("outcome", "change"):
     FALLBACKS.labels(_kind)
     WAITERS.labels(_kind)
-for _command in ("CompleteSession", "ConsumeSession"):
-    OUTCOME_WAIT.labels(_command)
-    OUTCOME_TIMEOUTS.labels(_command)
-    BACKLOG_FULL.labels(_command)
+for _command in get_args(Command | FamilyCommand):
+    if _command is not ExpireSession:  # an operator's, who waits for it himself
+        OUTCOME_WAIT.labels(_command.__name__)
+        OUTCOME_TIMEOUTS.labels(_command.__name__)
+        BACKLOG_FULL.labels(_command.__name__)
 
 
 @lru_cache(maxsize=1024)

@@ -17,6 +17,8 @@ from runtime.errors import SettingError
 from runtime.master_secrets import (
     MOST,
     MasterSecret,
+    MasterSecretsError,
+    changing_master_secrets,
     new_master_secret,
     read_master_secrets,
     write_master_secrets,
@@ -82,12 +84,14 @@ def keys() -> None:
 @json_option
 def create(given: Path | None, *, if_missing: bool, as_json: bool) -> None:
     """Make the file, with one secret and mode 0600. A file that exists is never overwritten."""
-    path = _path(given)
-    if if_missing and path.exists():
+    path, made = _path(given), (new_master_secret(),)
+    try:
+        write_master_secrets(path, made, is_new=True)
+    except MasterSecretsError:
+        if not (if_missing and path.exists()):  # asked afterwards: another one may make it meanwhile
+            raise
         _print(path, read_master_secrets(path), "It exists, and is in order.", as_json=as_json)
         return
-    made = (new_master_secret(),)
-    write_master_secrets(path, made, is_new=True)
     _print(
         path, made, f"Made {path}. Copy it to each machine that runs an API process, and to no other.", as_json=as_json
     )
@@ -107,19 +111,18 @@ def list_keys(given: Path | None, *, as_json: bool) -> None:
 @json_option
 def add(given: Path | None, *, as_json: bool) -> None:
     """Add a new secret, which only verifies and opens until it is promoted."""
-    path = _path(given)
-    kept = read_master_secrets(path)
-    if len(kept) >= MOST:
-        raise click.ClickException(f"{path} has {MOST} secrets, which is the most: drop one first")
-    made = new_master_secret()
-    kept = (*kept, made)
-    write_master_secrets(path, kept)
+    path, made = _path(given), new_master_secret()
+    with changing_master_secrets(path) as kept:
+        if len(kept) >= MOST:
+            raise click.ClickException(f"{path} has {MOST} secrets, which is the most: drop one first")
+        changed = (*kept, made)
+        write_master_secrets(path, changed)
     note = (
         f"Added {made.kid}. Every machine with an API process must have the new file now. Not before "
         f"{_time(int(time.time()) + PROMOTE_AFTER)}, when no cache has a key set without it: "
         f"`login-relay keys promote {made.kid}`"
     )
-    _print(path, kept, note, as_json=as_json)
+    _print(path, changed, note, as_json=as_json)
 
 
 @keys.command()
@@ -130,24 +133,23 @@ def add(given: Path | None, *, as_json: bool) -> None:
 def promote(kid: str, given: Path | None, *, now: bool, as_json: bool) -> None:
     """Make a secret the first: it signs and seals from now on."""
     path = _path(given)
-    kept = read_master_secrets(path)
-    found = _find(path, kept, kid)
-    if found is kept[0]:
-        raise click.ClickException(f"{kid} is the first already")
-    ready = None if found.added_at is None else found.added_at + PROMOTE_AFTER
-    if ready is not None and time.time() < ready and not now:
-        raise click.ClickException(
-            f"{kid} was added less than an hour ago: until {_time(ready)}, those who have an older key set in a cache "
-            "would refuse its tokens; --now promotes it all the same"
-        )
-    old = kept[0]
-    kept = (found, *(one for one in kept if one is not found))
-    write_master_secrets(path, kept)
+    with changing_master_secrets(path) as kept:
+        found, old = _find(path, kept, kid), kept[0]
+        if found is old:
+            raise click.ClickException(f"{kid} is the first already")
+        ready = None if found.added_at is None else found.added_at + PROMOTE_AFTER
+        if ready is not None and time.time() < ready and not now:
+            raise click.ClickException(
+                f"{kid} was added less than an hour ago: until {_time(ready)}, those who have an older key set in a "
+                "cache would refuse its tokens; --now promotes it all the same"
+            )
+        changed = (found, *(one for one in kept if one is not found))
+        write_master_secrets(path, changed)
     last = int(time.time()) + load_settings(os.environ).access_token_lifetime_s + 2 * int(PERIOD)
     note = (
         f"{kid} signs. Tokens signed with {old.kid} expire until {_time(last)}; then: `login-relay keys drop {old.kid}`"
     )
-    _print(path, kept, note, as_json=as_json)
+    _print(path, changed, note, as_json=as_json)
 
 
 @keys.command()
@@ -157,14 +159,16 @@ def promote(kid: str, given: Path | None, *, now: bool, as_json: bool) -> None:
 def drop(kid: str, given: Path | None, *, as_json: bool) -> None:
     """Remove a secret that does not sign: what was signed or sealed with it is worth nothing from now on."""
     path = _path(given)
-    kept = read_master_secrets(path)
-    found = _find(path, kept, kid)
-    if found is kept[0]:
-        other = "promote another one first" if len(kept) > 1 else "it is the last; add another one and promote it first"
-        raise click.ClickException(f"{kid} signs and seals: {other}")
-    kept = tuple(one for one in kept if one is not found)
-    write_master_secrets(path, kept)
-    _print(path, kept, f"Dropped {kid}.", as_json=as_json)
+    with changing_master_secrets(path) as kept:
+        found = _find(path, kept, kid)
+        if found is kept[0]:
+            other = (
+                "promote another one first" if len(kept) > 1 else "it is the last; add another one and promote it first"
+            )
+            raise click.ClickException(f"{kid} signs and seals: {other}")
+        changed = tuple(one for one in kept if one is not found)
+        write_master_secrets(path, changed)
+    _print(path, changed, f"Dropped {kid}.", as_json=as_json)
 
 
 def _path(given: Path | None) -> Path:

@@ -23,9 +23,8 @@ from tokens.store.recording import Subjects, record_command
 _clients = msgspec.json.Decoder(ClientFacts)
 
 project_option = click.option("--project", required=True, metavar="NAME|ID", help="Whose tokens.")
-subject_option = click.option(
-    "--subject", required=True, help="Who is logged in, as the backend named them; the session's id if it named nobody."
-)
+SUBJECT_HELP = "Who is logged in, as the backend named them; the session's id if it named nobody."
+subject_option = click.option("--subject", required=True, help=SUBJECT_HELP)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -36,14 +35,20 @@ def tokens() -> None:
 
 @tokens.command("list")
 @project_option
-@subject_option
+@click.option("--subject", help=SUBJECT_HELP)
 @json_option
 @on_relay
-async def list_tokens(relay: Relay, project: str, subject: str, *, as_json: bool) -> None:
+async def list_tokens(relay: Relay, project: str, subject: str | None, *, as_json: bool) -> None:
     """List where a subject is logged in: its logins with a refresh token that works, the latest first.
 
     Only refresh tokens that the relay minted are known to it. No token is shown: none is stored.
     """
+    if subject is None:
+        message = (
+            "name the subject with --subject: Redis has no list of all tokens of a project. `login-relay events "
+            "--type family.opened` prints the subjects of the last day"
+        )
+        raise click.UsageError(message)
     found = await find(Projects(relay.redis, relay.keys), project)
     families = await Families(relay.redis, relay.keys).of_subject(found.id, subject)
     shown = [_by_name(family) for family in families]

@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import httpx
 import msgspec
 import pytest
 
+from tests.support.logins import Caller
+from tests.support.oauth_services import oauth_settings
 from tests.support.redis_server import RedisServer
-from tests.support.services import Service
+from tests.support.services import Service, StartService
 
 SUBJECT = "user:42 <ada@example.org> ü"
 
@@ -50,10 +54,26 @@ def test_subject_is_in_events_and_nowhere_else(
     assert poll.json().keys() == {"status", "refresh_token"}
     initiated, *later = told(redis_server, service, started["session_id"])
     assert "login_subject" not in initiated
-    minted = "refresh_token" not in form  # its family is opened
-    assert [data["login_subject"] for data in later] == [SUBJECT] * (2 + minted)
+    assert [data["login_subject"] for data in later] == [SUBJECT, SUBJECT]
     assert SUBJECT not in service.output
     assert "ada@example.org" not in service.output
+
+
+@pytest.mark.parametrize("has_keys", [True, False])
+def test_minted_token_is_remembered_where_something_can_be_done_with_it(
+    redis_server: RedisServer, start_service: StartService, tmp_path: Path, *, has_keys: bool
+) -> None:
+    """Without keys nobody can refresh it or ask whether it is valid: it is handed over, and opens no family."""
+    service = start_service(**(oauth_settings(tmp_path) if has_keys else {}))
+    started = initiate(service)
+    assert complete(service, login_code=started["login_code"], subject=SUBJECT).json() == {}
+    caller = Caller(service)
+    handed_over = caller.poll(started)
+    assert (handed_over.status_code, handed_over.json()["refresh_token"][:4]) == (201, "lrt_")
+    with redis_server.client() as redis:
+        assert redis.exists(service.keys.family(started["session_id"])) == has_keys
+        types = [fields[b"type"] for _, fields in redis.xrange(service.keys.events(0))]
+    assert (b"family.opened" in types) == has_keys
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 import asyncio
 import re
 from signal import Signals
+from typing import get_args
 
+from statemachine.commands import Command
 from tests.support.eventually import wait_until
 from tests.support.logins import CLI, Caller
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.scraping import counted, counters, get, metrics_url, scrape, value
 from tests.support.services import Service, StartService
+from tokens.commands import FamilyCommand
 
 
 async def test_a_login_is_counted_at_every_step(start_service: StartService) -> None:
@@ -45,6 +48,14 @@ async def test_a_login_is_counted_at_every_step(start_service: StartService) -> 
     assert value(worker, "complete_to_consume_seconds_count") == 3
     assert 0 < value(worker, "initiate_to_complete_seconds_sum") < 30
     assert value(worker, "conflicts_total") == value(worker, "redeliveries_total") == 0
+
+
+async def test_counters_of_all_commands_are_there_from_the_start(start_service: StartService) -> None:
+    """So that the first time-out of each is an increase; also those for families of tokens."""
+    service = start_service(workers=0)
+    api = await scrape(service.apis[0])
+    told = {dict(labels).get("command") for name, labels in api if name.endswith("outcome_timeouts_total")}
+    assert told == {kind.__name__ for kind in get_args(Command | FamilyCommand)} - {"ExpireSession"}
 
 
 async def test_expiries_are_counted_by_the_state_they_ended(start_service: StartService) -> None:

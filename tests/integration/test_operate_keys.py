@@ -131,6 +131,25 @@ def test_secret_that_signs_is_not_dropped(operate: Run, path: Path) -> None:
     assert kids(path) == [first]
 
 
+def test_commands_at_once_lose_no_change(path: Path) -> None:
+    """Each reads what the one before wrote: they wait for each other, and so leave one lock and nothing else."""
+    [first] = make(path, 0)
+    command = [sys.executable, "-m", "login_relay", "keys", "add", "--file", str(path), "--json"]
+    at_once = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(MOST - 1)]
+    added = {json.loads(one.communicate(timeout=60)[0])["keys"][-1]["kid"] for one in at_once}
+    assert set(kids(path)) == {first, *added}
+    assert len(kids(path)) == MOST
+    assert sorted(one.name for one in path.parent.iterdir()) == [f".{path.name}.lock", path.name]
+
+
+def test_two_that_make_the_file_at_once_get_the_same(path: Path) -> None:
+    """With --if-missing, as replicas that start together: one makes it, the others keep it."""
+    command = [sys.executable, "-m", "login_relay", "keys", "create", "--if-missing", "--file", str(path), "--json"]
+    at_once = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    made = {json.loads(one.communicate(timeout=60)[0])["keys"][0]["kid"] for one in at_once}
+    assert made == set(kids(path))
+
+
 def test_file_holds_so_many_secrets(operate: Run, path: Path) -> None:
     """A ninth is refused, not written: no process could read the file."""
     make(path, *[0] * MOST)

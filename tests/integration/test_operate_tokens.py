@@ -36,6 +36,12 @@ async def test_tokens_of_a_subject_are_listed_without_a_secret(operate: Operate,
     assert "no project has the name" in refused(await operate("tokens", "list", "--project", "x", "--subject", "y"), 1)
 
 
+async def test_operator_hears_that_tokens_are_listed_by_subject(operate: Operate, acme: str) -> None:
+    """A project alone is wrong usage, and the line says where subjects are found."""
+    line = refused(await operate("tokens", "list", "--project", acme), 2)
+    assert "login-relay events --type family.opened" in line
+
+
 @pytest.mark.usefixtures("worker")
 async def test_tokens_are_revoked_by_their_session(operate: Operate, desk: TokenDesk, acme: str) -> None:
     """A worker does it, once; what is over already is no error, what never was is one."""

@@ -2,7 +2,9 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -14,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from redis.asyncio import Redis
 
 from api.app import create_app
+from projects.oauth import OAuth
 from projects.project import KeyKind
 from projects.store import Projects
 from runtime.errors import SettingError
@@ -21,6 +24,8 @@ from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from runtime.tracing import Tracing, check_tracing
 from statemachine.commands import decode_command
+from tests.support.oauth_services import oauth_settings
+from tests.support.oauth_wire import DEVICE_CODE_GRANT, PAGE
 from worker.app import work
 
 TRACE, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
@@ -48,11 +53,28 @@ class Client:
         response = await self._http.post(f"http://relay{CLI}{path}", headers=self._project | headers, json=body)
         return response.raise_for_status()
 
+    async def refresh_and_revoke(self, headers: dict[str, str]) -> None:
+        """Log in as an OAuth client, replace the refresh token, and give it up."""
+        started = (await self._send("device_authorization", {}, {})).json()
+        approved = {"login_code": started["user_code"], "subject": "ada"}
+        await self._post("/complete", self._backend, approved)
+        grant = {"grant_type": DEVICE_CODE_GRANT, "device_code": started["device_code"]}
+        tokens = (await self._send("token", {}, grant)).json()
+        refresh = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+        tokens = (await self._send("token", headers, refresh)).json()
+        await self._send("revoke", headers, {"token": tokens["refresh_token"]})
+
+    async def _send(self, endpoint: str, headers: dict[str, str], form: dict[str, str]) -> httpx.Response:
+        named = {"client_id": self._project["x-stack-project-id"], **form}
+        response = await self._http.post(f"http://relay/oauth/{endpoint}", headers=headers, data=named)
+        return response.raise_for_status()
+
 
 @contextlib.asynccontextmanager
 async def deployment(settings: Settings, projects: Projects, tracing: Tracing | None) -> AsyncIterator[Client]:
     """An API and a worker in this loop, over a real Redis."""
-    project_id, keys = await projects.create("traced", allow_client_complete=False)
+    oauth = OAuth(is_on=True, verification_uri=PAGE)
+    project_id, keys = await projects.create("traced", allow_client_complete=False, oauth=oauth)
     app = create_app(settings, tracing)
     stopping = asyncio.Event()
     worker = asyncio.create_task(work(settings, stopping, tracing))
@@ -77,14 +99,22 @@ def attribute(span: ReadableSpan, name: str) -> object:
     return (span.attributes or {}).get(f"login_relay.{name}")
 
 
-async def spans_of_a_login(settings: Settings, projects: Projects, headers: dict[str, str]) -> list[ReadableSpan]:
+async def spans_of(
+    do: Callable[[Client, dict[str, str]], Awaitable[None]],
+    settings: Settings,
+    projects: Projects,
+    headers: dict[str, str],
+) -> list[ReadableSpan]:
     """Return the spans that a login leaves, of both processes."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     async with deployment(settings, projects, Tracing(provider)) as client:
-        await client.log_in(headers)
+        await do(client, headers)
     return list(exporter.get_finished_spans())
+
+
+spans_of_a_login = partial(spans_of, Client.log_in)
 
 
 async def test_a_login_is_one_connected_trace(settings: Settings, projects: Projects) -> None:
@@ -116,6 +146,23 @@ async def test_a_login_is_one_connected_trace(settings: Settings, projects: Proj
     assert (by_name[f"POST {CLI}/poll"].attributes or {})["http.response.status_code"] == 201
     [event] = by_name[f"POST {CLI}/poll"].events
     assert event.attributes == {"login_relay.outcome": "consumed"}
+
+
+async def test_commands_for_tokens_are_in_the_trace_of_their_request(
+    settings: Settings, projects: Projects, tmp_path: Path
+) -> None:
+    """A refresh and a revocation, each below its request, linked with its batch, with what became of it."""
+    settings = msgspec.convert(msgspec.to_builtins(settings) | oauth_settings(tmp_path), Settings)
+    spans = await spans_of(Client.refresh_and_revoke, settings, projects, {"traceparent": TRACEPARENT})
+    by_name = {span.name: span for span in spans if span.context.trace_id == TRACE}
+    batches = {span.context.span_id for span in spans if span.name == "batch"}
+    for command, request in (("RefreshFamily", "POST /oauth/token"), ("RevokeFamily", "POST /oauth/revoke")):
+        assert parent_of(by_name[command]) == by_name[request].context.span_id
+        assert {link.context.span_id for link in by_name[command].links} < batches
+        assert attribute(by_name[command], "session_id") == attribute(by_name[request], "session_id")
+    refreshed, revoked = by_name["RefreshFamily"], by_name["RevokeFamily"]
+    assert (attribute(refreshed, "outcome"), attribute(refreshed, "commit")) == ("rotated", "committed")
+    assert (attribute(revoked, "outcome"), attribute(revoked, "state")) == ("revoked", "revoked")
 
 
 async def test_a_request_without_a_trace_begins_one(settings: Settings, projects: Projects) -> None:

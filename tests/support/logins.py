@@ -5,8 +5,8 @@ import httpx
 from tests.support.services import ProjectKeys, Service
 
 CLI = "/api/v1/auth/cli"
-WHOLE_LIFE = [("session.initiated", 1), ("session.completed", 2), ("session.consumed", 3), ("family.opened", None)]
-"""The types and versions of the events of a login with a minted token, from beginning to end."""
+WHOLE_LIFE = [("session.initiated", 1), ("session.completed", 2), ("session.consumed", 3)]
+"""The types and versions of the events of a login, from beginning to end."""
 
 
 async def log_in(url: str, project: ProjectKeys, subject: str = "ada") -> str:
