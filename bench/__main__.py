@@ -17,6 +17,7 @@ from bench.observing import measure_observing
 from bench.report.keeping import PAGE, load, machine, save
 from bench.report.page import page
 from bench.scale import measure_growth, measure_memory
+from bench.tokens import measure_tokens
 
 LIVE = 1_000_000
 
@@ -46,7 +47,8 @@ def main() -> int:
     parser.add_argument("--live", type=int, help="most live sessions")
     parser.add_argument("--rivals", action="store_true", help="measure only what the relay and its rivals can both do")
     parser.add_argument(
-        "--only", choices=("cost", "latency", "observing", "logins", "time_to_token", "drain", "memory", "growth")
+        "--only",
+        choices=("cost", "latency", "tokens", "observing", "logins", "time_to_token", "drain", "memory", "growth"),
     )
     parser.add_argument("--render", action="store_true", help="render the existing results without measuring")
     arguments = parser.parse_args()
@@ -89,6 +91,7 @@ def _sections(effort: Effort, most: int, *, rivals: bool) -> dict[str, Callable[
     return {
         "cost": lambda: measure_cost(rounds=rounds, seconds=seconds, logins=effort.logins),
         "latency": lambda: measure_latency(rounds=rounds, seconds=seconds),
+        "tokens": lambda: measure_tokens(rounds=rounds, seconds=seconds),
         "observing": lambda: measure_observing(rounds=rounds, seconds=seconds),
         "logins": lambda: measure_logins(rounds=rounds, logins=effort.logins),
         "time_to_token": lambda: {"waiting": measure_time_to_token(rounds=rounds, tokens=effort.tokens)},

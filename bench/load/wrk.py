@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SCRIPT = """
-wrk.method = 'POST'
+wrk.method = {method}
 wrk.path = {path}
 for name, value in pairs({headers}) do wrk.headers[name] = value end
 
@@ -46,6 +46,7 @@ class Load(NamedTuple):
     """One line each. They are sent in turn, and again from the first when they are used up."""
     refused: bool = False
     """Whether the expected answer is an error: OAuth answers so while a login is pending."""
+    method: str = "POST"
 
 
 class Answered(NamedTuple):
@@ -70,6 +71,7 @@ def wrk(load: Load, *, connections: int, seconds: int) -> Answered:
         headers = ", ".join(f"[{_quoted(name)}] = {_quoted(value)}" for name, value in load.headers.items())
         script.write_text(
             SCRIPT.format(
+                method=_quoted(load.method),
                 path=_quoted(load.path),
                 headers=f"{{{headers}}}",
                 bodies=_quoted(str(bodies)),

