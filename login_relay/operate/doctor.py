@@ -14,9 +14,9 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from login_relay.operate.announced import check_master_secrets
-from login_relay.operate.checks import Check, Level, Seen, config_set, newest_events
-from login_relay.operate.memory import check_budgets, check_families
+from login_relay.operate.checks.announced import check_master_secrets
+from login_relay.operate.checks.check import Check, Level, Seen, config_set, newest_events
+from login_relay.operate.checks.memory import check_budgets, check_families
 from login_relay.operate.relay import Relay, json_option, on_relay
 from projects.store import Projects
 from runtime.address import UNKNOWN_ADDRESS

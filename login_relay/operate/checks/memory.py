@@ -1,6 +1,6 @@
 """What the logins of a relay take in Redis at worst, and what their refresh tokens will take: checks of the doctor."""
 
-from login_relay.operate.checks import Check, Level, Seen, config_set, newest_events
+from login_relay.operate.checks.check import Check, Level, Seen, config_set, newest_events
 from login_relay.operate.relay import Relay
 from projects.project import Project
 from projects.worst_case import TYPICAL_FAMILY_BYTES, WorstCase, consumed_bytes, families_bytes

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from login_relay.operate.checks import Check, Level
+from login_relay.operate.checks.check import Check, Level
 from login_relay.operate.relay import Relay
 from runtime.master_secrets import MasterSecretsError, read_master_secrets
 from runtime.settings import variable
