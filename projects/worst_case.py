@@ -9,6 +9,8 @@ from typing import NamedTuple
 SESSION_BYTES = 2_600  # with its login code, deadline, places among the live sessions, and the counter of its address
 EVENT_BYTES = 1_450  # the mean of the three of a login that was completed for the longest subject
 CONSUMED_BYTES = 3_500  # a login that is over, as it is remembered
+FAMILY_BYTES = 4_000  # a refresh token of the relay's own, as it is remembered
+TYPICAL_FAMILY_BYTES = 1_100  # the same with a short subject and one scope
 RESERVE_BYTES = 128 << 20  # connections, scripts, commands under way, counters of addresses that guess
 DEFAULT_PROJECTS = 2  # what the default of LOGIN_RELAY_REDIS_MEMORY_MB has room for
 
@@ -39,8 +41,17 @@ def consumed_bytes(*, initiations: int, window_ms: int, retention_ms: int) -> in
 
     Only who may complete can cause it: its backend, or an attacker where the publishable key completes.
     """
-    windows = -(-retention_ms // window_ms) + 1
-    return initiations * windows * CONSUMED_BYTES
+    return _logins(initiations, window_ms, retention_ms) * CONSUMED_BYTES
+
+
+def families_bytes(*, initiations: int, window_ms: int, kept_ms: int) -> int:
+    """Return what the refresh tokens of a project's logins take at worst, if each is minted, and remembered so long."""
+    return _logins(initiations, window_ms, kept_ms) * FAMILY_BYTES
+
+
+def _logins(initiations: int, window_ms: int, kept_ms: int) -> int:
+    """Return how many logins a project may start in a time."""
+    return initiations * (-(-kept_ms // window_ms) + 1)
 
 
 def memory_mb(worst: WorstCase) -> int:

@@ -6,34 +6,30 @@ It changes nothing except a key of its own, which it deletes.
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from login_relay.operate.checks.announced import check_master_secrets
+from login_relay.operate.checks.check import Check, Level, Seen, config_set, newest_events
+from login_relay.operate.checks.memory import check_budgets, check_families
 from login_relay.operate.relay import Relay, json_option, on_relay
-from projects.project import Project
 from projects.store import Projects
-from projects.worst_case import WorstCase, consumed_bytes
 from runtime.address import UNKNOWN_ADDRESS
 from runtime.codes import MAX_PARTITIONS, new_session_id
-from runtime.master_secrets import MasterSecretsError, read_master_secrets
 from runtime.redis.keys import Keys
-from runtime.settings import Settings, variable
 from statemachine.session import TimedSession
 from statemachine.store.reading import Sessions
-from tokens.announcing import Announcement, read_announcements
+from tokens.announcing import read_announcements
 
 MIN_REDIS, MIN_VALKEY = (7, 0), (7, 2)
 MAX_CLOCK_DIFFERENCE = 2.0  # seconds
 MIN_PUBSUB_BUFFER = 1 << 20  # bytes; a hand-over is under 12 KiB, and a busy API may be some hundred of them late
 MEMORY_LEFT = 0.1  # of maxmemory; with less, the operator must act
-SAMPLED_EVENTS = 500  # the newest of each partition, to see where sessions come from
 MIN_SESSIONS = 20  # fewer tell nothing of where they come from
 ROUND_TRIP = 2.0  # seconds for a message to come back
 
@@ -41,41 +37,11 @@ CONFIGURED = ("appendfsync", "client-output-buffer-limit", "min-replicas-to-writ
 """The options that only CONFIG GET shows. Managed servers often forbid it."""
 
 
-class Level(StrEnum):
-    """The result of a check."""
-
-    OK = "ok"
-    NOTE = "note"
-    """Nothing is wrong, but the operator should know it."""
-    UNSEEN = "unseen"
-    """The server does not allow the check."""
-    FINDING = "finding"
-    """A promise of the relay does not hold on this server."""
-
-
-class Check(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One check, as `--json` prints it. Fields are only ever added."""
-
-    name: str
-    level: Level
-    says: str
-    type: str | None = None
-    """What to type or to set to correct it."""
-
-
 class Diagnosis(msgspec.Struct, frozen=True):
     """What `--json` prints."""
 
     findings: int
     checks: list[Check]
-
-
-class Seen(NamedTuple):
-    """What a server reports about itself."""
-
-    info: Mapping[str, Any]
-    config: Mapping[str, str] | None
-    """None if CONFIG is forbidden."""
 
 
 def check_version(seen: Seen) -> Check:
@@ -106,10 +72,10 @@ def check_memory(seen: Seen) -> Check:
     policy, limit, used = (seen.info[name] for name in ("maxmemory_policy", "maxmemory", "used_memory"))
     if policy != "noeviction":
         says = f"maxmemory-policy is {policy}: a full server would drop sessions and commands without a word"
-        return Check("memory", Level.FINDING, says, _config("maxmemory-policy", "noeviction"))
+        return Check("memory", Level.FINDING, says, config_set("maxmemory-policy", "noeviction"))
     if limit and used > (1 - MEMORY_LEFT) * limit:
         says = f"{used >> 20} of {limit >> 20} MiB are used: when full, new logins are refused"
-        return Check("memory", Level.FINDING, says, _config("maxmemory", f"{2 * limit >> 20}mb"))
+        return Check("memory", Level.FINDING, says, config_set("maxmemory", f"{2 * limit >> 20}mb"))
     return Check("memory", Level.OK, "noeviction" + (f", {limit >> 20} MiB" if limit else ", no limit"))
 
 
@@ -117,18 +83,18 @@ def check_persistence(seen: Seen) -> Check:
     """Without an append-only file, a server that is killed loses what it has acknowledged."""
     if not seen.info["aof_enabled"]:
         says = "there is no append-only file: a server that dies loses logins that were acknowledged"
-        return Check("persistence", Level.FINDING, says, _config("appendonly", "yes"))
+        return Check("persistence", Level.FINDING, says, config_set("appendonly", "yes"))
     if seen.info["aof_last_write_status"] != "ok":
         says = "the append-only file could not be written the last time: the server refuses writes, or will"
         return Check("persistence", Level.FINDING, says, "df -h (is the server's disk full?)")
     match (seen.config or {}).get("appendfsync"):
         case "no":
             says = "appendfsync is no: a machine that loses its power loses up to half a minute"
-            return Check("persistence", Level.FINDING, says, _config("appendfsync", "everysec"))
+            return Check("persistence", Level.FINDING, says, config_set("appendfsync", "everysec"))
         case "everysec":
             says = "append-only file, synced every second: a machine that loses its power loses up to two seconds"
             return Check(
-                "persistence", Level.NOTE, says, f"{_config('appendfsync', 'always')} loses none, and is slower"
+                "persistence", Level.NOTE, says, f"{config_set('appendfsync', 'always')} loses none, and is slower"
             )
         case None:
             return Check("persistence", Level.OK, "append-only file")
@@ -145,7 +111,7 @@ def check_replicas(seen: Seen) -> Check:
         return Check("replicas", Level.UNSEEN, f"{count} replicas; whether writes wait for one cannot be seen")
     if not int(seen.config["min-replicas-to-write"]):
         says = f"{count} replicas, and writes are acknowledged when none of them is there: a failover would undo them"
-        return Check("replicas", Level.FINDING, says, _config("min-replicas-to-write", "1"))
+        return Check("replicas", Level.FINDING, says, config_set("min-replicas-to-write", "1"))
     return Check("replicas", Level.OK, f"{count}, and writes need {seen.config['min-replicas-to-write']}")
 
 
@@ -155,7 +121,7 @@ def check_subscribers(seen: Seen) -> Check:
         return Check("subscribers", Level.UNSEEN, "the output buffer limit of subscribers cannot be seen")
     words = seen.config["client-output-buffer-limit"].split()
     hard, soft, _ = (int(word) for word in words[words.index("pubsub") + 1 :][:3])
-    mend = _config("client-output-buffer-limit", '"pubsub 32mb 8mb 60"')
+    mend = config_set("client-output-buffer-limit", '"pubsub 32mb 8mb 60"')
     if not hard and not soft:
         says = "the output buffer of subscribers has no limit: one that hangs takes the server's memory"
         return Check("subscribers", Level.FINDING, says, mend)
@@ -174,10 +140,6 @@ RULES: tuple[Callable[[Seen], Check], ...] = (
     check_replicas,
     check_subscribers,
 )
-
-
-def _config(name: str, value: str) -> str:
-    return f"redis-cli CONFIG SET {name} {value} (and in its redis.conf)"
 
 
 async def look(redis: Redis) -> Seen:
@@ -218,48 +180,12 @@ async def check_keys(relay: Relay) -> list[Check]:
     return checks
 
 
-def check_budgets(seen: Seen, settings: Settings, projects: list[Project]) -> list[Check]:
-    """Whether `maxmemory` holds what strangers can leave in Redis within the budgets (ADR 15)."""
-    worst = WorstCase.of(
-        live_sessions=settings.live_sessions_per_project, events=settings.events_max, projects=max(1, len(projects))
-    )
-    limit = int(seen.info["maxmemory"])
-    says = (
-        f"at worst {worst.relay >> 20} MiB: {worst.project >> 20} of sessions a project ({worst.projects}), "
-        f"{worst.events >> 20} of events"
-    )
-    more = _config("maxmemory", f"{(worst.relay >> 20) + 1}mb")
-    if not limit:
-        return [Check("budgets", Level.NOTE, f"{says}; without maxmemory the kernel may end the server", more)]
-    if worst.relay > limit:
-        says += f"; maxmemory is {limit >> 20}: an attack on one project can refuse the new logins of all"
-        mend = f"{more}, or lower LOGIN_RELAY_LIVE_SESSIONS_PER_PROJECT or LOGIN_RELAY_EVENTS_MAX"
-        return [Check("budgets", Level.FINDING, says, mend)]
-    checks = [Check("budgets", Level.OK, f"{says}; maxmemory is {limit >> 20}")]
-    consumed = consumed_bytes(
-        initiations=settings.initiations_per_project,
-        window_ms=settings.budget_window_ms,
-        retention_ms=settings.retention_ms,
-    )
-    open_to_clients = [project for project in projects if project.allow_client_complete]
-    if open_to_clients and worst.relay + consumed > limit:
-        says = (
-            f"{len(open_to_clients)} projects let clients complete: there an attacker with the publishable key can "
-            f"leave consumed logins too, up to {consumed >> 20} MiB a project"
-        )
-        mend = "lower LOGIN_RELAY_RETENTION_MS or LOGIN_RELAY_INITIATIONS_PER_PROJECT"
-        checks.append(Check("consumed", Level.NOTE, says, mend))
-    return checks
-
-
 async def check_addresses(relay: Relay) -> Check:
     """Whether budgets of an address can work: behind a proxy that is not trusted, all clients have its address."""
     ids: list[str] = []
     for partition in relay.keys.partitions:
-        entries: list[tuple[bytes, dict[bytes, bytes]]] = await relay.redis.execute_command(
-            "XREVRANGE", relay.keys.events(partition), "+", "-", "COUNT", SAMPLED_EVENTS
-        )
-        ids += [fields[b"subject"].decode() for _, fields in entries if fields[b"type"] == b"session.initiated"]
+        newest = await newest_events(relay, partition)
+        ids += [fields[b"subject"].decode() for fields in newest if fields[b"type"] == b"session.initiated"]
     sessions = await Sessions(relay.redis, relay.keys).load(ids)
     addresses = [
         session.address
@@ -274,56 +200,6 @@ async def check_addresses(relay: Relay) -> Check:
     says = f"all of {len(addresses)} sessions came from {first}: if that is a proxy, all clients share one budget"
     level = Level.NOTE if ip_address(first).is_loopback else Level.FINDING
     return Check("addresses", level, says, f"set LOGIN_RELAY_TRUSTED_PROXIES={first}, or the network of the proxies")
-
-
-async def check_master_secrets(relay: Relay) -> list[Check]:
-    """Whether all API processes sign with the same secret and the same issuer, and have what is in the file here."""
-    announced = await read_announcements(relay.redis, relay.keys)
-    checks = [_compare(announced)]
-    if relay.settings.keys_file is not None:
-        path = Path(relay.settings.keys_file)
-        try:
-            here = tuple(one.fingerprint for one in read_master_secrets(path))
-        except MasterSecretsError as error:
-            defect, _, what_to_do = str(error).partition("; ")
-            return [*checks, Check("keys file", Level.FINDING, defect, what_to_do or None)]
-        others = [_named(one) for one in announced if one.fingerprints and one.fingerprints != here]
-        if others:
-            says = f"{path} is not what these API processes have: {', '.join(others)}"
-            return [*checks, Check("keys file", Level.FINDING, says, f"copy the file to their machines, {_AT_ONCE}")]
-        checks.append(Check("keys file", Level.OK, f"{path}, {len(here)} secrets"))
-    return checks
-
-
-_AT_ONCE = "where they read it within seconds; their logs say so, or why not"
-
-
-def _compare(announced: list[Announcement]) -> Check:
-    """Compare what the API processes say of themselves."""
-    if not announced:
-        return Check("tokens", Level.UNSEEN, "no API process runs, so their master secrets cannot be compared")
-    of_keys = {one.fingerprints for one in announced}
-    if len(of_keys) > 1:
-        has = "; ".join(f"{_named(one)} has {' '.join(one.fingerprints) or 'none'}" for one in announced)
-        says = f"API processes have different master secrets, and refuse each other's tokens: {has}"
-        mend = f"give all the same file ({variable('keys_file')}), {_AT_ONCE}; compare with `login-relay keys list`"
-        return Check("tokens", Level.FINDING, says, mend)
-    urls = {one.public_url for one in announced}
-    if len(urls) > 1:
-        has = "; ".join(f"{_named(one)} has {one.public_url or 'none'}" for one in announced)
-        says = f"API processes have different issuers, and refuse each other's tokens: {has}"
-        return Check("tokens", Level.FINDING, says, f"set {variable('public_url')} to the same for all")
-    [keys], [url] = of_keys, urls
-    if not keys or url is None:
-        unset = [variable(name) for name, given in (("keys_file", keys), ("public_url", url)) if not given]
-        says = f"no access tokens and no OAuth clients: {' and '.join(unset)} not set; logins work without"
-        make = f"login-relay keys create --file FILE, and set {variable('keys_file')} for all API processes"
-        return Check("tokens", Level.NOTE, says, f"set {variable('public_url')}=https://…" if keys else make)
-    return Check("tokens", Level.OK, f"{len(announced)} API processes, {len(keys)} master secrets, issuer {url}")
-
-
-def _named(one: Announcement) -> str:
-    return f"{one.host}:{one.pid}"
 
 
 async def check_round_trips(relay: Relay) -> list[Check]:
@@ -372,9 +248,12 @@ async def diagnose(relay: Relay) -> Diagnosis:
     checks.append(await check_clock(relay.redis))
     checks.extend(await check_keys(relay))
     projects = await Projects(relay.redis, relay.keys).list_all()
-    checks.extend(check_budgets(seen, relay.settings, projects))
+    announced = await read_announcements(relay.redis, relay.keys)
+    opens_families = any(one.fingerprints and one.public_url for one in announced)
+    checks.extend(check_budgets(seen, relay.settings, projects, opens_families=opens_families))
+    checks.append(await check_families(relay, seen, projects))
     checks.append(await check_addresses(relay))
-    checks.extend(await check_master_secrets(relay))
+    checks.extend(check_master_secrets(relay, announced))
     checks.extend(await check_round_trips(relay))
     return Diagnosis(sum(check.level is Level.FINDING for check in checks), checks)
 

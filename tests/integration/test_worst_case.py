@@ -7,11 +7,13 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from projects.worst_case import CONSUMED_BYTES, EVENT_BYTES, SESSION_BYTES
+from projects.worst_case import CONSUMED_BYTES, EVENT_BYTES, FAMILY_BYTES, SESSION_BYTES
+from runtime.codes import mint_refresh_token
 from statemachine.commands import CancelSession, Command, CompleteSession, ConsumeSession
 from statemachine.session import MAX_FACTS_BYTES, ClientFacts, DeviceRequest
 from statemachine.store.initiating import Initiated
 from tests.support.relay import LIFETIME_MS, PROJECT, Relay
+from tokens.family import Opening
 
 SESSIONS = 2_000
 BATCH = 200
@@ -19,6 +21,7 @@ SLACK = 1.25  # Redis 7.4, for which the figures are, needs up to a sixth more t
 LONGEST_FACTS = ClientFacts('"' * 128, '"' * 64, '"' * 64)  # in JSON each character is two
 LONGEST_SUBJECT = "\U0001f600" * 256
 LONGEST_TOKEN = bytes(8_192)
+MONTH_MS = 30 * 86_400_000
 
 
 def id_of(kind: str, session: Initiated) -> str:
@@ -98,3 +101,26 @@ async def test_consumed_login_and_its_events_take_what_is_reckoned(own_relay: Re
     assert await redis.xlen(events) == 3 * SESSIONS
     of_each = await of_events(redis, events) / (3 * SESSIONS)
     assert is_reckoned(EVENT_BYTES, of_each), of_each
+
+
+async def test_refresh_token_takes_what_is_reckoned(own_relay: Relay) -> None:
+    """With the longest facts, subject and scope, once nothing else of its login is remembered."""
+    redis, keys = own_relay.redis, own_relay.keys
+    before = await used(own_relay)
+    sessions = await start(own_relay)
+
+    def complete(session: Initiated) -> CompleteSession:
+        token = mint_refresh_token(session.session_id)
+        subject = LONGEST_SUBJECT[len(session.session_id) :] + session.session_id  # each with a list of its own
+        opening = Opening(token.family_digest, token.digest, subject, PROJECT, MONTH_MS, MONTH_MS, scope="s" * 256)
+        id_ = id_of("c", session)
+        return CompleteSession(id_, session.session_id, "api", bytes(90), "a" * 64, subject, opens=opening)
+
+    await decide(own_relay, sessions, complete)
+    await decide(own_relay, sessions, lambda it: ConsumeSession(id_of("d", it), it.session_id, "api", 4_000))
+    kept = {name async for name in redis.scan_iter("*:famil*", count=10_000)}
+    assert len(kept) == 2 * SESSIONS
+    others = {name async for name in redis.scan_iter("*", count=10_000)} - kept - {keys.events(0).encode()}
+    await redis.delete(*others)  # a day later
+    of_each = (await used(own_relay) - before) / SESSIONS
+    assert is_reckoned(FAMILY_BYTES, of_each), of_each

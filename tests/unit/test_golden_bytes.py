@@ -48,8 +48,9 @@ from events.cloud_event import CloudEvent
 from login_relay.login import Report
 from login_relay.offline.keys import Listed, Printed
 from login_relay.operate.activity import Latency, RecentSession
+from login_relay.operate.checks.check import Check, Level
 from login_relay.operate.dead_letters import Shown
-from login_relay.operate.doctor import Check, Diagnosis, Level
+from login_relay.operate.doctor import Diagnosis
 from login_relay.operate.status import PartitionStatus, Status
 from login_relay.operate.top import Snapshot
 from login_relay.run.demo import DemoProject
