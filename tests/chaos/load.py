@@ -102,7 +102,9 @@ class Load:
         self._echoes: set[asyncio.Task[None]] = set()
         # Dice of their own: how fast tools refresh is not to change which logins there are.
         dice = random.Random(seed)  # noqa: S311 - a seed is to give the same run, not a secret
-        self.tools = logging_out and Tools(self._send_of_tools, project, clock, dice, self._within, logging_out)
+        self.tools = (
+            None if logging_out is None else Tools(self._send_of_tools, project, clock, dice, self._within, logging_out)
+        )
 
     async def run(self, clients: int) -> None:
         """Have so many clients log in over and over; returns when the last login has ended after `stopping`."""

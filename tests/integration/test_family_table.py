@@ -61,8 +61,7 @@ async def arrange(desk: TokenDesk, relay: Relay, state: State, condition: Condit
                 await desk.redis.hset(key, "rotated_at", now)
         case Condition.OVERTAKEN:
             newest, key = successor.successor(), desk.keys.family(family.id)
-            digests = {"current": newest.digest, "previous": successor.digest}
-            await desk.redis.hset(key, mapping=digests)
+            await desk.redis.hset(key, mapping={"current": newest.digest, "previous": successor.digest})
             await desk.redis.hset(key, mapping={"generation": 2, "rotated_at": now + DAY_MS})
         case Condition.AHEAD:
             asks = successor
