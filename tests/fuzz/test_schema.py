@@ -1,6 +1,7 @@
 """A running service tested against its own OpenAPI document, for a while: `make fuzz`."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.oauth_services import enter_oauth_wire, oauth_settings
-from tests.support.oauth_wire import OAuthWire
+from tests.support.oauth_wire import DEVICE_AUTHORIZATION, INTROSPECT, REVOKE, TOKEN, OAuthWire
 from tests.support.redis_server import RedisServer
 from tests.support.services import services
 
@@ -20,6 +21,15 @@ BUDGETS = (
     *("initiations_per_address", "initiations_per_project", "live_sessions_per_project"),
     "live_sessions_per_address",
 )
+
+FORMS = (DEVICE_AUTHORIZATION, TOKEN, REVOKE, INTROSPECT)
+"""A run in which none of these succeeds has tried only who may use them."""
+
+
+def statuses_of(output: str, path: str) -> set[int]:
+    """Return with which statuses requests to a path were answered, as the log says."""
+    lines = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    return {line["status"] for line in lines if line.get("path") == path}
 
 
 def given_to(wire: OAuthWire) -> dict[str, str]:
@@ -79,6 +89,8 @@ def test_every_answer_is_one_that_the_document_describes(
             capture_output=True,
         )
         assert all(process.is_running for process in service.processes), service.output
+        reached = {path: statuses_of(service.output, path) for path in FORMS}
     print(done.stdout)  # noqa: T201 - the seed, and how much was tried
+    assert all(200 in statuses for statuses in reached.values()), reached
     assert done.returncode == 0, done.stdout + done.stderr
     assert "traceback" not in service.output.lower()
