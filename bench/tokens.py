@@ -20,7 +20,8 @@ from projects.oauth import OAuth
 from projects.project import KeyKind
 from projects.store import Projects
 from runtime.codes import RefreshToken, mint_refresh_token, new_session_id
-from runtime.master_secrets import new_master_secret, read_master_secrets, write_master_secrets
+from runtime.master_secret import new_master_secret
+from runtime.master_secrets import read_master_secrets, write_master_secrets
 from runtime.settings import Settings
 from tokens.access_tokens import AccessTokens, Grant
 from tokens.family import Opening, opened

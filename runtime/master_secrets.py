@@ -9,28 +9,22 @@ import fcntl
 import os
 import pwd
 import re
-import secrets
 import shlex
 import stat
 import tempfile
-import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from runtime.errors import LoginRelayError, SettingError
+from runtime.master_secret import SECRET_BYTES, MasterSecret
 from runtime.settings import Settings, variable
 
 MOST = 8  # secrets in a file: each adds a public key to the key set of every project
-SECRET_BYTES = 32  # RFC 5869 §3.1: uniformly random, and as long as the hash
 MAX_FILE_BYTES = 16_384  # eight secrets take 1 KiB
 PRIVATE = 0o600
 OPEN_TO_OTHERS = 0o037  # others may do nothing; the group may read, as with the mounted secrets of Kubernetes
@@ -41,47 +35,8 @@ _K = re.compile(r"[A-Za-z0-9_-]{43}")  # RFC 7518 §6.4.1: base64url of 32 bytes
 _log = structlog.get_logger("api")
 
 
-class Purpose(StrEnum):
-    """What a key is derived for. Keys of two purposes have nothing in common. A name may never be changed."""
-
-    SIGNING = "signing"
-    """The keys that sign the access tokens of a project."""
-    CLAIMING = "claiming"
-    """The keys that, together with a login code, seal the anonymous session of a tool that logs in."""
-    FINGERPRINT = "fingerprint"
-    """What API processes publish of a secret, so that `login-relay doctor` can compare them."""
-
-
 class MasterSecretsError(LoginRelayError):
     """The file cannot be used. The message is one line: the file, the defect, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class MasterSecret:
-    """One secret. Its `repr` does not show it."""
-
-    kid: str
-    secret: bytes = field(repr=False)
-    added_at: int | None
-    """Seconds since the epoch; None in a file that was written by something else."""
-
-    def derive(self, purpose: Purpose, context: str, length: int) -> bytes:
-        """Return `length` bytes derived for a purpose and a context, such as the id of a project (RFC 5869)."""
-        # No salt: the secret is uniformly random (RFC 5869 §3.1). No purpose contains a colon: no two infos are equal.
-        info = f"login-relay: {purpose}:{context}".encode()
-        return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self.secret)
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell the secret from others, and nothing about it."""
-        return self.derive(Purpose.FINGERPRINT, "", 8).hex()
-
-
-def new_master_secret() -> MasterSecret:
-    """Return a new random secret, with the day and some random digits as its kid."""
-    now = int(time.time())
-    kid = f"{time.strftime('%Y-%m-%d', time.gmtime(now))}-{secrets.token_hex(3)}"
-    return MasterSecret(kid, secrets.token_bytes(SECRET_BYTES), now)
 
 
 def read_master_secrets(path: Path) -> tuple[MasterSecret, ...]:

@@ -9,7 +9,8 @@ from typing import NoReturn
 import msgspec
 from redis.asyncio import Redis
 
-from runtime.master_secrets import MasterSecret, MasterSecretsFile
+from runtime.master_secret import MasterSecret
+from runtime.master_secrets import MasterSecretsFile
 from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 from runtime.redis.scripts import Script, run_script

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from runtime.master_secrets import MasterSecret, Purpose
+from runtime.master_secret import MasterSecret, Purpose
 from tokens.sealing import NONCE_BYTES
 
 

@@ -7,7 +7,7 @@ from cachetools import LRUCache
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 from joserfc.jwk import ECKey, KeySet
 
-from runtime.master_secrets import MasterSecret, Purpose
+from runtime.master_secret import MasterSecret, Purpose
 
 ALGORITHM = "ES256"
 JWKS_MAX_AGE = 3_600

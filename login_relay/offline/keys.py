@@ -14,12 +14,11 @@ from login_relay.operate.tables import table
 from login_relay.run.keys_file import kept_keys_file
 from runtime.clock import rfc3339
 from runtime.errors import SettingError
+from runtime.master_secret import MasterSecret, new_master_secret
 from runtime.master_secrets import (
     MOST,
-    MasterSecret,
     MasterSecretsError,
     changing_master_secrets,
-    new_master_secret,
     read_master_secrets,
     write_master_secrets,
 )

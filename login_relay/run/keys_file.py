@@ -4,7 +4,8 @@ from pathlib import Path
 
 from login_relay.run.state_folder import STATE_DIR, check_state_folder
 from runtime.errors import SettingError
-from runtime.master_secrets import MasterSecretsError, new_master_secret, read_master_secrets, write_master_secrets
+from runtime.master_secret import new_master_secret
+from runtime.master_secrets import MasterSecretsError, read_master_secrets, write_master_secrets
 from runtime.settings import Settings
 
 FILE = "keys.json"

@@ -8,7 +8,8 @@ from signal import SIGTERM
 import msgspec
 import pytest
 
-from runtime.master_secrets import new_master_secret, read_master_secrets, write_master_secrets
+from runtime.master_secret import new_master_secret
+from runtime.master_secrets import read_master_secrets, write_master_secrets
 from tests.support.eventually import wait_until
 from tests.support.redis_server import RedisServer
 from tests.support.services import Service, StartService

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from runtime.master_secrets import MasterSecretsFile, new_master_secret, read_master_secrets, write_master_secrets
+from runtime.master_secret import new_master_secret
+from runtime.master_secrets import MasterSecretsFile, read_master_secrets, write_master_secrets
 from runtime.redis.connections import REDIS_TROUBLE
 from runtime.redis.keys import Keys
 from tests.support.eventually import wait_until

@@ -21,7 +21,8 @@ from projects.worst_case import WorstCase
 from runtime.address import UNKNOWN_ADDRESS
 from runtime.clock import redis_now
 from runtime.codes import new_session_id
-from runtime.master_secrets import MasterSecret, new_master_secret, write_master_secrets
+from runtime.master_secret import MasterSecret, new_master_secret
+from runtime.master_secrets import write_master_secrets
 from runtime.redis.keys import Keys
 from runtime.settings import variable
 from statemachine.session import ClientFacts

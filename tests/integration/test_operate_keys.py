@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from login_relay.cli import main
-from runtime.master_secrets import MOST, MasterSecret, new_master_secret, read_master_secrets, write_master_secrets
+from runtime.master_secret import MasterSecret, new_master_secret
+from runtime.master_secrets import MOST, read_master_secrets, write_master_secrets
 from runtime.settings import variable
 from tests.support.operate import RFC_3339, refused, shown
 

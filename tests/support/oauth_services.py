@@ -8,7 +8,8 @@ from pathlib import Path
 
 from projects.oauth import OAuth
 from projects.project import DEFAULT_POLICY, Policy
-from runtime.master_secrets import new_master_secret, write_master_secrets
+from runtime.master_secret import new_master_secret
+from runtime.master_secrets import write_master_secrets
 from tests.support.oauth_wire import PAGE, OAuthWire
 from tests.support.services import Service, create_project
 

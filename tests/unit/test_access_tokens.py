@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from runtime.master_secrets import MasterSecret, Purpose, new_master_secret
+from runtime.master_secret import MasterSecret, Purpose, new_master_secret
 from tokens.access_tokens import MOST_CHARACTERS, AccessTokens, Grant, InvalidAccessTokenError
 from tokens.signing_keys import SigningKeys
 

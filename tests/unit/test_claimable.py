@@ -1,6 +1,6 @@
 """Sealing of an anonymous session to a login code: what opens it, and what does not."""
 
-from runtime.master_secrets import new_master_secret
+from runtime.master_secret import new_master_secret
 from tokens.claimable import seal, unseal
 
 TOKEN, PROJECT, SESSION, CODE = "lrt_example", "project", "00" * 13, "BCDFGHJKLMNP"

@@ -13,13 +13,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from runtime.errors import SettingError
+from runtime.master_secret import MasterSecret, Purpose, new_master_secret
 from runtime.master_secrets import (
     MOST,
-    MasterSecret,
     MasterSecretsError,
     MasterSecretsFile,
-    Purpose,
-    new_master_secret,
     read_master_secrets,
     write_master_secrets,
 )
