@@ -29,7 +29,7 @@ FORMS = (DEVICE_AUTHORIZATION, TOKEN, REVOKE, INTROSPECT)
 def statuses_of(output: str, path: str) -> set[int]:
     """Return with which statuses requests to a path were answered, as the log says."""
     lines = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
-    return {line["status"] for line in lines if line.get("path") == path}
+    return {line["status"] for line in lines if line.get("route") == path}
 
 
 def given_to(wire: OAuthWire) -> dict[str, str]:
@@ -41,6 +41,7 @@ def given_to(wire: OAuthWire) -> dict[str, str]:
     )
     return {
         "FUZZ_CLIENT_ID": wire.project.project_id,
+        "FUZZ_CLIENT_KEY": wire.project.publishable_client_key,
         "FUZZ_SERVER_KEY": wire.project.secret_server_key,
         "FUZZ_DEVICE_CODE": wire.start()["device_code"],
         # Of the interface whose tokens do not rotate: it is good all the time.
