@@ -10,7 +10,7 @@ from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import Failure
 from schemathesis.core.parameters import ParameterLocation
 
-from tests.support.oauth_wire import DEVICE_CODE_GRANT, INTROSPECT
+from tests.support.oauth_wire import DEVICE_CODE_GRANT, INTROSPECT, TOKEN
 
 ACCEPTED = (
     *("Invalid login code or the code has expired", "INVALID_POLLING_CODE", "No anonymous session"),
@@ -54,7 +54,7 @@ def _form(path: str, body: dict[str, Any]) -> dict[str, Any]:
         return body
     body = body | {"client_id": GIVEN["client_id"]}
     body |= {name: value for number, (name, value) in enumerate(GIVEN.items()) if name in body and dice >> number & 4}
-    if "grant_type" in body:
+    if "grant_type" in body and path == TOKEN:
         body["grant_type"] = GRANTS[dice % 2]
         if dice & 32:
             field = "refresh_token" if dice % 2 == 0 else "device_code"
