@@ -59,6 +59,7 @@ def _form(path: str, body: dict[str, Any]) -> dict[str, Any]:
         if dice & 32:
             field = "refresh_token" if dice % 2 == 0 else "device_code"
             body[field] = GIVEN[field]
+            body.pop("scope", None)
     body.pop("client_secret", None)
     if path in SECRETS:
         body["client_secret"] = SECRETS[path]
