@@ -23,7 +23,7 @@ BUDGETS = (
 )
 
 FORMS = (DEVICE_AUTHORIZATION, TOKEN, REVOKE, INTROSPECT)
-"""A run in which none of these succeeds has tried only who may use them."""
+"""A run in which these answer only 401 has tried no more than who may use them."""
 
 
 def statuses_of(output: str, path: str) -> set[int]:
@@ -92,6 +92,6 @@ def test_every_answer_is_one_that_the_document_describes(
         assert all(process.is_running for process in service.processes), service.output
         reached = {path: statuses_of(service.output, path) for path in FORMS}
     print(done.stdout)  # noqa: T201 - the seed, and how much was tried
-    assert all(200 in statuses for statuses in reached.values()), reached
+    assert all(statuses & {200, 400} for statuses in (reached[DEVICE_AUTHORIZATION], reached[TOKEN])), reached
     assert done.returncode == 0, done.stdout + done.stderr
     assert "traceback" not in service.output.lower()
