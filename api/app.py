@@ -3,14 +3,11 @@
 import asyncio
 import contextlib
 import os
-import re
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any, cast
 
-from litestar import Litestar, Request, Response, Router
-from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message, Receive, Scope, Send
+from litestar import Litestar, Router
 from redis.asyncio import Redis
 
 from api.event_stream.feed import Feed
@@ -26,15 +23,16 @@ from api.logins.polling import Polling, pause_ms
 from api.logins.waiting import Waiting
 from api.oauth import routes as oauth
 from api.oauth.clients import Clients
-from api.oauth.dialect import OAuthDialect, is_of_oauth
+from api.oauth.dialect import OAuthDialect
 from api.oauth.metadata import metadata_endpoints
 from api.openapi import openapi_endpoint
-from api.request.endpoint import Bounds, Dialect, Endpoint, Method, Route
+from api.request.endpoint import Bounds, Endpoint, Method, Route
 from api.request.health import health_endpoints
-from api.request.incoming import MAX_BODY_BYTES, Incoming, discard
+from api.request.incoming import MAX_BODY_BYTES, Incoming
 from api.request.note import Noting, name_request
 from api.request.time_limits import TimeLimits
 from api.server.draining import DRAIN_SIGNAL
+from api.shortcut import Api, OfLitestar, begin
 from api.stack.access import Access
 from api.stack.admin_tokens import AdminTokens
 from api.stack.after_login import routes as after_login
@@ -84,72 +82,6 @@ from tokens.store.recording import Subjects
 CANCEL_WAIT = 1.0  # seconds; a loop that has not ended by then ends with the process
 
 PREFIXES = ("/api/v1", "/api/latest")
-_PLAIN_HOST = re.compile(rb"[0-9A-Za-z.:_\[\]-]*")
-
-
-class _Api(Litestar):
-    """Litestar, except that a POST to exactly the path of one of the routes goes to that route directly."""
-
-    routes_of_post: Mapping[str, Route] = {}
-
-    def __call__(
-        self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
-    ) -> Coroutine[Any, Any, None]:
-        """Answer a request."""
-        asked = cast("HTTPScope", scope)
-        if asked.get("method") == "POST":
-            route = self.routes_of_post.get(asked["path"])
-            if route is not None and _is_plain(asked):
-                return route(asked, cast("Receive", receive), cast("Send", send))
-        return super().__call__(scope, receive, send)
-
-
-def _is_plain(scope: HTTPScope) -> bool:
-    """Return whether there is nothing about the host that Litestar might object to."""
-    for name, value in scope["headers"]:
-        if name == b"host":
-            return _PLAIN_HOST.fullmatch(value) is not None
-    return True
-
-
-class _OfLitestar:
-    """Completes what Litestar answers: its handlers of GET and OPTIONS, and what it refuses itself."""
-
-    def __init__(self, noting: Noting, dialect: Dialect, of_oauth: Dialect) -> None:
-        self._noting = noting
-        self._dialect = dialect
-        self._of_oauth = of_oauth
-
-    def refusal(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-        """Return the answer to an error (an exception handler)."""
-        path = request.scope["path"]
-        answer = self._of(path).refusal(error, path)
-        headers = {name.decode(): value.decode() for name, value in answer.headers}
-        media_type = answer.media_type.decode().partition(";")[0]  # Litestar adds the charset
-        return Response(answer.body, status_code=answer.status, headers=headers, media_type=media_type)
-
-    async def finish(self, message: Message, scope: Scope) -> None:
-        """Note the end of a request that no `Route` answered, and complete its head (a `before_send` hook)."""
-        if message["type"] != "http.response.start":
-            return
-        headers, status = dict(scope["headers"]), message["status"]
-        note = self._noting.unanswered(cast("HTTPScope", scope), headers)  # only HTTP is served
-        if note is None:
-            return
-        self._noting.end(note, status)
-        dialect = self._of(scope["path"])
-        message["status"], message["headers"] = await dialect.head(note, headers, status, [*message["headers"]])
-
-    def _of(self, path: str) -> Dialect:
-        return self._of_oauth if is_of_oauth(path) else self._dialect
-
-
-async def _begin(noting: Noting, request: Request[Any, Any, Any]) -> None:
-    """Note a request, and discard its body, which no endpoint reads. A `Route` does its own."""
-    if request.scope["method"] != "POST":
-        headers = dict(request.scope["headers"])
-        note = noting.begin(request.scope, headers)
-        note.is_cut = not await discard(request.receive, headers)
 
 
 def _initiation_limits(settings: Settings) -> InitiationLimits:
@@ -266,7 +198,7 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
         time_limits=time_limits,
     )
     dialect, oauth_dialect = StackDialect(origins), OAuthDialect()
-    of_litestar = _OfLitestar(noting, dialect, oauth_dialect)
+    of_litestar = OfLitestar(noting, dialect, oauth_dialect)
     families = Families(redis, keys)
     family_commanding = FamilyCommanding(redis, keys, waiting, commanding, limits)
     retention = _token_retention(settings)
@@ -345,7 +277,7 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
             await redis.aclose()
             noting.close()
 
-    app = _Api(
+    app = Api(
         route_handlers=[
             # First: at a path that already has another endpoint, Litestar would answer OPTIONS itself.
             *(
@@ -368,7 +300,7 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
             openapi_endpoint(),
         ],
         exception_handlers=dict.fromkeys(REFUSALS, of_litestar.refusal),
-        before_request=partial(_begin, noting),
+        before_request=partial(begin, noting),
         before_send=[of_litestar.finish],
         lifespan=[lifespan],
         request_max_body_size=MAX_BODY_BYTES,

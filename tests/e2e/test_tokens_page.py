@@ -91,7 +91,9 @@ def needed(what: str, *, there: bool) -> None:
 def block(language: str, wire: OAuthWire) -> str:
     """Return the page's block in a language, for a service and its project."""
     [found] = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/tokens.md").read_text(), re.DOTALL)
-    return found.replace("https://relay.example.com", wire.service.url).replace("PROJECT_ID", wire.project.project_id)
+    return (
+        str(found).replace("https://relay.example.com", wire.service.url).replace("PROJECT_ID", wire.project.project_id)
+    )
 
 
 def python(wire: OAuthWire, folder: Path) -> list[str]:
