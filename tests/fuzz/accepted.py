@@ -47,6 +47,10 @@ SECRETS = {INTROSPECT: os.environ.get("FUZZ_SERVER_KEY", ""), STACK_TOKEN: os.en
 GRANTS = ("refresh_token", DEVICE_CODE_GRANT)
 
 
+def _takes_a_form(case: Case[Any]) -> bool:
+    return case.operation.path.startswith("/oauth/") or case.operation.path == STACK_TOKEN
+
+
 def _form(path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Return a form of the same shape, in three of four with a client that there is and values that get further."""
     dice = zlib.crc32(repr(body).encode())
@@ -71,9 +75,7 @@ def _form(path: str, body: dict[str, Any]) -> dict[str, Any]:
 @schemathesis.hook
 def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
     """Put values that there are into what is sent, in three of four requests."""
-    if (case.operation.path.startswith("/oauth/") or case.operation.path == STACK_TOKEN) and isinstance(
-        case.body, dict
-    ):
+    if _takes_a_form(case) and isinstance(case.body, dict):
         case.body = _form(case.operation.path, case.body)
     given = case.path_parameters
     if given and "project_id" in given and zlib.crc32(repr(given).encode()) % 4:
@@ -95,7 +97,7 @@ def map_body(_: HookContext, body: Any) -> Any:  # noqa: ANN401 - any JSON
 def filter_failure(_: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
     """Return whether a finding is one."""
     headers = {name.lower(): value for name, value in (case.headers or {}).items()}
-    if case.operation.path.startswith("/oauth/") and type(failure).__name__ in ABOUT_FORMS:
+    if _takes_a_form(case) and type(failure).__name__ in ABOUT_FORMS:
         return False
     match type(failure).__name__:
         case "RejectedPositiveData":
