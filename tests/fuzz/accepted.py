@@ -48,7 +48,8 @@ GRANTS = ("refresh_token", DEVICE_CODE_GRANT)
 
 
 def _takes_a_form(case: Case[Any]) -> bool:
-    return case.operation.path.startswith("/oauth/") or case.operation.path == STACK_TOKEN
+    path: str = case.operation.path
+    return path.startswith("/oauth/") or path == STACK_TOKEN
 
 
 def _form(path: str, body: dict[str, Any]) -> dict[str, Any]:
