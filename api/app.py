@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 from litestar import Litestar, Router
-from redis.asyncio import Redis
 
 from api.event_stream.feed import Feed
 from api.logins.by_login_code import ByLoginCode
@@ -75,7 +74,6 @@ from tokens.access_tokens import AccessTokens
 from tokens.announcing import Announcing
 from tokens.signing_keys import SigningKeys
 from tokens.store.claims import Claims
-from tokens.store.committing import TokenRetention
 from tokens.store.reading import Families
 from tokens.store.recording import Subjects
 
@@ -92,11 +90,6 @@ def _initiation_limits(settings: Settings) -> InitiationLimits:
         settings.live_sessions_per_project,
         settings.live_sessions_per_address,
     )
-
-
-def _initiations(settings: Settings, redis: Redis, keys: Keys) -> Initiations:
-    retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
-    return Initiations(redis, keys, _initiation_limits(settings), retention, pickup_window_ms=settings.pickup_window_ms)
 
 
 def _noting(settings: Settings, tracing: Tracing | None) -> Noting:
@@ -119,15 +112,6 @@ def _access_tokens(settings: Settings, secrets: MasterSecretsFile | None) -> Acc
     if secrets is None or settings.public_url is None:
         return None
     return AccessTokens(SigningKeys(lambda: secrets.secrets), settings.public_url, settings.access_token_lifetime_s)
-
-
-def _token_retention(settings: Settings) -> TokenRetention:
-    return TokenRetention(
-        settings.replay_window_ms,
-        settings.replay_window_ms,
-        settings.retention_ms,
-        settings.events_max // settings.partitions,
-    )
 
 
 def create_app(  # noqa: PLR0915 - the composition, a statement a piece
@@ -165,8 +149,10 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
     access = Access(projects, AdminTokens.from_settings(settings), settings.project_cache_ms)
     origins = Origins(projects, access, settings.project_cache_ms)
     guard = Guard(guesses, refusals)
+    initiation_limits = _initiation_limits(settings)
+    retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
     initiating = Initiating(
-        _initiations(settings, redis, keys),
+        Initiations(redis, keys, initiation_limits, retention, pickup_window_ms=settings.pickup_window_ms),
         guard,
         lifetime_ms=settings.session_lifetime_ms,
         longest_lifetime_ms=settings.longest_lifetime_ms,
@@ -201,10 +187,10 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
     of_litestar = OfLitestar(noting, dialect, oauth_dialect)
     families = Families(redis, keys)
     family_commanding = FamilyCommanding(redis, keys, waiting, commanding, limits)
-    retention = _token_retention(settings)
-    refreshing = Refreshing(families, family_commanding, guard, keys, retention)
+    token_retention = retention.of_tokens(settings.replay_window_ms, settings.partitions)
+    refreshing = Refreshing(families, family_commanding, guard, keys, token_retention)
     revoking = Revoking(families, family_commanding, keys)
-    introspecting = Introspecting(families, keys, grace_ms=retention.grace_ms)
+    introspecting = Introspecting(families, keys, grace_ms=token_retention.grace_ms)
     anonymous: Anonymous | None = None
     if tokens is not None and secrets is not None:
         subjects = AnonymousSubjects(introspecting, Upgrading(family_commanding, keys))
@@ -212,7 +198,7 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
         anonymous = Anonymous(
             subjects, Claiming(Claims(redis, keys), refreshing, lambda: master_secrets.secrets), tokens
         )
-    opening = OpeningFamilies(redis, keys, terms, retention)
+    opening = OpeningFamilies(redis, keys, terms, token_retention)
     oauth_endpoints = oauth.endpoints(
         Clients(access.project, shown_key),
         oauth.UseCases(initiating, polling, cancelling, refreshing, revoking, introspecting),
@@ -236,9 +222,9 @@ def create_app(  # noqa: PLR0915 - the composition, a statement a piece
                 refreshing,
                 revoking,
                 introspecting,
-                LoggingOut(Subjects(redis, keys, retention)),
+                LoggingOut(Subjects(redis, keys, token_retention)),
                 opening,
-                SigningUp(opening, SignUps(redis, keys, _initiation_limits(settings)), guard),
+                SigningUp(opening, SignUps(redis, keys, initiation_limits), guard),
             ),
             tokens,
         ),

@@ -23,10 +23,10 @@ from runtime.codes import RefreshToken, mint_refresh_token, new_session_id
 from runtime.master_secret import new_master_secret
 from runtime.master_secrets import read_master_secrets, write_master_secrets
 from runtime.settings import Settings
+from statemachine.store.retention import Retention
 from tokens.access_tokens import AccessTokens, Grant
 from tokens.family import Opening, opened
 from tokens.signing_keys import SigningKeys
-from tokens.store.committing import TokenRetention
 from tokens.store.recording import open_family
 
 INTROSPECTED = 1_000  # logins whose access tokens are asked about in turn
@@ -112,8 +112,8 @@ def _key_set(api: Server, client: Client) -> Load:
 
 async def _open_families(settings: Settings, client: Client, count: int) -> list[RefreshToken]:
     """Open families that rotate, by the relay's own code; return their first tokens."""
-    kept = TokenRetention(
-        settings.replay_window_ms, settings.replay_window_ms, settings.retention_ms, settings.events_max
+    kept = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max).of_tokens(
+        settings.replay_window_ms, settings.partitions
     )
     async with store(settings) as used:
 

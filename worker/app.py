@@ -22,7 +22,7 @@ from statemachine.store.command_stream import CommandStream
 from statemachine.store.committing import Committing
 from statemachine.store.reading import Sessions
 from statemachine.store.retention import Retention
-from tokens.store.committing import FamilyCommitting, TokenRetention
+from tokens.store.committing import FamilyCommitting
 from tokens.store.reading import Families
 from worker.consumer import Consumer
 from worker.families import FamilyHandlers
@@ -75,12 +75,7 @@ async def work(settings: Settings, stopping: asyncio.Event, tracing: Tracing | N
         from worker.spans import BatchSpans  # noqa: PLC0415 - imports OpenTelemetry
 
         spans = BatchSpans(tracing)
-    token_retention = TokenRetention(
-        settings.replay_window_ms,
-        settings.replay_window_ms,
-        settings.retention_ms,
-        retention.events_share(len(keys.partitions)),
-    )
+    token_retention = retention.of_tokens(settings.replay_window_ms, settings.partitions)
     families = FamilyHandlers(Families(redis, keys), FamilyCommitting(redis, keys, token_retention), spans)
     handlers = Handlers(sessions, committing, families, settings.pickup_window_ms, spans)
     consumers = [Consumer(stream, handlers, reader, name, settings.block_ms) for reader in readers]

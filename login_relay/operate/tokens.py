@@ -131,12 +131,7 @@ async def log_out(relay: Relay, project: str, subject: str, *, yes: bool, as_jso
 def _retention(relay: Relay) -> TokenRetention:
     settings = relay.settings
     retention = Retention(settings.retention_ms, settings.abandoned_retention_ms, settings.events_max)
-    return TokenRetention(
-        settings.replay_window_ms,
-        settings.replay_window_ms,
-        settings.retention_ms,
-        retention.events_share(len(relay.keys.partitions)),
-    )
+    return retention.of_tokens(settings.replay_window_ms, len(relay.keys.partitions))
 
 
 def _by_name(family: Family) -> dict[str, str | bool | None]:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from statemachine.lifecycle import State
 from statemachine.session import Session
+from tokens.store.committing import TokenRetention
 
 
 class Retention(NamedTuple):
@@ -30,3 +31,7 @@ class Retention(NamedTuple):
     def events_share(self, partitions: int) -> int:
         """Return how many events each of `partitions` keeps, rounded up."""
         return -(-self.events_max // partitions)
+
+    def of_tokens(self, replay_window_ms: int, partitions: int) -> TokenRetention:
+        """Return how long families of tokens are kept; their events are in the same streams."""
+        return TokenRetention(replay_window_ms, replay_window_ms, self.remembered_ms, self.events_share(partitions))

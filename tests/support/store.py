@@ -32,8 +32,7 @@ def initiations_of(redis: Redis, keys: Keys, settings: Settings) -> Initiations:
 
 def token_retention_of(settings: Settings) -> TokenRetention:
     """Return how long families of tokens and their outcomes are kept."""
-    share = retention_of(settings).events_share(settings.partitions)
-    return TokenRetention(settings.replay_window_ms, settings.replay_window_ms, settings.retention_ms, share)
+    return retention_of(settings).of_tokens(settings.replay_window_ms, settings.partitions)
 
 
 def family_handlers_of(redis: Redis, keys: Keys, settings: Settings) -> FamilyHandlers:
