@@ -142,28 +142,31 @@ def is_genuine(family: Family, family_digest: bytes) -> bool:
     return compare_digest(family.family_digest, family_digest)
 
 
-def condition_of(family: Family, command: FamilyCommand, now: int, grace_ms: int) -> Condition:
-    """Return the condition under which a command finds a family at `now`.
-
-    The token of a refresh must be genuine. For `grace_ms` after a rotation, the token before may ask again.
-    """
+def condition_of(family: Family, command: RevokeFamily | UpgradeFamily, now: int) -> Condition:
+    """Return the condition under which a command that shows no token finds a family at `now`."""
     if is_overdue(family, now):
         return Condition.OVERDUE
     if isinstance(command, RevokeFamily):
         return Condition.ALIVE
     if is_logged_out(family):
         return Condition.LOGGED_OUT
-    if isinstance(command, UpgradeFamily):
-        return Condition.ANONYMOUS if family.anonymous else Condition.NAMED
-    return _condition_of_token(family, command, now, grace_ms)
+    return Condition.ANONYMOUS if family.anonymous else Condition.NAMED
 
 
-def _condition_of_token(family: Family, command: RefreshFamily, now: int, grace_ms: int) -> Condition:
-    if compare_digest(family.current, command.token_digest):
+def condition_of_token(family: Family, generation: int, digest: bytes, now: int, grace_ms: int) -> Condition:
+    """Return the condition under which a genuine token, of which Redis has the digest, finds its family at `now`.
+
+    For `grace_ms` after a rotation, the token before may ask again.
+    """
+    if is_overdue(family, now):
+        return Condition.OVERDUE
+    if is_logged_out(family):
+        return Condition.LOGGED_OUT
+    if compare_digest(family.current, digest):
         return Condition.CURRENT if family.rotates else Condition.STATIC
-    if command.generation > family.generation:
+    if generation > family.generation:
         return Condition.AHEAD
-    if compare_digest(family.previous, command.token_digest) and now <= family.rotated_at + grace_ms:
+    if compare_digest(family.previous, digest) and now <= family.rotated_at + grace_ms:
         return Condition.PREVIOUS
     # A tool that lost its answer asks again and goes on, while a frozen worker still has its first command. That one is
     # recorded before the newest rotation, so it is no sign that somebody kept an old token.

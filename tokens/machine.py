@@ -6,19 +6,33 @@ from functools import cache
 from runtime import decision_table
 from runtime.decision_table import Row
 from tokens.commands import FamilyCommand, RefreshFamily
-from tokens.family import Family, condition_of, is_genuine
+from tokens.family import Family, condition_of, condition_of_token, is_genuine
 from tokens.lifecycle import RULES, Condition, Decision, Outcome, State, Trigger
 
 
 def decide(family: Family, command: FamilyCommand, now: int, grace_ms: int) -> Decision:
     """Return what a command does to a family at `now` (milliseconds since the epoch, Redis time).
 
-    Pure and synchronous: the same arguments always give the same decision. A token that was never one of the family
-    does nothing. `grace_ms` is how long after a rotation the token before may ask again.
+    Pure and synchronous: the same arguments always give the same decision. `grace_ms` is as for `decide_refresh`.
     """
-    if isinstance(command, RefreshFamily) and not is_genuine(family, command.family_digest):
+    if isinstance(command, RefreshFamily):
+        shown = command.generation, command.family_digest, command.token_digest
+        return decide_refresh(family, *shown, now, grace_ms)
+    return decision(family.state, command.trigger, condition_of(family, command, now))
+
+
+def decide_refresh(
+    family: Family, generation: int, family_digest: bytes, digest: bytes, now: int, grace_ms: int
+) -> Decision:
+    """Return what a refresh does with the token of these digests, as `decide` does. No command is needed to know it.
+
+    A token that was never one of the family does nothing. `grace_ms` is how long after a rotation the token before may
+    ask again.
+    """
+    if not is_genuine(family, family_digest):
         return Decision(None, Outcome.UNKNOWN)
-    return decision(family.state, command.trigger, condition_of(family, command, now, grace_ms))
+    condition = condition_of_token(family, generation, digest, now, grace_ms)
+    return decision(family.state, Trigger.REFRESH, condition)
 
 
 def decision(state: State, trigger: Trigger, condition: Condition) -> Decision:

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 from runtime.codes import is_session_id, parse_refresh_token
 from runtime.redis.keys import Keys
-from tokens.commands import RefreshFamily
 from tokens.family import Family, is_alive
 from tokens.lifecycle import Outcome
-from tokens.machine import decide
+from tokens.machine import decide_refresh
 from tokens.store.reading import Families
 
 _WORKS = frozenset({Outcome.ROTATED, Outcome.REPEATED, Outcome.KEPT})
@@ -42,10 +41,8 @@ class Introspecting:
         family, now = await self._families.read(presented.family_id)
         if family is None or family.project_id != project_id:
             return None
-        asked = RefreshFamily(
-            *("", family.id, "", 0, presented.generation), presented.family_digest, presented.digest, b"", b""
-        )
-        works = decide(family, asked, now, self._grace_ms).outcome in _WORKS
+        shown = presented.generation, presented.family_digest, presented.digest
+        works = decide_refresh(family, *shown, now, self._grace_ms).outcome in _WORKS
         return Introspected(family, now) if works else None
 
     async def by_family(self, project_id: str, family_id: str) -> Introspected | None:

@@ -14,7 +14,7 @@ from tokens.commands import RefreshFamily
 from tokens.errors import SuccessorSealingError
 from tokens.family import Family, family_after, is_genuine
 from tokens.lifecycle import Decision, Outcome
-from tokens.machine import decide
+from tokens.machine import decide_refresh
 from tokens.sealing import seal, unseal
 from tokens.store.committing import TokenRetention
 from tokens.store.reading import Families
@@ -72,17 +72,17 @@ class Refreshing:
             raise await self._guard.wrong_code(asker, WrongRefreshToken())
         if family.rotates and not may_rotate:
             raise DeadRefreshToken
-        successor = presented.successor()
-        command = self._command(presented, successor)
-        decision = decide(family, command, now, self._retention.grace_ms)
-        sealed: bytes | None = None
+        shown = presented.generation, presented.family_digest, presented.digest
+        decision, sealed = decide_refresh(family, *shown, now, self._retention.grace_ms), None
         if decision.target is not None:
             # It would change something, so a worker decides, on the family as it will find it.
+            successor = presented.successor()
+            command = self._command(presented, successor)
             answer = await self._commanding.decide(command)
             decision, sealed = Decision(decision.target, Outcome(answer.outcome)), answer.sealed_token
-        match decision.outcome:
-            case Outcome.ROTATED:
+            if decision.outcome is Outcome.ROTATED:
                 return Refreshed(family_after(family, command, decision, now), successor.text, now)
+        match decision.outcome:
             case Outcome.REPEATED:
                 await self._guard.token_repeated(asker, family.id, now)
                 return Refreshed(family, await self._repeated(presented, sealed), now)
