@@ -38,8 +38,8 @@ class Introspecting:
         presented = parse_refresh_token(refresh_token, len(self._keys.partitions))
         if presented is None:
             return None
-        family, now = await self._families.read(presented.family_id)
-        if family is None or family.project_id != project_id:
+        family, now = await self._families.read_of(project_id, presented.family_id)
+        if family is None:
             return None
         shown = presented.generation, presented.family_digest, presented.digest
         works = decide_refresh(family, *shown, now, self._grace_ms).outcome in _WORKS
@@ -49,8 +49,8 @@ class Introspecting:
         """Return a family that is alive, by its id; None otherwise."""
         if not is_session_id(family_id, len(self._keys.partitions)):
             return None
-        family, now = await self._families.read(family_id)
-        if family is None or family.project_id != project_id or not is_alive(family, now):
+        family, now = await self._families.read_of(project_id, family_id)
+        if family is None or not is_alive(family, now):
             return None
         return Introspected(family, now)
 

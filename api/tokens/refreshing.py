@@ -65,8 +65,8 @@ class Refreshing:
         if presented is None:
             raise DeadRefreshToken
         note_session(presented.family_id)
-        family, now = await self._families.read(presented.family_id)
-        if family is None or family.project_id != asker.project.id or client_id not in (None, family.client_id):
+        family, now = await self._families.read_of(asker.project.id, presented.family_id)
+        if family is None or client_id not in (None, family.client_id):
             raise DeadRefreshToken
         if not is_genuine(family, presented.family_digest):
             raise await self._guard.wrong_code(asker, WrongRefreshToken())

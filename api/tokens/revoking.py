@@ -36,8 +36,8 @@ class Revoking:
         if presented is None:
             return
         note_session(presented.family_id)
-        family, now = await self._families.read(presented.family_id)
-        if family is None or family.project_id != asker.project.id or client_id not in (None, family.client_id):
+        family, now = await self._families.read_of(asker.project.id, presented.family_id)
+        if family is None or client_id not in (None, family.client_id):
             return
         if is_genuine(family, presented.family_digest):
             await self._revoke(family, now, "client")
@@ -55,8 +55,8 @@ class Revoking:
         if not is_session_id(family_id, len(self._keys.partitions)):
             return False
         note_session(family_id)
-        family, now = await self._families.read(family_id)
-        if family is None or family.project_id != project_id:
+        family, now = await self._families.read_of(project_id, family_id)
+        if family is None:
             return False
         await self._revoke(family, now, why)
         return True

@@ -53,6 +53,11 @@ class Families:
             raise family
         return ReadFamily(family, loaded.now)
 
+    async def read_of(self, project_id: str, family_id: str) -> ReadFamily:
+        """Return a family of a project as `read` does; None also if it is another project's."""
+        family, now = await self.read(family_id)
+        return ReadFamily(family if family is not None and family.project_id == project_id else None, now)
+
     async def load(self, family_ids: Sequence[str]) -> LoadedFamilies:
         """Return many families of one or more partitions, in two pipelined round trips."""
         keys = self._keys
