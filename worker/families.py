@@ -54,7 +54,9 @@ class FamilyHandlers:
         same version with another successor.
         """
         started = time.time_ns()
-        loaded = await self._families.load(list({item.command.family_id for item in items}))
+        # Few subjects are ever logged out. The commit compares the cut-off, so it is read only after a conflict.
+        with_cutoffs = any(item.conflicts for item in items)
+        loaded = await self._families.load(list({item.command.family_id for item in items}), with_cutoffs=with_cutoffs)
         changing: set[str] = set()
         planned: list[FamilyItem] = []
         changes: list[FamilyChange] = []

@@ -64,16 +64,15 @@ class Refreshing:
         presented = parse_refresh_token(refresh_token, len(self._keys.partitions))
         if presented is None:
             raise DeadRefreshToken
-        note_session(presented.family_id)
-        family, now = await self._families.read_of(asker.project.id, presented.family_id)
-        if family is None or client_id not in (None, family.client_id):
-            raise DeadRefreshToken
-        if not is_genuine(family, presented.family_digest):
-            raise await self._guard.wrong_code(asker, WrongRefreshToken())
+        family, now = await self._family_of(asker, presented, client_id)
         if family.rotates and not may_rotate:
             raise DeadRefreshToken
         shown = presented.generation, presented.family_digest, presented.digest
         decision, sealed = decide_refresh(family, *shown, now, self._retention.grace_ms), None
+        if decision.target is None:
+            # No worker will look whether the subject was logged out, so it is looked here.
+            family = await self._families.with_cutoff(family)
+            decision = decide_refresh(family, *shown, now, self._retention.grace_ms)
         if decision.target is not None:
             # It would change something, so a worker decides, on the family as it will find it.
             successor = presented.successor()
@@ -94,6 +93,16 @@ class Refreshing:
                 raise DeadRefreshToken
             case _:
                 raise DeadRefreshToken
+
+    async def _family_of(self, asker: Asker, presented: RefreshToken, client_id: str | None) -> tuple[Family, int]:
+        """Return the family of a token that was once genuine, without its cut-off, and the time in milliseconds."""
+        note_session(presented.family_id)
+        family, now = await self._families.read_of(asker.project.id, presented.family_id, with_cutoff=False)
+        if family is None or client_id not in (None, family.client_id):
+            raise DeadRefreshToken
+        if not is_genuine(family, presented.family_digest):
+            raise await self._guard.wrong_code(asker, WrongRefreshToken())
+        return family, now
 
     async def _repeated(self, presented: RefreshToken, sealed: bytes | None) -> str:
         """Return the successor that a token was given before.

@@ -150,10 +150,10 @@ async def test_a_log_out_between_decision_and_commit_is_not_missed(desk: TokenDe
     load, calls = desk.families.load, 0
 
     class LoggedOutMeanwhile(type(desk.families)):  # type: ignore[misc] # the class of a value
-        async def load(self, family_ids: list[str]) -> object:
+        async def load(self, family_ids: list[str], *, with_cutoffs: bool = True) -> object:
             nonlocal calls
             calls += 1
-            loaded = await load(family_ids)
+            loaded = await load(family_ids, with_cutoffs=with_cutoffs)
             if calls == 1:
                 await desk.logging_out.everywhere(PROJECT, SUBJECT)
             return loaded

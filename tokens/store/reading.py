@@ -40,26 +40,29 @@ class Families:
         self._redis = redis
         self._keys = keys
 
-    async def read(self, family_id: str) -> ReadFamily:
-        """Return a family, None if it does not exist (any more). Two round trips: the second one for its cut-off.
+    async def read(self, family_id: str, *, with_cutoff: bool = True) -> ReadFamily:
+        """Return a family, None if it does not exist (any more). Two round trips, one without its cut-off.
 
         Raises:
             UnreadableFamilyError: a later version wrote it.
 
         """
-        loaded = await self.load([family_id])
+        loaded = await self.load([family_id], with_cutoffs=with_cutoff)
         family = loaded.by_id.get(family_id)
         if isinstance(family, UnreadableFamilyError):
             raise family
         return ReadFamily(family, loaded.now)
 
-    async def read_of(self, project_id: str, family_id: str) -> ReadFamily:
+    async def read_of(self, project_id: str, family_id: str, *, with_cutoff: bool = True) -> ReadFamily:
         """Return a family of a project as `read` does; None also if it is another project's."""
-        family, now = await self.read(family_id)
+        family, now = await self.read(family_id, with_cutoff=with_cutoff)
         return ReadFamily(family if family is not None and family.project_id == project_id else None, now)
 
-    async def load(self, family_ids: Sequence[str]) -> LoadedFamilies:
-        """Return many families of one or more partitions, in two pipelined round trips."""
+    async def load(self, family_ids: Sequence[str], *, with_cutoffs: bool = True) -> LoadedFamilies:
+        """Return many families of one or more partitions, in two pipelined round trips, one without their cut-offs.
+
+        A decision on a family without its cut-off must be committed, which compares it, or be made again.
+        """
         keys = self._keys
         async with self._redis.pipeline(transaction=False) as pipeline:
             for family_id in family_ids:
@@ -68,7 +71,17 @@ class Families:
             *rows, (seconds, microseconds) = await pipeline.execute()
         read = {id_: record.read(id_, values) for id_, values in zip(family_ids, rows, strict=True)}
         families = {id_: family for id_, family in read.items() if family is not None}
-        return LoadedFamilies(await self._with_cutoffs(families), milliseconds_of(seconds, microseconds))
+        if with_cutoffs:
+            families = await self._with_cutoffs(families)
+        return LoadedFamilies(families, milliseconds_of(seconds, microseconds))
+
+    async def with_cutoff(self, family: Family) -> Family:
+        """Return a family that was read without its cut-off, with it."""
+        partition = self._keys.partition_of(family.id)
+        found: bytes | None = await self._redis.execute_command(
+            "GET", self._keys.cutoff(partition, family.project_id, family.subject)
+        )
+        return family if found is None else msgspec.structs.replace(family, cutoff=int(found))
 
     async def _with_cutoffs(
         self, families: Mapping[str, Family | UnreadableFamilyError]
